@@ -1,0 +1,4 @@
+//! What a node knows.
+
+pub mod ids;
+pub mod lane;
