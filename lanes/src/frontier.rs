@@ -1,0 +1,143 @@
+//! Frontiers: how far each journal of a lane is held, and what two of them differ by.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Author, EntryHash};
+
+/// The last entry held of a journal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Tip {
+    /// Its place in the journal.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: EntryHash,
+}
+
+/// How far each journal of one lane is held. A journal that is not named is not held at all.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Frontier(pub BTreeMap<Author, Tip>);
+
+/// How one frontier stands to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Difference {
+    /// Entries that the other has and this one lacks.
+    pub missing_here: u64,
+    /// Entries that this one has and the other lacks.
+    pub missing_there: u64,
+    /// Journals whose last common entry is known to differ.
+    pub forked: u64,
+}
+
+impl Frontier {
+    /// The sequence number up to which a journal is held, 0 when it is not.
+    pub fn seq(&self, author: &Author) -> u64 {
+        self.0.get(author).map_or(0, |tip| tip.seq)
+    }
+
+    /// Takes the further of both tips for each journal.
+    pub fn join(&mut self, other: &Self) {
+        for (author, tip) in &other.0 {
+            let mine = self.0.entry(*author).or_insert(*tip);
+            if tip.seq > mine.seq {
+                *mine = *tip;
+            }
+        }
+    }
+
+    /// What the two differ by. Equal sequence numbers with unequal hashes are a fork.
+    pub fn difference(&self, other: &Self) -> Difference {
+        let mut difference = Difference::default();
+        for (author, tip) in &self.0 {
+            match other.0.get(author) {
+                Some(theirs) if theirs.seq == tip.seq => {
+                    difference.forked += u64::from(theirs.hash != tip.hash);
+                }
+                theirs => {
+                    let theirs = theirs.map_or(0, |tip| tip.seq);
+                    difference.missing_there += tip.seq.saturating_sub(theirs);
+                    difference.missing_here += theirs.saturating_sub(tip.seq);
+                }
+            }
+        }
+        difference.missing_here += other
+            .0
+            .iter()
+            .filter(|(author, _)| !self.0.contains_key(author))
+            .map(|(_, tip)| tip.seq)
+            .sum::<u64>();
+        difference
+    }
+
+    /// A hash of the whole frontier; equal exactly when the frontiers are.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"srcos frontier 1\0");
+        for (author, tip) in &self.0 {
+            hasher.update(&author.device.0);
+            hasher.update(&author.incarnation.0.to_be_bytes());
+            hasher.update(&tip.seq.to_be_bytes());
+            hasher.update(&tip.hash.0);
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{DeviceId, Incarnation};
+
+    fn frontier() -> impl Strategy<Value = Frontier> {
+        proptest::collection::btree_map(0u8..4, 1u64..6, 0..4).prop_map(|map| {
+            let tips = map.into_iter().map(|(device, seq)| {
+                let author =
+                    Author { device: DeviceId([device; 32]), incarnation: Incarnation(0) };
+                // One history: the hash follows from author and place.
+                (author, Tip { seq, hash: EntryHash([device ^ seq as u8; 32]) })
+            });
+            Frontier(tips.collect())
+        })
+    }
+
+    fn join(a: &Frontier, b: &Frontier) -> Frontier {
+        let mut joined = a.clone();
+        joined.join(b);
+        joined
+    }
+
+    proptest! {
+        #[test]
+        fn join_is_a_semilattice(a in frontier(), b in frontier(), c in frontier()) {
+            prop_assert_eq!(join(&a, &b), join(&b, &a));
+            prop_assert_eq!(join(&a, &a), a.clone());
+            prop_assert_eq!(join(&join(&a, &b), &c), join(&a, &join(&b, &c)));
+        }
+
+        #[test]
+        fn difference_is_what_join_adds(a in frontier(), b in frontier()) {
+            let sum = |f: &Frontier| f.0.values().map(|tip| tip.seq).sum::<u64>();
+            let joined = sum(&join(&a, &b));
+            let difference = a.difference(&b);
+            prop_assert_eq!(difference.missing_here, joined - sum(&a));
+            prop_assert_eq!(difference.missing_there, joined - sum(&b));
+            prop_assert_eq!(difference.forked, 0);
+        }
+
+        #[test]
+        fn digests_are_equal_exactly_when_frontiers_are(a in frontier(), b in frontier()) {
+            prop_assert_eq!(a.digest() == b.digest(), a == b);
+        }
+    }
+
+    #[test]
+    fn same_place_with_another_hash_is_a_fork() {
+        let author = Author { device: DeviceId([1; 32]), incarnation: Incarnation(0) };
+        let at = |hash| Frontier([(author, Tip { seq: 3, hash: EntryHash([hash; 32]) })].into());
+        assert_eq!(at(1).difference(&at(2)).forked, 1);
+        assert_eq!(at(1).difference(&at(1)), Difference::default());
+    }
+}
