@@ -94,8 +94,7 @@ mod tests {
     fn frontier() -> impl Strategy<Value = Frontier> {
         proptest::collection::btree_map(0u8..4, 1u64..6, 0..4).prop_map(|map| {
             let tips = map.into_iter().map(|(device, seq)| {
-                let author =
-                    Author { device: DeviceId([device; 32]), incarnation: Incarnation(0) };
+                let author = Author { device: DeviceId([device; 32]), incarnation: Incarnation(0) };
                 // One history: the hash follows from author and place.
                 (author, Tip { seq, hash: EntryHash([device ^ seq as u8; 32]) })
             });

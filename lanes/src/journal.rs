@@ -17,9 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{
-    Author, ChangeHash, EntryHash, MeshId, ObjectKey, WallMillis,
-};
+use crate::ids::{Author, ChangeHash, EntryHash, MeshId, ObjectKey, WallMillis};
 use crate::lane::LaneId;
 use crate::signature::{Signature, Signer, verify};
 

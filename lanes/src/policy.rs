@@ -150,11 +150,8 @@ mod tests {
         let policy = ReplicationPolicy::default();
         assert_eq!(policy.lane(LaneId::Repair, PEER), Decision::Deny(Rule::LaneIsLocal));
         assert_eq!(policy.lane(LaneId::Secure, PEER), Decision::Deny(Rule::LaneNeedsGrant));
-        let granted = ReplicationPolicy::with_grants([Grant {
-            lane: LaneId::Repair,
-            class: None,
-            to: PEER,
-        }]);
+        let granted =
+            ReplicationPolicy::with_grants([Grant { lane: LaneId::Repair, class: None, to: PEER }]);
         assert!(!granted.lane(LaneId::Repair, PEER).allows());
     }
 }

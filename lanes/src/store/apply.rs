@@ -1,0 +1,332 @@
+//! Applying entries that are held: in causal order, one entry whole, into rows that reads use.
+
+use redb::WriteTransaction;
+use serde::{Deserialize, Serialize};
+
+use super::overlay::{Absorbed, Overlay, Touched};
+use super::{Open, Store};
+use crate::error::StoreError;
+use crate::ids::{Author, WallMillis};
+use crate::journal::{BodyParts, Entry, Header};
+use crate::lane::LaneId;
+use crate::object::{DocumentError, Object};
+use crate::tables::{self, FeedRow, Loc, ObjectRow, RowState, TombstoneRow};
+
+/// The body of an object in the tombstone lane.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct TombstoneBody {
+    pub(super) lane: String,
+    pub(super) id: String,
+    pub(super) life: u32,
+    pub(super) reason: String,
+}
+
+impl TombstoneBody {
+    /// The id of the tombstone object: one for each deleted life.
+    pub(super) fn id_of(lane: LaneId, id: &str, life: u32) -> String {
+        format!("{lane}/{life}/{id}")
+    }
+}
+
+impl Store {
+    /// Applies entries of a lane that are held and whose time has come, at most `limit` of them.
+    /// Returns how many it applied; when that is the limit, there may be more.
+    pub fn advance(
+        &mut self,
+        lane: LaneId,
+        now: WallMillis,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let waiting: Vec<u32> = self
+            .lane_journals(lane)
+            .filter(|(_, row)| row.applied < row.held)
+            .map(|(number, _)| number)
+            .collect();
+        if waiting.is_empty() {
+            return Ok(0);
+        }
+        self.with_turn(|store, turn| {
+            let mut open = Open::new(turn)?;
+            let mut applied = 0;
+            let mut progress = true;
+            while progress && applied < limit {
+                progress = false;
+                for number in &waiting {
+                    while applied < limit
+                        && store.apply_next(turn, &mut open, lane, *number, now)?
+                    {
+                        applied += 1;
+                        progress = true;
+                    }
+                }
+            }
+            Ok(applied)
+        })
+    }
+
+    /// Applies the next entry of a journal, if there is one and what it builds on is applied.
+    fn apply_next(
+        &mut self,
+        turn: &WriteTransaction,
+        open: &mut Open<'_>,
+        lane: LaneId,
+        number: u32,
+        now: WallMillis,
+    ) -> Result<bool, StoreError> {
+        let row = self.journal_row(lane, number);
+        if row.applied >= row.held {
+            return Ok(false);
+        }
+        let key = tables::entry_key(lane, number, row.applied + 1);
+        let bytes = tables::read_with(&open.entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
+        let bytes = bytes.ok_or_else(|| StoreError::damaged_value(tables::ENTRIES, &key))?;
+        let entry = super::entries::read_stored(&key, &bytes)?;
+        if !self.is_ready(&entry.header) {
+            return Ok(false);
+        }
+        self.apply_entry(turn, open, number, &entry)?;
+        self.note_applied(lane, number, now);
+        Ok(true)
+    }
+
+    /// Whether all that an entry builds on is applied.
+    pub(super) fn is_ready(&self, header: &Header) -> bool {
+        header.after.iter().all(|after| {
+            self.journal(header.lane, &after.author).is_some_and(|row| row.applied >= after.seq)
+        })
+    }
+
+    /// Moves the applied mark of a journal by one.
+    pub(super) fn note_applied(&mut self, lane: LaneId, number: u32, now: WallMillis) {
+        let mut row = self.journal_row(lane, number);
+        row.applied += 1;
+        row.waiting_since = now;
+        self.set_journal_row(lane, number, row);
+    }
+
+    /// Makes an entry's changes part of the objects. The entry is held and ready.
+    pub(super) fn apply_entry(
+        &mut self,
+        turn: &WriteTransaction,
+        open: &mut Open<'_>,
+        number: u32,
+        entry: &Entry<'_>,
+    ) -> Result<(), StoreError> {
+        let header = &entry.header;
+        let mut overlay = Overlay::default();
+        for (index, item) in header.items.iter().enumerate() {
+            let Some(parts) = entry.parts(index) else { continue };
+            // An entry has at most ENTRY_CHANGES_MAX items, which fits 16 bits.
+            let loc = Loc { author: number, seq: header.seq, item: index as u16 };
+            self.apply_item(turn, open, &mut overlay, header, item, loc, &parts)?;
+        }
+        self.flush(open, overlay)?;
+        self.feed(open, &FeedRow::Entry { lane: header.lane, author: number, seq: header.seq })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one item in its full context")]
+    fn apply_item(
+        &mut self,
+        turn: &WriteTransaction,
+        open: &mut Open<'_>,
+        overlay: &mut Overlay,
+        header: &Header,
+        item: &crate::journal::Item,
+        loc: Loc,
+        parts: &BodyParts<'_>,
+    ) -> Result<(), StoreError> {
+        let key = tables::object_key(header.lane, parts.id, parts.life);
+        let actor = header.author.actor();
+        let touched = overlay.touch(open, &key)?;
+        let mut result = Ok(false);
+        if touched.row.is_none() {
+            match Object::read_creation(parts.change, item.change, actor) {
+                Ok(Some(view)) => {
+                    let heads = [item.change];
+                    let absorbed = Absorbed {
+                        hash: item.change,
+                        loc,
+                        wall: header.wall,
+                        confined: item.confined,
+                        heads: &heads,
+                        view: &view,
+                    };
+                    touched.absorb(|n| self.authors.get(n).map(|a| a.device), &absorbed);
+                    return self.settle_new(turn, open, overlay, header, &key);
+                }
+                Ok(None) => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        if result.is_ok() {
+            result = self.apply_to_document(open, touched, &key, header, item, loc, parts)?;
+        }
+        match result {
+            Ok(true) => self.settle_new(turn, open, overlay, header, &key),
+            Ok(false) => Ok(()),
+            Err(error) => {
+                self.quarantine(touched, header, loc, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Applies a change through the document. `Ok(true)` when it was the object's first.
+    #[expect(clippy::too_many_arguments, reason = "one item in its full context")]
+    #[expect(clippy::type_complexity, reason = "a store error is not a document error")]
+    fn apply_to_document(
+        &mut self,
+        open: &Open<'_>,
+        touched: &mut Touched,
+        key: &[u8],
+        header: &Header,
+        item: &crate::journal::Item,
+        loc: Loc,
+        parts: &BodyParts<'_>,
+    ) -> Result<Result<bool, DocumentError>, StoreError> {
+        let mut document = match (touched.document.take(), &touched.row) {
+            (Some(document), _) => document,
+            (None, None) => Object::new(),
+            (None, Some(row)) if row.changes == 0 => Object::new(),
+            (None, Some(row)) if touched.tail.is_empty() => self.load_document(open, key, row)?,
+            (None, Some(_)) => self.replay(open, touched, header.lane, parts)?,
+        };
+        if let Err(error) = document.apply(parts.change, item.change, header.author.actor()) {
+            return Ok(Err(error));
+        }
+        let first = touched.row.is_none();
+        let heads = document.heads();
+        let view = match document.view() {
+            Ok(view) => view,
+            Err(error) => return Ok(Err(error)),
+        };
+        let absorbed = Absorbed {
+            hash: item.change,
+            loc,
+            wall: header.wall,
+            confined: item.confined,
+            heads: &heads,
+            view: &view,
+        };
+        touched.absorb(|n| self.authors.get(n).map(|a| a.device), &absorbed);
+        touched.document = Some(document);
+        Ok(Ok(first))
+    }
+
+    /// The document of an object that this step created without building one.
+    pub(super) fn replay(
+        &self,
+        open: &Open<'_>,
+        touched: &Touched,
+        lane: LaneId,
+        parts: &BodyParts<'_>,
+    ) -> Result<Object, StoreError> {
+        let missing = |what: &str| {
+            StoreError::inconsistent(format!("objects-1 {lane} {:?}", parts.id), what.to_owned())
+        };
+        let mut document = Object::new();
+        for (_, loc) in &touched.tail {
+            let change = super::entries::body_change(&open.entries, lane, *loc)?
+                .ok_or_else(|| missing("a change of this step is not held"))?;
+            let hash = crate::journal::change_hash(&change)
+                .ok_or_else(|| missing("a change of this step is damaged"))?;
+            let author = self
+                .authors
+                .get(loc.author)
+                .ok_or_else(|| missing("an author of this step is unknown"))?;
+            document
+                .apply(&change, hash, author.actor())
+                .map_err(|error| missing(&error.to_string()))?;
+        }
+        Ok(document)
+    }
+
+    /// Hides a new object that a tombstone already names, and lets a new tombstone take effect.
+    fn settle_new(
+        &mut self,
+        turn: &WriteTransaction,
+        open: &mut Open<'_>,
+        overlay: &mut Overlay,
+        header: &Header,
+        key: &[u8],
+    ) -> Result<(), StoreError> {
+        if redb::ReadableTable::get(&open.tombstones, key)?.is_some() {
+            let touched = overlay.touch(open, key)?;
+            if let Some(row) = &mut touched.row {
+                row.state = RowState::Hidden;
+            }
+        }
+        if header.lane != LaneId::Tombstone {
+            return Ok(());
+        }
+        let body = overlay.touch(open, key)?.row.as_ref().map(|row| row.body.clone());
+        let Some(target) = body.and_then(|body| serde_json::from_str(&body).ok()) else {
+            return Ok(());
+        };
+        self.entomb(turn, open, overlay, &target, header.author, header.wall)
+    }
+
+    /// Records a deletion and hides what it names.
+    pub(super) fn entomb(
+        &mut self,
+        turn: &WriteTransaction,
+        open: &mut Open<'_>,
+        overlay: &mut Overlay,
+        target: &TombstoneBody,
+        author: Author,
+        at: WallMillis,
+    ) -> Result<(), StoreError> {
+        let Ok(lane) = target.lane.parse::<LaneId>() else { return Ok(()) };
+        let definition = lane.definition();
+        if definition.append_only || definition.node_writes_only {
+            // Nobody may delete there, whoever signed it.
+            return Ok(());
+        }
+        let key = tables::object_key(lane, &target.id, target.life);
+        if redb::ReadableTable::get(&open.tombstones, key.as_slice())?.is_none() {
+            let row = TombstoneRow {
+                author: self.author_number(turn, author)?,
+                requested_at: at,
+                reason: target.reason.clone(),
+            };
+            tables::insert_row(&mut open.tombstones, tables::TOMBSTONES, &key, &row)?;
+        }
+        let touched = overlay.touch(open, &key)?;
+        if let Some(row) = &mut touched.row {
+            row.state = RowState::Hidden;
+        }
+        Ok(())
+    }
+
+    /// Keeps what an object held before a change that cannot be applied, and says so.
+    fn quarantine(&self, touched: &mut Touched, header: &Header, loc: Loc, error: &DocumentError) {
+        let why = format!("change by {} could not be applied: {error}", header.author.device);
+        let row = touched.row.get_or_insert_with(|| ObjectRow {
+            state: RowState::Live,
+            kind: String::new(),
+            class: header.classes.first().cloned().unwrap_or_default(),
+            labels: Default::default(),
+            body: "null".into(),
+            conflicts: Vec::new(),
+            author: loc.author,
+            updated_at: header.wall,
+            confined: false,
+            heads: Vec::new(),
+            first: loc,
+            changes: 0,
+            saved_changes: 0,
+            expires_at: None,
+        });
+        if row.state != RowState::Hidden {
+            row.state = RowState::Quarantined(why);
+        }
+    }
+
+    /// Adds to the feed of what was applied.
+    pub(super) fn feed(&mut self, open: &mut Open<'_>, row: &FeedRow) -> Result<(), StoreError> {
+        let number = self.feed_next;
+        tables::insert_row(&mut open.feed, tables::FEED, &number.to_be_bytes(), row)?;
+        self.feed_next += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! Opening and closing: creation, locking, recovery after a crash, rollback detection, migrations.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
+
+use super::{Authors, DocumentCache, Reader, Store};
+use crate::error::StoreError;
+use crate::ids::{Author, DeviceId, Incarnation, MeshId};
+use crate::tables::{self, meta};
+
+/// The version of the store's tables; see [`migrate`].
+pub const STORE_VERSION: u32 = 1;
+/// Memory for cached pages, in bytes: enough for the hot paths of a million objects, small enough
+/// for a background service.
+pub const CACHE_BYTES: usize = 24 * 1024 * 1024;
+/// Entries at the end of each journal that are verified after an unclean stop.
+pub const VERIFY_TAIL_ENTRIES: u64 = 32;
+
+/// What opening a store needs to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpenOptions {
+    /// The device whose key the caller holds.
+    pub device: DeviceId,
+    /// The count of opens kept outside the store; `None` when that is lost. When it differs from
+    /// the count inside, the store was restored or cloned, and a new incarnation starts.
+    pub opens_outside: Option<u64>,
+    /// Random bits for a new incarnation.
+    pub random: u32,
+}
+
+impl Store {
+    /// Creates a store in a new file. Fails when the file exists.
+    pub fn create(path: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
+        if path.exists() {
+            return Err(StoreError::Io(format!("{} exists already", path.display())));
+        }
+        let db = guarded(|| builder().create(path))?;
+        Self::set_up(db, options)
+    }
+
+    /// Opens the store in a file for writing.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
+        let size = std::fs::metadata(path);
+        match size {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Absent(path.display().to_string()));
+            }
+            Err(error) => return Err(StoreError::Io(format!("{}: {error}", path.display()))),
+            Ok(size) if size.len() == 0 => {
+                return Err(StoreError::inconsistent("file", "it is empty"));
+            }
+            Ok(_) => {}
+        }
+        let db = guarded(|| builder().open(path))?;
+        Self::load(db, options)
+    }
+
+    /// Opens or creates a store on any storage, such as a simulated disk.
+    pub fn open_backend(
+        backend: impl StorageBackend,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
+        let empty = backend.len().map_err(|error| StoreError::Io(error.to_string()))? == 0;
+        let db = guarded(|| builder().create_with_backend(backend))?;
+        if empty { Self::set_up(db, options) } else { Self::load(db, options) }
+    }
+
+    /// The count of opens inside; the caller keeps the same number outside, after each open.
+    pub fn opens(&self) -> Result<u64, StoreError> {
+        let snapshot = self.reader().snapshot()?;
+        let opens = snapshot.meta(meta::OPENS, u64::from_be_bytes)?;
+        opens.ok_or_else(|| StoreError::inconsistent("meta-1", "the count of opens is missing"))
+    }
+
+    /// Commits what is open, marks the store clean and closes the file.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.put_meta(meta::CLEAN, &[1])?;
+        self.commit()?;
+        let Self { db, .. } = self;
+        match Arc::try_unwrap(db) {
+            Ok(db) => Ok(db.close()?),
+            // A reader still holds the file; redb closes it when the last one goes.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn set_up(db: Database, options: &OpenOptions) -> Result<Self, StoreError> {
+        let mut turn = db.begin_write()?;
+        turn.set_two_phase_commit(true);
+        {
+            for table in tables::ALL {
+                turn.open_table(table)?;
+            }
+            let mut table = turn.open_table(tables::META)?;
+            let mut put = |name: &str, value: &[u8]| {
+                tables::insert(&mut table, tables::META, name.as_bytes(), value)
+            };
+            put(meta::VERSION, &STORE_VERSION.to_be_bytes())?;
+            put(meta::DEVICE, &options.device.0)?;
+            let incarnation = Incarnation::first(options.random);
+            put(meta::INCARNATION, &incarnation.0.to_be_bytes())?;
+            put(meta::OPENS, &options.opens_outside.unwrap_or(0).to_be_bytes())?;
+            put(meta::CLEAN, &[1])?;
+        }
+        turn.commit()?;
+        Self::load(db, options)
+    }
+
+    fn load(db: Database, options: &OpenOptions) -> Result<Self, StoreError> {
+        // Damage that redb itself does not expect makes it panic rather than return an error.
+        let loaded = catch_unwind(AssertUnwindSafe(|| Self::load_tables(db, options)));
+        loaded.unwrap_or_else(|_| {
+            Err(StoreError::inconsistent("file", "its pages contradict each other"))
+        })
+    }
+
+    fn load_tables(db: Database, options: &OpenOptions) -> Result<Self, StoreError> {
+        let db = Arc::new(db);
+        let snapshot = Reader::new(Arc::clone(&db)).snapshot()?;
+        let missing = |name| StoreError::inconsistent("meta-1", format!("{name} is missing"));
+        let version = snapshot
+            .meta(meta::VERSION, u32::from_be_bytes)?
+            .ok_or_else(|| missing(meta::VERSION))?;
+        if version > STORE_VERSION {
+            return Err(StoreError::Newer { found: version, known: STORE_VERSION });
+        }
+        migrate(version)?;
+        let found =
+            DeviceId(snapshot.meta(meta::DEVICE, |id| id)?.ok_or_else(|| missing(meta::DEVICE))?);
+        if found != options.device {
+            return Err(StoreError::OtherDevice { found, key: options.device });
+        }
+        let incarnation = Incarnation(
+            snapshot
+                .meta(meta::INCARNATION, u64::from_be_bytes)?
+                .ok_or_else(|| missing(meta::INCARNATION))?,
+        );
+        let opens =
+            snapshot.meta(meta::OPENS, u64::from_be_bytes)?.ok_or_else(|| missing(meta::OPENS))?;
+        let clean = snapshot.meta(meta::CLEAN, |[clean]: [u8; 1]| clean == 1)?;
+        let mut authors = Authors::default();
+        for author in snapshot.authors()? {
+            authors.add(author);
+        }
+        let mut store = Self {
+            mesh: snapshot.meta(meta::MESH, MeshId)?,
+            journals: snapshot.journal_rows()?,
+            counts: snapshot.counts_rows()?,
+            feed_next: snapshot.feed_next()?,
+            db,
+            device: found,
+            incarnation,
+            authors,
+            documents: DocumentCache::new(),
+            turn: None,
+            changed_journals: BTreeSet::new(),
+            changed_counts: BTreeSet::new(),
+            latched: None,
+        };
+        if clean != Some(true) {
+            snapshot.verify_tails(&store, VERIFY_TAIL_ENTRIES)?;
+        }
+        drop(snapshot);
+        if options.opens_outside != Some(opens) {
+            store.begin_incarnation(options.random)?;
+        }
+        store.put_meta(meta::OPENS, &(opens + 1).to_be_bytes())?;
+        store.put_meta(meta::CLEAN, &[0])?;
+        store.commit()?;
+        Ok(store)
+    }
+}
+
+impl Reader {
+    /// Opens the store in a file for reading only. Changes nothing: a store that was not closed
+    /// cleanly is refused, and so is one that a node has open.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Absent(path.display().to_string()));
+        }
+        let db = guarded(|| builder().open_read_only(path))?;
+        let reader = Self::new_read_only(Arc::new(db));
+        let version = reader.snapshot()?.meta(meta::VERSION, u32::from_be_bytes)?;
+        match version {
+            Some(found) if found > STORE_VERSION => {
+                Err(StoreError::Newer { found, known: STORE_VERSION })
+            }
+            Some(_) => Ok(reader),
+            None => Err(StoreError::inconsistent("meta-1", "version is missing")),
+        }
+    }
+}
+
+/// Brings an older store up to [`STORE_VERSION`], step by numbered step.
+///
+/// Version 1 is the first, so there is no step yet; version 0 was never written.
+fn migrate(from: u32) -> Result<(), StoreError> {
+    match from {
+        STORE_VERSION => Ok(()),
+        other => {
+            Err(StoreError::inconsistent("meta-1", format!("version {other} was never written")))
+        }
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// Runs an open that panics on some damaged files.
+fn guarded<D>(open: impl FnOnce() -> Result<D, redb::DatabaseError>) -> Result<D, StoreError> {
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::inconsistent("file", "its pages contradict each other")),
+    }
+}
+
+impl super::Snapshot {
+    pub(super) fn meta<const N: usize, T>(
+        &self,
+        name: &str,
+        read: impl FnOnce([u8; N]) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let table = self.table(tables::META)?;
+        let value = tables::read_with(&table, tables::META, name.as_bytes(), |bytes| {
+            <[u8; N]>::try_from(bytes)
+        })?;
+        match value {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(read(value))),
+            Some(Err(_)) => {
+                Err(StoreError::inconsistent("meta-1", format!("{name} has the wrong length")))
+            }
+        }
+    }
+
+    pub(super) fn authors(&self) -> Result<Vec<Author>, StoreError> {
+        let table = self.table(tables::AUTHORS)?;
+        let mut authors = Vec::new();
+        for row in table.iter()? {
+            let (key, value) = row?;
+            let bytes = tables::unseal(tables::AUTHORS, key.value(), value.value())?;
+            authors.push(tables::decode(tables::AUTHORS, key.value(), bytes)?);
+        }
+        Ok(authors)
+    }
+}
+
+impl ReadSource {
+    pub(super) fn begin_read(&self) -> Result<redb::ReadTransaction, StoreError> {
+        Ok(match self {
+            Self::Writer(db) => db.begin_read()?,
+            Self::ReadOnly(db) => db.begin_read()?,
+        })
+    }
+}
+
+impl std::fmt::Debug for ReadSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Writer(_) => "the writer's database",
+            Self::ReadOnly(_) => "a read-only database",
+        })
+    }
+}
+
+/// What a reader reads from.
+#[derive(Clone)]
+pub(super) enum ReadSource {
+    /// The database that this process writes.
+    Writer(Arc<Database>),
+    /// A database that nobody writes.
+    ReadOnly(Arc<redb::ReadOnlyDatabase>),
+}

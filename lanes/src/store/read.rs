@@ -1,0 +1,566 @@
+//! Reading what was committed, beside the writer and without Automerge.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::{Database, ReadTransaction, ReadableTable, ReadableTableMetadata};
+
+use super::apply::TombstoneBody;
+use super::entries::{body_change, read_stored};
+use super::open::ReadSource;
+use super::peer_key;
+use crate::error::StoreError;
+use crate::ids::{Author, ChangeHash, DeviceId, EntryHash, WallMillis};
+use crate::journal::{BodyParts, Entry};
+use crate::lane::LaneId;
+use crate::object::Object;
+use crate::tables::{
+    self, Bytes, CountsRow, FeedRow, JournalRow, Loc, ObjectRow, RowState, TombstoneRow,
+};
+
+/// Rows that one page of a list looks at, at most: a page that finds little ends all the same.
+pub const LIST_ROWS_MAX: usize = 20_000;
+/// Objects on one page of a list, at most.
+pub const LIST_OBJECTS_MAX: usize = 1_000;
+
+/// A handle that reads what was committed. Cheap to clone; never waits for the writer.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    source: ReadSource,
+}
+
+/// The store as it was at one commit.
+pub struct Snapshot {
+    txn: ReadTransaction,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Snapshot")
+    }
+}
+
+/// An object as reads show it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShownObject {
+    /// Its lane.
+    pub lane: LaneId,
+    /// Its id.
+    pub id: String,
+    /// Its life.
+    pub life: u32,
+    /// The device that changed it last.
+    pub author: DeviceId,
+    /// What it says.
+    pub row: ObjectRow,
+}
+
+impl ShownObject {
+    /// The hashes of the changes that nothing follows, in order.
+    pub fn heads(&self) -> Vec<ChangeHash> {
+        self.row.heads.iter().map(|head| head.hash).collect()
+    }
+}
+
+/// Why an object is not shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Visibility {
+    /// There never was one here.
+    Absent,
+    /// It was deleted.
+    Deleted {
+        /// By whom.
+        by: DeviceId,
+        /// When.
+        at: WallMillis,
+        /// Why.
+        reason: String,
+    },
+    /// Its time to live has ended.
+    Expired,
+    /// It is shown.
+    Shown(Box<ShownObject>),
+}
+
+/// Which objects a list is about.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Query {
+    /// Ids that begin so.
+    pub prefix: String,
+    /// Objects of this kind only.
+    pub kind: Option<String>,
+    /// Objects with all of these labels only.
+    pub labels: BTreeMap<String, String>,
+    /// Objects on the page, at most [`LIST_OBJECTS_MAX`].
+    pub limit: usize,
+    /// Ids after this one only: the cursor of the page before.
+    pub after: Option<String>,
+}
+
+/// A part of a list.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    /// Its objects, by id.
+    pub objects: Vec<ShownObject>,
+    /// Where the next page starts; `None` when this was the last.
+    pub next: Option<String>,
+}
+
+/// What an applied change did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppliedOp {
+    /// It created or changed an object.
+    Put,
+    /// It deleted one.
+    Delete,
+    /// The object's time to live ended.
+    Expire,
+}
+
+/// One applied change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Applied {
+    /// Where it stands: feed row and place in it.
+    pub cursor: (u64, u32),
+    /// What it did.
+    pub op: AppliedOp,
+    /// The object's lane.
+    pub lane: LaneId,
+    /// The object's id.
+    pub id: String,
+    /// The object's life.
+    pub life: u32,
+    /// The object as it is now, when it is shown.
+    pub object: Option<ShownObject>,
+}
+
+/// One change of an object, with the entry that carries it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HistoryEntry {
+    /// The change.
+    pub change: ChangeHash,
+    /// Who wrote it.
+    pub author: Author,
+    /// The entry's place in the journal.
+    pub seq: u64,
+    /// The entry's hash.
+    pub entry: EntryHash,
+    /// The author's wall clock.
+    pub wall: WallMillis,
+    /// The entry's own signature verifies, and its header names this very change.
+    pub verified: bool,
+}
+
+impl Reader {
+    pub(super) fn new(db: Arc<Database>) -> Self {
+        Self { source: ReadSource::Writer(db) }
+    }
+
+    pub(super) fn new_read_only(db: Arc<redb::ReadOnlyDatabase>) -> Self {
+        Self { source: ReadSource::ReadOnly(db) }
+    }
+
+    /// The store as it is now.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot { txn: self.source.begin_read()? })
+    }
+}
+
+type ReadTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+impl Snapshot {
+    pub(super) fn table(&self, table: Bytes) -> Result<ReadTable, StoreError> {
+        Ok(self.txn.open_table(table)?)
+    }
+
+    /// One object, or why it is not shown.
+    pub fn object(
+        &self,
+        lane: LaneId,
+        id: &str,
+        now: WallMillis,
+    ) -> Result<Visibility, StoreError> {
+        let objects = self.table(tables::OBJECTS)?;
+        let first = tables::object_key(lane, id, 0);
+        let last = tables::object_key(lane, id, u32::MAX);
+        let range = first.as_slice()..=last.as_slice();
+        let Some(found) = objects.range::<&[u8]>(range.clone())?.next_back().transpose()? else {
+            let graves = self.table(tables::TOMBSTONES)?;
+            let grave = graves.range::<&[u8]>(range)?.next_back().transpose()?;
+            return match grave {
+                Some((key, _)) => self.grave(key.value()),
+                None => Ok(Visibility::Absent),
+            };
+        };
+        let key = found.0.value();
+        let bytes = tables::unseal(tables::OBJECTS, key, found.1.value())?;
+        let row: ObjectRow = tables::decode(tables::OBJECTS, key, bytes)?;
+        if row.state == RowState::Hidden {
+            return self.grave(key);
+        }
+        if is_expired(&row, now) {
+            return Ok(Visibility::Expired);
+        }
+        Ok(Visibility::Shown(Box::new(self.show(key, row)?)))
+    }
+
+    fn grave(&self, key: &[u8]) -> Result<Visibility, StoreError> {
+        let graves = self.table(tables::TOMBSTONES)?;
+        let row: Option<TombstoneRow> = tables::read_row(&graves, tables::TOMBSTONES, key)?;
+        let Some(row) = row else { return Ok(Visibility::Absent) };
+        let by = self.author(row.author)?.device;
+        Ok(Visibility::Deleted { by, at: row.requested_at, reason: row.reason })
+    }
+
+    fn show(&self, key: &[u8], row: ObjectRow) -> Result<ShownObject, StoreError> {
+        let (lane, id, life) = tables::split_object_key(key)
+            .ok_or_else(|| StoreError::damaged_value(tables::OBJECTS, key))?;
+        let author = self.author(row.author)?.device;
+        Ok(ShownObject { lane, id: id.to_owned(), life, author, row })
+    }
+
+    /// A page of objects in the order of their ids.
+    pub fn list(&self, lane: LaneId, query: &Query, now: WallMillis) -> Result<Page, StoreError> {
+        let objects = self.table(tables::OBJECTS)?;
+        let mut start = vec![lane.code()];
+        start.extend_from_slice(query.prefix.as_bytes());
+        if let Some(after) = &query.after {
+            let after = tables::object_key(lane, after, u32::MAX);
+            start = start.max(after);
+        }
+        let start = (Bound::Excluded(start.as_slice()), Bound::Unbounded);
+        let mut page = Page::default();
+        let limit = query.limit.clamp(1, LIST_OBJECTS_MAX);
+        // Only the latest life of an id is shown, so each row waits for the one after it.
+        let mut candidate: Option<ShownObject> = None;
+        let mut last_id = String::new();
+        for (looked, found) in objects.range::<&[u8]>(start)?.enumerate() {
+            let (key, value) = found?;
+            let key = key.value();
+            let Some((found_lane, id, _)) = tables::split_object_key(key) else {
+                return Err(StoreError::damaged_value(tables::OBJECTS, key));
+            };
+            if found_lane != lane || !id.starts_with(&query.prefix) {
+                page.objects.extend(candidate);
+                return Ok(page);
+            }
+            if id != last_id {
+                page.objects.extend(candidate.take());
+                if page.objects.len() >= limit || looked >= LIST_ROWS_MAX {
+                    page.next = Some(last_id);
+                    return Ok(page);
+                }
+                last_id = id.to_owned();
+            }
+            let bytes = tables::unseal(tables::OBJECTS, key, value.value())?;
+            let row: ObjectRow = tables::decode(tables::OBJECTS, key, bytes)?;
+            let shown = row.state != RowState::Hidden
+                && !is_expired(&row, now)
+                && query.kind.as_ref().is_none_or(|kind| *kind == row.kind)
+                && query.labels.iter().all(|(name, value)| row.labels.get(name) == Some(value));
+            candidate = if shown { Some(self.show(key, row)?) } else { None };
+        }
+        page.objects.extend(candidate);
+        Ok(page)
+    }
+
+    /// What was applied after a cursor, oldest first: about `limit` changes, whole rows.
+    pub fn feed(
+        &self,
+        after: Option<(u64, u32)>,
+        limit: usize,
+        now: WallMillis,
+    ) -> Result<Vec<Applied>, StoreError> {
+        let feed = self.table(tables::FEED)?;
+        let start = after.map_or(0, |(row, _)| row);
+        let mut applied = Vec::new();
+        for found in feed.range::<&[u8]>(start.to_be_bytes().as_slice()..)? {
+            if applied.len() >= limit {
+                break;
+            }
+            let (key, value) = found?;
+            let number = key.value().try_into().map(u64::from_be_bytes);
+            let number =
+                number.map_err(|_| StoreError::damaged_value(tables::FEED, key.value()))?;
+            let bytes = tables::unseal(tables::FEED, key.value(), value.value())?;
+            let row: FeedRow = tables::decode(tables::FEED, key.value(), bytes)?;
+            self.feed_row(number, &row, now, &mut applied)?;
+            if let Some(after) = after {
+                applied.retain(|change| change.cursor > after);
+            }
+        }
+        Ok(applied)
+    }
+
+    fn feed_row(
+        &self,
+        number: u64,
+        row: &FeedRow,
+        now: WallMillis,
+        applied: &mut Vec<Applied>,
+    ) -> Result<(), StoreError> {
+        let (lane, author, seq) = match row {
+            FeedRow::Expired { lane, id, life } => {
+                let (op, id) = (AppliedOp::Expire, id.clone());
+                let cursor = (number, 0);
+                applied.push(Applied { cursor, op, lane: *lane, id, life: *life, object: None });
+                return Ok(());
+            }
+            FeedRow::Entry { lane, author, seq } => (*lane, *author, *seq),
+        };
+        let entries = self.table(tables::ENTRIES)?;
+        let key = tables::entry_key(lane, author, seq);
+        let bytes = tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
+        let Some(bytes) = bytes else { return Ok(()) };
+        let entry = read_stored(&key, &bytes)?;
+        for index in 0..entry.bodies.len() {
+            let Some(BodyParts { life, id, .. }) = entry.parts(index) else { continue };
+            let object = match self.object(lane, id, now)? {
+                Visibility::Shown(object) if object.life == life => Some(*object),
+                _ => None,
+            };
+            let cursor = (number, 2 * index as u32);
+            let target = object
+                .as_ref()
+                .filter(|_| lane == LaneId::Tombstone)
+                .and_then(|object| serde_json::from_str::<TombstoneBody>(&object.row.body).ok());
+            let id = id.to_owned();
+            applied.push(Applied { cursor, op: AppliedOp::Put, lane, id, life, object });
+            if let Some(target) = target
+                && let Ok(lane) = target.lane.parse()
+            {
+                applied.push(Applied {
+                    cursor: (number, 2 * index as u32 + 1),
+                    op: AppliedOp::Delete,
+                    lane,
+                    id: target.id,
+                    life: target.life,
+                    object: None,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the next feed row.
+    pub fn feed_next(&self) -> Result<u64, StoreError> {
+        let feed = self.table(tables::FEED)?;
+        let Some((key, _)) = feed.last()? else { return Ok(0) };
+        let number = key.value().try_into().map(u64::from_be_bytes);
+        Ok(number.map_err(|_| StoreError::damaged_value(tables::FEED, key.value()))? + 1)
+    }
+
+    /// The bytes of one entry.
+    pub fn entry(
+        &self,
+        lane: LaneId,
+        author: &Author,
+        seq: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(number) = self.author_number(author)? else { return Ok(None) };
+        let entries = self.table(tables::ENTRIES)?;
+        let key = tables::entry_key(lane, number, seq);
+        tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)
+    }
+
+    /// Consecutive entries of a journal from one place on: at least one if there is one, then as
+    /// many as stay below `bytes_target` and `entries_max`.
+    pub fn entries(
+        &self,
+        lane: LaneId,
+        author: &Author,
+        from: u64,
+        bytes_target: usize,
+        entries_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let Some(number) = self.author_number(author)? else { return Ok(Vec::new()) };
+        let entries = self.table(tables::ENTRIES)?;
+        let first = tables::entry_key(lane, number, from);
+        let last = tables::entry_key(lane, number, u64::MAX);
+        let mut found = Vec::new();
+        let mut bytes_sum = 0;
+        for row in entries.range::<&[u8]>(first.as_slice()..=last.as_slice())? {
+            let (key, value) = row?;
+            let bytes = tables::unseal(tables::ENTRIES, key.value(), value.value())?;
+            bytes_sum += bytes.len();
+            if !found.is_empty() && (bytes_sum > bytes_target || found.len() >= entries_max) {
+                break;
+            }
+            found.push(bytes.to_vec());
+        }
+        Ok(found)
+    }
+
+    /// The changes of an object, in the order in which they were applied here, the last `limit`.
+    pub fn history(
+        &self,
+        lane: LaneId,
+        id: &str,
+        life: u32,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>, StoreError> {
+        let mut history = Vec::new();
+        for loc in self.change_locs(lane, id, life, limit)? {
+            let entries = self.table(tables::ENTRIES)?;
+            let key = tables::entry_key(lane, loc.author, loc.seq);
+            let bytes = tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
+            let bytes = bytes.ok_or_else(|| StoreError::damaged_value(tables::ENTRIES, &key))?;
+            let entry = read_stored(&key, &bytes)?;
+            let item = entry
+                .header
+                .items
+                .get(usize::from(loc.item))
+                .ok_or_else(|| StoreError::damaged_value(tables::ENTRIES, &key))?;
+            history.push(HistoryEntry {
+                change: item.change,
+                author: entry.header.author,
+                seq: entry.header.seq,
+                entry: entry.hash,
+                wall: entry.header.wall,
+                verified: entry.verify_signature()
+                    && entry.check_bodies().is_ok()
+                    && item.key == crate::ids::ObjectKey::new(lane, id, life),
+            });
+        }
+        Ok(history)
+    }
+
+    /// The document of an object, rebuilt from its changes: for reading its past.
+    pub fn document(
+        &self,
+        lane: LaneId,
+        id: &str,
+        life: u32,
+    ) -> Result<Option<Object>, StoreError> {
+        let entries = self.table(tables::ENTRIES)?;
+        let mut document = Object::new();
+        let locs = self.change_locs(lane, id, life, usize::MAX)?;
+        if locs.is_empty() {
+            return Ok(None);
+        }
+        for loc in locs {
+            let damaged =
+                |what: String| StoreError::inconsistent(format!("objects-1 {lane} {id:?}"), what);
+            let change = body_change(&entries, lane, loc)?
+                .ok_or_else(|| damaged("one of its changes is not held".into()))?;
+            let hash = crate::journal::change_hash(&change)
+                .ok_or_else(|| damaged("one of its changes is damaged".into()))?;
+            document
+                .apply(&change, hash, self.author(loc.author)?.actor())
+                .map_err(|error| damaged(error.to_string()))?;
+        }
+        Ok(Some(document))
+    }
+
+    fn change_locs(
+        &self,
+        lane: LaneId,
+        id: &str,
+        life: u32,
+        limit: usize,
+    ) -> Result<Vec<Loc>, StoreError> {
+        let key = tables::object_key(lane, id, life);
+        let objects = self.table(tables::OBJECTS)?;
+        let row: Option<ObjectRow> = tables::read_row(&objects, tables::OBJECTS, &key)?;
+        let Some(row) = row else { return Ok(Vec::new()) };
+        let tails = self.table(tables::TAILS)?;
+        let from = row.changes - row.changes.min(u32::try_from(limit).unwrap_or(u32::MAX)) + 1;
+        let mut locs = Vec::new();
+        for n in from..=row.changes {
+            locs.push(if n == 1 {
+                row.first
+            } else {
+                let tail = tables::tail_key(&key, n);
+                tables::read_row(&tails, tables::TAILS, &tail)?
+                    .ok_or_else(|| StoreError::damaged_value(tables::TAILS, &tail))?
+            });
+        }
+        Ok(locs)
+    }
+
+    /// The device that made the changes of an Automerge actor.
+    pub fn device_of_actor(&self, actor: &[u8; 16]) -> Result<Option<DeviceId>, StoreError> {
+        Ok(self.authors()?.iter().find(|author| author.actor() == *actor).map(|a| a.device))
+    }
+
+    /// The roster's records, parents first.
+    pub fn roster_records(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let roster = self.table(tables::ROSTER)?;
+        let mut records = Vec::new();
+        for row in roster.iter()? {
+            let (key, value) = row?;
+            records.push(tables::unseal(tables::ROSTER, key.value(), value.value())?.to_vec());
+        }
+        Ok(records)
+    }
+
+    /// What is remembered about a peer under a name.
+    pub fn peer_fact(&self, peer: DeviceId, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let peers = self.table(tables::PEERS)?;
+        tables::read_with(&peers, tables::PEERS, &peer_key(peer, name), <[u8]>::to_vec)
+    }
+
+    /// How many proofs of equivocation are kept.
+    pub fn evidence_len(&self) -> Result<u64, StoreError> {
+        Ok(self.table(tables::EVIDENCE)?.len()?)
+    }
+
+    pub(super) fn journal_rows(&self) -> Result<BTreeMap<(LaneId, u32), JournalRow>, StoreError> {
+        let table = self.table(tables::JOURNALS)?;
+        let mut rows = BTreeMap::new();
+        for row in table.iter()? {
+            let (key, value) = row?;
+            let key = key.value();
+            let bytes = tables::unseal(tables::JOURNALS, key, value.value())?;
+            let name = key
+                .split_first()
+                .and_then(|(lane, number)| {
+                    Some((LaneId::from_code(*lane)?, u32::from_be_bytes(number.try_into().ok()?)))
+                })
+                .ok_or_else(|| StoreError::damaged_value(tables::JOURNALS, key))?;
+            rows.insert(name, tables::decode(tables::JOURNALS, key, bytes)?);
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn counts_rows(&self) -> Result<BTreeMap<LaneId, CountsRow>, StoreError> {
+        let table = self.table(tables::COUNTS)?;
+        let mut rows = BTreeMap::new();
+        for lane in LaneId::ALL {
+            if let Some(row) = tables::read_row(&table, tables::COUNTS, &[lane.code()])? {
+                rows.insert(lane, row);
+            }
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn next_expiry(&self) -> Result<Option<WallMillis>, StoreError> {
+        let table = self.table(tables::EXPIRY)?;
+        let Some((key, _)) = table.first()? else { return Ok(None) };
+        Ok(key.value().first_chunk::<8>().map(|at| WallMillis(u64::from_be_bytes(*at))))
+    }
+
+    fn author(&self, number: u32) -> Result<Author, StoreError> {
+        let table = self.table(tables::AUTHORS)?;
+        let key = number.to_be_bytes();
+        tables::read_row(&table, tables::AUTHORS, &key)?
+            .ok_or_else(|| StoreError::damaged_value(tables::AUTHORS, &key))
+    }
+
+    fn author_number(&self, author: &Author) -> Result<Option<u32>, StoreError> {
+        // There are few authors: devices times restores.
+        Ok(self.authors()?.iter().position(|known| known == author).map(|number| number as u32))
+    }
+}
+
+fn is_expired(row: &ObjectRow, now: WallMillis) -> bool {
+    row.expires_at.is_some_and(|at| at <= now)
+}
+
+/// Reads entry bytes that a snapshot returned.
+pub(super) fn parse<'a>(lane: LaneId, seq: u64, bytes: &'a [u8]) -> Result<Entry<'a>, StoreError> {
+    Entry::read(bytes).map_err(|error| {
+        StoreError::inconsistent(format!("entries-1 {lane} entry {seq}"), error.to_string())
+    })
+}

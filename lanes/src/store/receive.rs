@@ -1,0 +1,218 @@
+//! Taking in entries from a peer: every check before the first write, then durable, then applied.
+
+use super::{Open, Store};
+use crate::error::{ReceiveError, StoreError};
+use crate::ids::{Author, MeshId, WallMillis};
+use crate::journal::Entry;
+use crate::lane::LaneId;
+use crate::tables::{self, EvidenceRow};
+
+/// Consecutive entries of one journal, as a peer sent them.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// The lane.
+    pub lane: LaneId,
+    /// Whose journal.
+    pub author: Author,
+    /// Entry bytes; see [`crate::journal`].
+    pub entries: Vec<&'a [u8]>,
+}
+
+/// What a run brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Received {
+    /// Entries that were new.
+    pub entries: u64,
+    /// Items of them.
+    pub items: u64,
+    /// The last entry of the run, new or not.
+    pub last: u64,
+    /// New entries that wait for others.
+    pub waiting: u64,
+}
+
+impl Store {
+    /// Checks a run, keeps what is new of it, and applies what is ready.
+    ///
+    /// `meshes` are those in which the author may have written. The signature of the last entry
+    /// vouches, through the chain, for all before it. A refused run leaves the store as it was,
+    /// but for the evidence of an equivocation.
+    pub fn receive(
+        &mut self,
+        run: &Run<'_>,
+        meshes: &[MeshId],
+        now: WallMillis,
+    ) -> Result<Received, ReceiveError> {
+        let mut entries = Vec::with_capacity(run.entries.len());
+        for bytes in &run.entries {
+            entries.push(Entry::read(bytes)?);
+        }
+        let Some(last) = entries.last() else { return Ok(Received::default()) };
+        check_run(run, &entries, meshes)?;
+        let last_seq = last.header.seq;
+        let journal = self.journal(run.lane, &run.author).copied();
+        if journal.is_some_and(|row| row.forked) {
+            return Err(ReceiveError::Quarantined);
+        }
+        let held = journal.map_or(0, |row| row.held);
+        let first_seq = entries[0].header.seq;
+        if first_seq > held + 1 {
+            return Err(ReceiveError::Gap { expected: held + 1, found: first_seq });
+        }
+        self.check_overlap(run, &entries, held, now)?;
+        let new = &entries[(held + 1 - first_seq).min(entries.len() as u64) as usize..];
+        let Some(first_new) = new.first() else {
+            return Ok(Received { last: last_seq, ..Received::default() });
+        };
+        if let Some(row) =
+            journal.filter(|row| row.held > 0 && first_new.header.prev != row.held_hash)
+        {
+            // The run starts after our last entry, and continues another one: a fork before it.
+            return Err(crate::journal::EntryError::Chain { seq: row.held + 1 }.into());
+        }
+        if !last.verify_signature() {
+            return Err(crate::journal::EntryError::Signature { seq: last_seq }.into());
+        }
+        for entry in new {
+            entry.check_bodies()?;
+        }
+        let raw = &run.entries[entries.len() - new.len()..];
+        let received = self.keep(run, new, raw, now)?;
+        Ok(Received { last: last_seq, ..received })
+    }
+
+    fn keep(
+        &mut self,
+        run: &Run<'_>,
+        new: &[Entry<'_>],
+        raw: &[&[u8]],
+        now: WallMillis,
+    ) -> Result<Received, StoreError> {
+        self.with_turn(|store, turn| {
+            let number = store.author_number(turn, run.author)?;
+            let mut received = Received::default();
+            {
+                let mut open = Open::new(turn)?;
+                for (entry, bytes) in new.iter().zip(raw) {
+                    let mut row = store.journal_row(run.lane, number);
+                    let caught_up = row.applied == row.held;
+                    let key = tables::entry_key(run.lane, number, entry.header.seq);
+                    tables::insert(&mut open.entries, tables::ENTRIES, &key, bytes)?;
+                    row.held = entry.header.seq;
+                    row.held_hash = entry.hash;
+                    row.bytes += bytes.len() as u64;
+                    if caught_up {
+                        row.waiting_since = now;
+                    }
+                    store.set_journal_row(run.lane, number, row);
+                    received.entries += 1;
+                    received.items += entry.header.items.len() as u64;
+                    if caught_up && store.is_ready(&entry.header) {
+                        store.apply_entry(turn, &mut open, number, entry)?;
+                        store.note_applied(run.lane, number, now);
+                    } else {
+                        received.waiting += 1;
+                    }
+                }
+            }
+            Ok(received)
+        })
+    }
+
+    /// Compares entries that are held already with those that came. A difference that both carry
+    /// a valid signature for is kept as evidence and quarantines the journal.
+    fn check_overlap(
+        &mut self,
+        run: &Run<'_>,
+        entries: &[Entry<'_>],
+        held: u64,
+        now: WallMillis,
+    ) -> Result<(), ReceiveError> {
+        let overlap = entries.iter().take_while(|entry| entry.header.seq <= held).count();
+        let Some(last_common) = overlap.checked_sub(1).map(|index| &entries[index]) else {
+            return Ok(());
+        };
+        // Chains: when the last common entries are equal, so are all before them.
+        let reader = self.reader().snapshot()?;
+        let mine = |seq| reader.entry(run.lane, &run.author, seq);
+        let same = |entry: &Entry<'_>| -> Result<bool, StoreError> {
+            let bytes = mine(entry.header.seq)?;
+            // What this turn received is not committed yet; it was checked when it came.
+            let Some(bytes) = bytes else { return Ok(true) };
+            Ok(Entry::read(&bytes).is_ok_and(|mine| mine.hash == entry.hash))
+        };
+        if same(last_common)? {
+            return Ok(());
+        }
+        if !entries.last().is_some_and(Entry::verify_signature) {
+            let seq = entries.last().map_or(0, |entry| entry.header.seq);
+            return Err(crate::journal::EntryError::Signature { seq }.into());
+        }
+        let mut first = last_common.header.seq;
+        for entry in &entries[..overlap] {
+            if !same(entry)? {
+                first = entry.header.seq;
+                break;
+            }
+        }
+        let held_bytes = (first..=held).map_while(|seq| mine(seq).ok().flatten());
+        let evidence = EvidenceRow {
+            lane: run.lane,
+            author: run.author,
+            seq: first,
+            found_at: now,
+            held: held_bytes.map(|bytes| bare(&bytes)).collect(),
+            other: entries
+                .iter()
+                .filter(|entry| entry.header.seq >= first)
+                .map(|entry| bare(&entry.write()))
+                .collect(),
+        };
+        self.quarantine_journal(evidence)?;
+        Err(ReceiveError::Equivocation { seq: first })
+    }
+
+    /// Keeps the evidence of two signed histories and takes nothing more from that journal.
+    fn quarantine_journal(&mut self, evidence: EvidenceRow) -> Result<(), StoreError> {
+        self.with_turn(|store, turn| {
+            let number = store.author_number(turn, evidence.author)?;
+            let mut row = store.journal_row(evidence.lane, number);
+            row.forked = true;
+            store.set_journal_row(evidence.lane, number, row);
+            let mut table = turn.open_table(tables::EVIDENCE)?;
+            let next = redb::ReadableTable::last(&table)?
+                .and_then(|(key, _)| Some(u64::from_be_bytes(key.value().try_into().ok()?) + 1))
+                .unwrap_or(0);
+            tables::insert_row(&mut table, tables::EVIDENCE, &next.to_be_bytes(), &evidence)
+        })
+    }
+}
+
+/// An entry with its bodies left out: enough to prove what was signed.
+fn bare(bytes: &[u8]) -> Vec<u8> {
+    match Entry::read(bytes) {
+        Ok(entry) => {
+            super::entries::without_bodies(&entry, |_| Some(crate::journal::Body::Missing))
+        }
+        Err(_) => bytes.to_vec(),
+    }
+}
+
+/// Checks that the entries are one chain of the journal that the run names.
+fn check_run(run: &Run<'_>, entries: &[Entry<'_>], meshes: &[MeshId]) -> Result<(), ReceiveError> {
+    for (index, entry) in entries.iter().enumerate() {
+        let header = &entry.header;
+        let seq = header.seq;
+        if header.lane != run.lane || header.author != run.author {
+            return Err(ReceiveError::OtherJournal { seq });
+        }
+        if !meshes.contains(&header.mesh) {
+            return Err(ReceiveError::OtherMesh { seq });
+        }
+        let Some(before) = index.checked_sub(1).map(|index| &entries[index]) else { continue };
+        if seq != before.header.seq + 1 || header.prev != before.hash {
+            return Err(crate::journal::EntryError::Chain { seq }.into());
+        }
+    }
+    Ok(())
+}
