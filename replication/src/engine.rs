@@ -1,0 +1,1288 @@
+//! The engine: one node's whole conversation with its peers, as a state machine without I/O.
+//!
+//! # How to drive it
+//!
+//! 1. Feed what happened: [`Engine::handle_connected`], [`Engine::handle_frame`],
+//!    [`Engine::handle_disconnected`], [`Engine::handle_blocked`], [`Engine::handle_timeout`], and
+//!    local work: [`Engine::write`], [`Engine::revoke`] and so on. Several may be fed in a row; the
+//!    store gathers them in one turn.
+//! 2. Call [`Engine::commit`]. It makes the turn durable. When it fails, the node must stop.
+//! 3. Drain [`Engine::poll_event`] and [`Engine::poll_transmit`]. Nothing is returned while a turn is
+//!    open: *durable before told* holds by construction.
+//! 4. Sleep until [`Engine::poll_timeout`], or until something happens.
+//!
+//! Time only moves forward between calls. Connection ids are the caller's and never reused. The
+//! link under a connection authenticates the device at the other end and keeps order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use srcos_lanes::error::{ReceiveError, StoreError, WriteError};
+use srcos_lanes::frontier::Frontier;
+use srcos_lanes::ids::{Author, DeviceId, MeshId, MonoMillis, Now, WallMillis};
+use srcos_lanes::journal::{Body, Entry};
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::policy::{Decision, ReplicationPolicy};
+use srcos_lanes::signature::Signer;
+use srcos_lanes::store::{Op, Outcome, Run, Store};
+
+use crate::peers::{LanePeer, LaneState, LaneView, Peer};
+use crate::roster::{Inserted, JournalMark, Roster, RosterError};
+use crate::session::{CREDIT_BYTES, Phase, Session};
+use crate::wire::{
+    AbortReason, Hello, LaneReceipt, Message, PROTOCOL_VERSION, ROSTER_BYTES_TARGET,
+    ROSTER_HEADS_MAX, RUN_BYTES_TARGET, RUN_ENTRIES_MAX, Receipt, lanes_digest,
+};
+
+/// Time for a peer to say hello or prove its membership, in milliseconds.
+pub const HANDSHAKE_MS: u64 = 10_000;
+/// Time for which receipts gather before one is sent, in milliseconds: one answers many runs.
+pub const RECEIPT_DELAY_MS: u64 = 50;
+/// Time between digests on a quiet connection, in milliseconds.
+pub const DIGEST_EVERY_MS: u64 = 30_000;
+/// Least time between two requests to send again, in milliseconds.
+pub const RESET_EVERY_MS: u64 = 1_000;
+/// Time for which what peers said may stay unwritten, in milliseconds.
+pub const PEERS_SAVE_MS: u64 = 5_000;
+/// Waiting entries that one turn applies, at most, so that a turn stays short.
+pub const ADVANCE_ENTRIES_MAX: usize = 256;
+/// Expired objects that one turn removes, at most.
+pub const EXPIRE_OBJECTS_MAX: usize = 256;
+/// Events that wait to be polled, at most; beyond that the oldest refusals go.
+pub const EVENTS_MAX: usize = 1_024;
+
+/// The name under which a peer's views are kept in the store.
+const PEER_VIEWS: &str = "views-1";
+
+/// A connection, named by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId(pub u64);
+
+/// Something that the caller should know or do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The peer is a member and said hello: the connection is worth keeping.
+    Opened {
+        /// The connection.
+        conn: ConnId,
+        /// The peer.
+        device: DeviceId,
+    },
+    /// Close this connection, after what was queued for it.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// The peer.
+        device: DeviceId,
+        /// Why.
+        reason: AbortReason,
+        /// More about it.
+        detail: String,
+        /// The peer decided it.
+        by_peer: bool,
+    },
+    /// Entries were refused; nothing of them was kept.
+    Refused {
+        /// Who sent them.
+        from: DeviceId,
+        /// Their lane.
+        lane: LaneId,
+        /// Their author.
+        author: Author,
+        /// The stable code of the reason.
+        code: &'static str,
+        /// The reason in words.
+        why: String,
+    },
+    /// An author signed two histories; its journal is quarantined and the proof is kept.
+    Equivocation {
+        /// The lane.
+        lane: LaneId,
+        /// The author.
+        author: Author,
+        /// The first place that differs.
+        seq: u64,
+    },
+    /// A peer held more of our own journal than we did: a new incarnation has started.
+    IncarnationStarted {
+        /// Who told us.
+        told_by: DeviceId,
+    },
+    /// The members of the mesh changed.
+    RosterChanged,
+    /// All shared lanes of a peer were proven equal to ours.
+    InSync {
+        /// The peer.
+        device: DeviceId,
+    },
+    /// Changes were applied: the feed reaches to here.
+    Applied {
+        /// Number of the next feed row.
+        feed_next: u64,
+    },
+}
+
+/// What an engine starts from.
+pub struct EngineConfig {
+    /// The device's key.
+    pub signer: Box<dyn Signer + Send>,
+    /// What may go to whom.
+    pub policy: ReplicationPolicy,
+    /// Seed of the engine's own random choices.
+    pub seed: [u8; 32],
+}
+
+/// One node's conversation with its peers.
+pub struct Engine {
+    signer: Box<dyn Signer + Send>,
+    policy: ReplicationPolicy,
+    seed: [u8; 32],
+    draws: u64,
+    roster: Roster,
+    peers: BTreeMap<DeviceId, Peer>,
+    sessions: BTreeMap<ConnId, Session>,
+    /// Sessions that ended, with the last frames for their links.
+    closing: VecDeque<(ConnId, Session)>,
+    events: VecDeque<Event>,
+    waiting: bool,
+    peers_save_at: Option<MonoMillis>,
+    expiry_at: Option<WallMillis>,
+    expiry_known: bool,
+    feed_told: u64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("device", &self.signer.device())
+            .field("roster", &self.roster)
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The engine cannot start from this store.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The roster in the store is not whole.
+    #[error("the roster in the store cannot be read: {0}; restore a backup or pair anew")]
+    Roster(#[from] RosterError),
+}
+
+/// A change of the mesh is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum MeshError {
+    /// By the rules of the roster.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
+    /// By the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    /// An engine over a store that has a mesh.
+    pub fn new(config: EngineConfig, store: &Store) -> Result<Self, StartError> {
+        let snapshot = store.reader().snapshot()?;
+        let roster = Roster::from_records(snapshot.roster_records()?)?;
+        let mut engine = Self {
+            signer: config.signer,
+            policy: config.policy,
+            seed: config.seed,
+            draws: 0,
+            roster,
+            peers: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            closing: VecDeque::new(),
+            events: VecDeque::new(),
+            waiting: false,
+            peers_save_at: None,
+            expiry_at: None,
+            expiry_known: false,
+            feed_told: store.feed_next(),
+        };
+        for device in engine.other_members().collect::<Vec<_>>() {
+            let mut peer = Peer::default();
+            if let Some(bytes) = snapshot.peer_fact(device, PEER_VIEWS)?
+                && let Ok((seen_at, lanes)) = postcard::from_bytes(&bytes)
+            {
+                (peer.seen_at, peer.lanes) = (seen_at, lanes);
+            }
+            engine.peers.insert(device, peer);
+        }
+        engine.waiting = LaneId::ALL
+            .into_iter()
+            .any(|lane| store.journals(lane).any(|(_, row)| row.applied < row.held));
+        Ok(engine)
+    }
+
+    /// The roster.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &ReplicationPolicy {
+        &self.policy
+    }
+
+    /// The device whose node this is.
+    pub fn device(&self) -> DeviceId {
+        self.signer.device()
+    }
+
+    /// Whether a device has a connection on which both said hello.
+    pub fn is_connected(&self, device: DeviceId) -> bool {
+        self.sessions.values().any(|session| session.device == device && session.is_open())
+    }
+
+    /// When a device was last connected, by our clock.
+    pub fn seen_at(&self, device: DeviceId) -> Option<WallMillis> {
+        self.peers.get(&device)?.seen_at
+    }
+
+    /// How each other member stands to us in a lane.
+    pub fn lane_peers(&self, store: &Store, lane: LaneId) -> Vec<LanePeer> {
+        let ours = store.frontier(lane);
+        let peers = self.peers.iter().filter(|(device, _)| self.roster.is_member(**device));
+        peers
+            .map(|(device, peer)| {
+                let decision = self.policy.lane(lane, *device);
+                let rule = decision.rule().code();
+                if let Decision::Deny(_) = decision {
+                    return LanePeer {
+                        device: *device,
+                        state: LaneState::Blocked,
+                        rule,
+                        missing_here: 0,
+                        missing_there: 0,
+                        confirmed_at: None,
+                    };
+                }
+                let (state, difference, confirmed_at) =
+                    peer.state(lane, &ours, self.is_connected(*device));
+                LanePeer {
+                    device: *device,
+                    state,
+                    rule,
+                    missing_here: difference.missing_here,
+                    missing_there: difference.missing_there,
+                    confirmed_at,
+                }
+            })
+            .collect()
+    }
+
+    // ---- what the world did ----
+
+    /// A connection to an authenticated device is up.
+    pub fn handle_connected(&mut self, store: &Store, now: Now, conn: ConnId, device: DeviceId) {
+        let deadline = now.mono.after_ms(HANDSHAKE_MS);
+        if device == self.device() {
+            self.events.push_back(Event::Close {
+                conn,
+                device,
+                reason: AbortReason::NotAMember,
+                detail: "this is the node itself".into(),
+                by_peer: false,
+            });
+            return;
+        }
+        let phase = if self.roster.is_member(device) {
+            Phase::Greeting { deadline }
+        } else {
+            Phase::Stranger { deadline, hello: None }
+        };
+        let greets = matches!(phase, Phase::Greeting { .. });
+        self.sessions.insert(conn, Session::new(conn, device, phase, now.mono));
+        if greets {
+            self.say_hello(store, conn);
+        }
+    }
+
+    /// A connection is gone.
+    pub fn handle_disconnected(&mut self, now: Now, conn: ConnId) {
+        if let Some(session) = self.sessions.remove(&conn)
+            && let Some(peer) = self.peers.get_mut(&session.device)
+            && session.is_open()
+        {
+            peer.seen_at = Some(now.wall);
+            peer.unsaved = true;
+            self.save_peers_soon(now.mono);
+        }
+    }
+
+    /// The link of a connection cannot take more frames, or can again.
+    pub fn handle_blocked(&mut self, conn: ConnId, blocked: bool) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.blocked = blocked;
+        }
+    }
+
+    /// A frame came.
+    pub fn handle_frame(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        conn: ConnId,
+        frame: &[u8],
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let message = match session.assembler.push(frame) {
+            Ok(None) => return Ok(()),
+            Ok(Some(message)) => message,
+            Err(error) => {
+                self.abort(conn, AbortReason::Protocol, error.0);
+                return Ok(());
+            }
+        };
+        match Message::decode(&message) {
+            Ok(decoded) => self.handle_message(store, now, conn, decoded, message.len()),
+            Err(error) => {
+                self.abort(conn, AbortReason::Protocol, error.0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            self.session_timeout(store, now, conn);
+        }
+        if self.waiting {
+            self.advance(store, now)?;
+        }
+        if !self.expiry_known {
+            self.expiry_at = store.next_expiry()?;
+            self.expiry_known = true;
+        }
+        if self.expiry_at.is_some_and(|at| at <= now.wall) {
+            store.expire(now.wall, EXPIRE_OBJECTS_MAX)?;
+            self.expiry_known = false;
+        }
+        if self.peers_save_at.is_some_and(|at| at <= now.mono) {
+            self.save_peers(store)?;
+        }
+        Ok(())
+    }
+
+    // ---- local work ----
+
+    /// Performs operations on a lane; see [`Store::write`].
+    pub fn write(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        lane: LaneId,
+        ops: &[Op],
+    ) -> Result<Vec<Outcome>, WriteError> {
+        let outcomes = store.write(lane, ops, now, &*self.signer)?;
+        if lane.definition().ttl.is_some() {
+            self.expiry_known = false;
+        }
+        Ok(outcomes)
+    }
+
+    /// Admits a device to the mesh.
+    pub fn admit(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        device: DeviceId,
+        name: &str,
+        prior_mesh: Option<MeshId>,
+    ) -> Result<(), MeshError> {
+        let record = self.roster.admit(device, name, prior_mesh, now.wall, &*self.signer)?;
+        self.add_own_record(store, now, &record.0)
+    }
+
+    /// Puts a device out of the mesh: what it wrote up to what is held here stays, no more is taken.
+    pub fn revoke(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        device: DeviceId,
+        reason: &str,
+    ) -> Result<(), MeshError> {
+        let marks = journal_marks(store, device);
+        let record = self.roster.revoke(device, reason, marks, now.wall, &*self.signer)?;
+        self.add_own_record(store, now, &record.0)
+    }
+
+    /// Names a device anew.
+    pub fn rename(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        device: DeviceId,
+        name: &str,
+    ) -> Result<(), MeshError> {
+        let record = self.roster.rename(device, name, now.wall, &*self.signer)?;
+        self.add_own_record(store, now, &record.0)
+    }
+
+    /// Moves to another mesh, whose records admit this device. Ends all connections.
+    pub fn join(
+        &mut self,
+        store: &mut Store,
+        records: &[Vec<u8>],
+    ) -> Result<(), MeshError> {
+        let roster = Roster::from_records(records)?;
+        store.set_mesh(roster.mesh())?;
+        store.replace_roster(records)?;
+        self.roster = roster;
+        for conn in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.abort(conn, AbortReason::OtherMesh, "this device joined another mesh");
+        }
+        self.peers = self.other_members().map(|device| (device, Peer::default())).collect();
+        self.events.push_back(Event::RosterChanged);
+        Ok(())
+    }
+
+    /// Tells every peer that the node stops.
+    pub fn shut_down(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        for conn in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.abort(conn, AbortReason::ShuttingDown, "");
+        }
+        self.save_peers(store)
+    }
+
+    // ---- what the caller must do ----
+
+    /// Makes the turn durable, then queues what follows from it.
+    pub fn commit(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
+        let committed = store.commit()?;
+        if committed.feed_next > self.feed_told {
+            self.feed_told = committed.feed_next;
+            self.events.push_back(Event::Applied { feed_next: committed.feed_next });
+        }
+        if !committed.journals.is_empty() {
+            for session in self.sessions.values_mut().filter(|session| session.is_open()) {
+                let mut shared = false;
+                for (lane, author) in &committed.journals {
+                    shared |= session.lanes.contains(lane);
+                    session.note(*lane, *author);
+                }
+                if shared && session.receipt_at.is_none() {
+                    session.receipt_at = Some(now.mono.after_ms(RECEIPT_DELAY_MS));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next frame to send, and on which connection. `None` while a turn is open.
+    pub fn poll_transmit(
+        &mut self,
+        store: &Store,
+    ) -> Result<Option<(ConnId, Vec<u8>)>, StoreError> {
+        if store.in_turn() {
+            return Ok(None);
+        }
+        while let Some((conn, session)) = self.closing.front_mut() {
+            if let Some(frame) = session.pop() {
+                return Ok(Some((*conn, frame)));
+            }
+            self.closing.pop_front();
+        }
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            let Some(session) = self.sessions.get(&conn).filter(|session| !session.blocked) else {
+                continue;
+            };
+            if session.wants_run() {
+                self.read_run(store, conn)?;
+            }
+            if let Some(session) = self.sessions.get_mut(&conn)
+                && let Some(frame) = session.pop()
+            {
+                return Ok(Some((conn, frame)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// When [`Engine::handle_timeout`] is due next. Wall clock times are given as if the clocks
+    /// moved alike from `now` on.
+    pub fn poll_timeout(&self, now: Now) -> Option<MonoMillis> {
+        let mut next = self.peers_save_at;
+        let mut consider = |at: MonoMillis| next = Some(next.map_or(at, |next| next.min(at)));
+        if self.waiting || !self.expiry_known {
+            consider(now.mono);
+        }
+        if let Some(at) = self.expiry_at.filter(|_| self.expiry_known) {
+            consider(now.mono.after_ms(at.0.saturating_sub(now.wall.0)));
+        }
+        for session in self.sessions.values() {
+            match &session.phase {
+                Phase::Stranger { deadline, .. } | Phase::Greeting { deadline } => {
+                    consider(*deadline);
+                }
+                Phase::Open => {
+                    consider(session.digest_at);
+                    session.receipt_at.into_iter().for_each(&mut consider);
+                }
+            }
+        }
+        next
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    // ---- handshake ----
+
+    fn say_hello(&mut self, store: &Store, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let lanes: Vec<LaneId> = LaneId::ALL
+            .into_iter()
+            .filter(|lane| self.policy.lane(*lane, session.device).allows())
+            .collect();
+        let frontiers: Vec<_> = lanes.iter().map(|lane| (*lane, store.frontier(*lane))).collect();
+        let mut roster = self.roster.heads();
+        roster.truncate(ROSTER_HEADS_MAX);
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            mesh: self.roster.mesh(),
+            digest: lanes_digest(frontiers.iter().map(|(lane, frontier)| (*lane, frontier))),
+            lanes,
+            roster,
+            credit: CREDIT_BYTES,
+        };
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.send(&Message::Hello(hello));
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        conn: ConnId,
+        message: Message<'_>,
+        len: usize,
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let device = session.device;
+        match (&mut session.phase, message) {
+            (_, Message::Abort { reason, detail }) => {
+                self.sessions.remove(&conn);
+                self.events.push_back(Event::Close { conn, device, reason, detail, by_peer: true });
+            }
+            (Phase::Stranger { hello, .. }, Message::Hello(theirs)) if hello.is_none() => {
+                *hello = Some(theirs);
+                session.send(&Message::ProofNeeded);
+            }
+            (Phase::Stranger { .. }, Message::Roster(records)) => {
+                let records: Vec<_> = records.into_iter().map(|record| record.0).collect();
+                self.prove(store, now, conn, &records)?;
+            }
+            // Neither knows the other: there is nothing to say.
+            (Phase::Stranger { .. }, Message::ProofNeeded) => {}
+            (Phase::Greeting { .. }, Message::ProofNeeded) => self.send_roster(conn, &[]),
+            (Phase::Greeting { .. }, Message::Hello(hello)) => {
+                self.open(store, now, conn, hello)?;
+            }
+            (Phase::Greeting { .. } | Phase::Open, Message::Roster(records)) => {
+                for record in records {
+                    self.take_record(store, now, &record.0)?;
+                }
+            }
+            (Phase::Open, Message::Receipt(receipt)) => {
+                self.handle_receipt(store, now, conn, receipt)?;
+            }
+            (Phase::Open, Message::Run { lane, author, entries }) => {
+                session.granted -= len as i64;
+                if session.granted < -(crate::wire::MESSAGE_BYTES_MAX as i64) {
+                    self.abort(conn, AbortReason::CreditExceeded, "");
+                    return Ok(());
+                }
+                session.consumed = session.consumed.saturating_add(len as u32);
+                if session.consumed >= CREDIT_BYTES / 2 {
+                    let credit = std::mem::take(&mut session.consumed);
+                    session.granted += i64::from(credit);
+                    session.send(&Message::Credit(credit));
+                }
+                let run = Run { lane, author, entries };
+                self.handle_run(store, now, conn, &run)?;
+            }
+            (Phase::Open, Message::Credit(credit)) => {
+                // A peer that gives more than it takes harms itself only, up to this bound.
+                let most = i64::from(CREDIT_BYTES) * 4;
+                session.credit = (session.credit + i64::from(credit)).min(most);
+            }
+            (Phase::Open, Message::Digest(digest)) => {
+                self.handle_digest(store, now, conn, digest);
+            }
+            _ => self.abort(conn, AbortReason::Protocol, "a message came where it does not belong"),
+        }
+        Ok(())
+    }
+
+    /// A stranger sends a roster that should show it is a member.
+    fn prove(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        conn: ConnId,
+        records: &[Vec<u8>],
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get(&conn) else { return Ok(()) };
+        let device = session.device;
+        // Tried on a copy: records from one who turns out to be no member are not kept.
+        let mut tried = self.roster.clone();
+        let readable = records.iter().all(|record| tried.insert(record).is_ok());
+        if !readable || !tried.is_member(device) {
+            let revoked = tried.revoked().contains_key(&device);
+            let reason = if revoked { AbortReason::Revoked } else { AbortReason::NotAMember };
+            self.abort(conn, reason, "");
+            return Ok(());
+        }
+        for record in records {
+            self.take_record(store, now, record)?;
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let Phase::Stranger { deadline, hello } = &mut session.phase else { return Ok(()) };
+        let (deadline, hello) = (*deadline, hello.take());
+        session.phase = Phase::Greeting { deadline };
+        self.say_hello(store, conn);
+        match hello {
+            Some(hello) => self.open(store, now, conn, hello),
+            None => Ok(()),
+        }
+    }
+
+    /// Both are members and said hello.
+    fn open(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        conn: ConnId,
+        hello: Hello,
+    ) -> Result<(), StoreError> {
+        if hello.version != PROTOCOL_VERSION {
+            let detail = format!("version {PROTOCOL_VERSION} is spoken here");
+            self.abort(conn, AbortReason::Version, &detail);
+            return Ok(());
+        }
+        if hello.mesh != self.roster.mesh() {
+            self.abort(conn, AbortReason::OtherMesh, "");
+            return Ok(());
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let device = session.device;
+        // The newest connection to a device is the one in use; an older one is stale or a double.
+        let doubles: Vec<ConnId> = self
+            .sessions
+            .values()
+            .filter(|other| other.device == device && other.conn != conn && other.is_open())
+            .map(|other| other.conn)
+            .collect();
+        for double in doubles {
+            self.abort(double, AbortReason::Replaced, "");
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        session.phase = Phase::Open;
+        session.credit = i64::from(hello.credit).min(i64::from(CREDIT_BYTES) * 4);
+        session.digest_at = now.mono.after_ms(DIGEST_EVERY_MS);
+        session.lanes = hello
+            .lanes
+            .iter()
+            .copied()
+            .filter(|lane| self.policy.lane(*lane, device).allows())
+            .collect();
+        self.events.push_back(Event::Opened { conn, device });
+        let known: Vec<_> = hello.roster;
+        self.send_roster(conn, &known);
+        let peer = self.peers.entry(device).or_default();
+        peer.seen_at = Some(now.wall);
+        if !self.confirm_by_digest(store, now, conn, hello.digest) {
+            self.send_receipt(store, now, conn, true, false);
+        }
+        Ok(())
+    }
+
+    /// Sends the roster records that a peer with these heads lacks.
+    fn send_roster(&mut self, conn: ConnId, heads: &[crate::roster::RecordId]) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for record in self.roster.missing_from(heads) {
+            bytes += record.0.len();
+            batch.push(record.clone());
+            if bytes >= ROSTER_BYTES_TARGET {
+                session.send(&Message::Roster(std::mem::take(&mut batch)));
+                bytes = 0;
+            }
+        }
+        if !batch.is_empty() {
+            session.send(&Message::Roster(batch));
+        }
+    }
+
+    // ---- roster ----
+
+    fn add_own_record(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        record: &[u8],
+    ) -> Result<(), MeshError> {
+        self.roster.clone().insert(record)?;
+        Ok(self.take_record(store, now, record)?)
+    }
+
+    /// Takes a record in, keeps it, passes it on, and acts on what it changes.
+    fn take_record(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        record: &[u8],
+    ) -> Result<(), StoreError> {
+        let revoked_before: Vec<DeviceId> = self.roster.revoked().keys().copied().collect();
+        let new = match self.roster.insert(record) {
+            Ok(Inserted::New(new)) => new,
+            // What waits for its parents is sent again by a peer that has them.
+            Ok(Inserted::Known | Inserted::Orphan(_)) | Err(_) => return Ok(()),
+        };
+        let mut fresh = Vec::new();
+        for id in new {
+            let Some((_, bytes)) = self.roster.record(id) else { continue };
+            store.put_roster_record(&bytes.0)?;
+            fresh.push(bytes.clone());
+        }
+        let mut retry = Vec::new();
+        for session in self.sessions.values_mut().filter(|session| session.is_open()) {
+            session.send(&Message::Roster(fresh.clone()));
+            if std::mem::take(&mut session.refused_by_roster) {
+                retry.push(session.conn);
+            }
+        }
+        for conn in retry {
+            self.send_receipt(store, now, conn, true, true);
+        }
+        for device in self.other_members().collect::<Vec<_>>() {
+            self.peers.entry(device).or_default();
+        }
+        let newly: Vec<DeviceId> = self
+            .roster
+            .revoked()
+            .keys()
+            .copied()
+            .filter(|device| !revoked_before.contains(device))
+            .collect();
+        for device in newly {
+            self.cut_off(device);
+            self.witness(store, now, device)?;
+        }
+        self.events.push_back(Event::RosterChanged);
+        Ok(())
+    }
+
+    /// Ends every connection to a device that is no longer a member.
+    fn cut_off(&mut self, device: DeviceId) {
+        let conns = self.sessions.values().filter(|session| session.device == device);
+        for conn in conns.map(|session| session.conn).collect::<Vec<_>>() {
+            self.abort(conn, AbortReason::Revoked, "");
+        }
+    }
+
+    /// Testifies to what is held of a revoked device beyond what its revocation names, so that
+    /// nothing that was accepted in good faith is lost.
+    fn witness(&mut self, store: &mut Store, now: Now, device: DeviceId) -> Result<(), StoreError> {
+        if device == self.device() {
+            return Ok(());
+        }
+        let accepted = self.roster.accepted_frontier(device);
+        let more: Vec<JournalMark> = journal_marks(store, device)
+            .into_iter()
+            .filter(|mark| {
+                !accepted.iter().any(|known| {
+                    known.lane == mark.lane
+                        && known.incarnation == mark.incarnation
+                        && known.seq >= mark.seq
+                })
+            })
+            .collect();
+        let Some(revocation) = self.roster.revoked().get(&device).map(|r| r.revocation) else {
+            return Ok(());
+        };
+        if more.is_empty() {
+            return Ok(());
+        }
+        match self.roster.witness(revocation, more, now.wall, &*self.signer) {
+            Ok(record) => self.take_record(store, now, &record.0),
+            // A device that is itself no member any more has nothing to testify.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn other_members(&self) -> impl Iterator<Item = DeviceId> + use<'_> {
+        let own = self.device();
+        self.roster.members().keys().copied().filter(move |device| *device != own)
+    }
+
+    // ---- receipts and digests ----
+
+    fn handle_receipt(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        conn: ConnId,
+        receipt: Receipt,
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let device = session.device;
+        if !receipt.verify(self.roster.mesh(), device) {
+            self.abort(conn, AbortReason::Protocol, "a receipt is not signed by its sender");
+            return Ok(());
+        }
+        let own = store.author();
+        let mut overtaken = false;
+        for said in receipt.lanes {
+            let Some(lane) = LaneId::from_code(said.lane) else { continue };
+            let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+            if !session.lanes.contains(&lane) {
+                continue;
+            }
+            let ours = store.frontier(lane);
+            overtaken |= said.held.seq(&own) > ours.seq(&own);
+            if receipt.reset {
+                session.sent.retain(|(of, _), _| *of != lane);
+            }
+            for (author, tip) in &said.held.0 {
+                let sent = session.sent.entry((lane, *author)).or_insert(0);
+                *sent = (*sent).max(tip.seq);
+                // Another entry in the same place: show ours, which proves that there are two.
+                if ours.0.get(author).is_some_and(|own| own.seq >= tip.seq)
+                    && forks(store, lane, author, tip)?
+                {
+                    *sent = tip.seq - 1;
+                }
+            }
+            session.note_ahead(lane, &ours);
+            let peer = self.peers.entry(device).or_default();
+            peer.hear(lane, said.held, said.unapplied, now.wall);
+            peer.compare(lane, &ours, now.wall);
+        }
+        if overtaken {
+            let random = self.draw();
+            store.begin_incarnation(random)?;
+            self.events.push_back(Event::IncarnationStarted { told_by: device });
+        }
+        self.save_peers_soon(now.mono);
+        self.tell_if_in_sync(store, conn);
+        // The peer must hear what we hold, or it cannot know that we are equal.
+        self.send_receipt(store, now, conn, false, false);
+        Ok(())
+    }
+
+    fn handle_digest(&mut self, store: &Store, now: Now, conn: ConnId, digest: [u8; 32]) {
+        if !self.confirm_by_digest(store, now, conn, digest) {
+            self.send_receipt(store, now, conn, true, false);
+        }
+    }
+
+    /// Compares a digest with our own; when equal, the peer holds what we hold.
+    fn confirm_by_digest(
+        &mut self,
+        store: &Store,
+        now: Now,
+        conn: ConnId,
+        digest: [u8; 32],
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&conn) else { return false };
+        let lanes = session.lanes.iter().map(|lane| (*lane, store.frontier(*lane)));
+        let lanes: Vec<(LaneId, Frontier)> = lanes.collect();
+        if lanes_digest(lanes.iter().map(|(lane, frontier)| (*lane, frontier))) != digest {
+            return false;
+        }
+        let device = session.device;
+        let peer = self.peers.entry(device).or_default();
+        // That the peer can compare too is not known: its frontier may have moved since it wrote the
+        // digest. So this tells it nothing yet, and a receipt from it will be answered in full.
+        for (lane, frontier) in lanes {
+            for (author, tip) in &frontier.0 {
+                session.sent.insert((lane, *author), tip.seq);
+            }
+            // Equal frontiers say that entries are held; whether the peer applied them it says
+            // itself, in the receipt that followed them.
+            let unapplied = peer.lanes.get(&lane).map(|view| view.unapplied.clone());
+            let unapplied = unapplied.filter(|_| {
+                peer.lanes.get(&lane).is_some_and(|view| view.held == frontier)
+            });
+            peer.hear(lane, frontier.clone(), unapplied.unwrap_or_default(), now.wall);
+            peer.compare(lane, &frontier, now.wall);
+        }
+        self.save_peers_soon(now.mono);
+        self.tell_if_in_sync(store, conn);
+        true
+    }
+
+    /// Sends what we hold of the lanes in which it differs from what the peer was last told.
+    fn send_receipt(&mut self, store: &Store, now: Now, conn: ConnId, all: bool, reset: bool) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if !session.is_open() {
+            return;
+        }
+        session.receipt_at = None;
+        let mut lanes = Vec::new();
+        for lane in &session.lanes {
+            let held = store.frontier(*lane);
+            let unapplied: Vec<(Author, u64)> = store
+                .journals(*lane)
+                .filter(|(_, row)| row.applied < row.held && !row.forked)
+                .map(|(author, row)| (author, row.applied))
+                .collect();
+            let mut digest = held.digest();
+            if !unapplied.is_empty() {
+                digest[0] ^= 1;
+            }
+            if !all && session.told.get(lane) == Some(&digest) {
+                continue;
+            }
+            session.told.insert(*lane, digest);
+            lanes.push(LaneReceipt { lane: lane.code(), held, unapplied });
+        }
+        if lanes.is_empty() && !reset {
+            return;
+        }
+        let receipt =
+            Receipt::new(self.roster.mesh(), now.wall, lanes, reset, &*self.signer);
+        session.send(&Message::Receipt(receipt));
+    }
+
+    fn tell_if_in_sync(&mut self, store: &Store, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&session.device) else { return };
+        let in_sync = session.lanes.iter().all(|lane| {
+            peer.state(*lane, &store.frontier(*lane), true).0 == LaneState::InSync
+        });
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let before = std::mem::replace(&mut session.in_sync, in_sync);
+        if in_sync && !before {
+            let device = session.device;
+            self.push_event(Event::InSync { device });
+        }
+    }
+
+    // ---- runs ----
+
+    fn handle_run(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        conn: ConnId,
+        run: &Run<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let device = session.device;
+        if !session.lanes.contains(&run.lane) {
+            self.abort(conn, AbortReason::Protocol, "a lane that is not shared");
+            return Ok(());
+        }
+        // Form and signature are checked below; here only whether its author may write at all.
+        let Some(Ok(last)) = run.entries.last().map(|bytes| Entry::read(bytes)) else {
+            self.abort(conn, AbortReason::InvalidEntries, "an entry cannot be decoded");
+            return Ok(());
+        };
+        let (seq, hash) = (last.header.seq, last.hash);
+        let verdict =
+            self.roster.accepts(run.author.device, run.lane, run.author.incarnation, seq, hash);
+        if !verdict.is_accepted() {
+            session.refused_by_roster = true;
+            let why = format!("entry {seq} is not accepted from its author");
+            self.refuse(device, run, verdict.code(), why);
+            return Ok(());
+        }
+        let meshes = self.roster.allowed_meshes(run.author.device);
+        match store.receive(run, &meshes, now.wall) {
+            Ok(received) => {
+                let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+                let sent = session.sent.entry((run.lane, run.author)).or_insert(0);
+                *sent = (*sent).max(received.last);
+                self.waiting |= received.entries > 0 && lane_waits(store, run.lane);
+                let tip = srcos_lanes::frontier::Tip { seq, hash };
+                let peer = self.peers.entry(device).or_default();
+                let view = peer.lanes.entry(run.lane).or_default();
+                view.held.join(&Frontier([(run.author, tip)].into()));
+                view.heard_at = now.wall;
+                if self.waiting {
+                    self.advance(store, now)?;
+                }
+                Ok(())
+            }
+            Err(ReceiveError::Store(error)) => Err(error),
+            Err(error) => {
+                self.handle_receive_error(store, now, conn, run, &error);
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_receive_error(
+        &mut self,
+        store: &Store,
+        now: Now,
+        conn: ConnId,
+        run: &Run<'_>,
+        error: &ReceiveError,
+    ) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let device = session.device;
+        match error {
+            ReceiveError::Gap { .. } => {
+                if session.reset_after <= now.mono {
+                    session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
+                    self.send_receipt(store, now, conn, true, true);
+                }
+            }
+            ReceiveError::Equivocation { seq } => {
+                let (lane, author, seq) = (run.lane, run.author, *seq);
+                self.push_event(Event::Equivocation { lane, author, seq });
+            }
+            ReceiveError::Quarantined => {
+                self.refuse(device, run, "journal_quarantined", error.to_string());
+            }
+            ReceiveError::OtherMesh { .. } => {
+                session.refused_by_roster = true;
+                self.refuse(device, run, "other_mesh", error.to_string());
+            }
+            _ => {
+                self.refuse(device, run, "invalid_entries", error.to_string());
+                self.abort(conn, AbortReason::InvalidEntries, &error.to_string());
+            }
+        }
+    }
+
+    fn refuse(&mut self, from: DeviceId, run: &Run<'_>, code: &'static str, why: String) {
+        self.push_event(Event::Refused { from, lane: run.lane, author: run.author, code, why });
+    }
+
+    fn advance(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
+        let mut left = ADVANCE_ENTRIES_MAX;
+        for lane in LaneId::BY_URGENCY {
+            left -= store.advance(lane, now.wall, left)?;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+        // What still waits, waits for entries that have yet to come.
+        self.waiting = false;
+        Ok(())
+    }
+
+    /// Reads the most urgent run that a peer lacks and queues it.
+    fn read_run(&mut self, store: &Store, conn: ConnId) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let Some(&(rank, lane, author)) = session.pending.first() else { return Ok(()) };
+        let from = session.sent.get(&(lane, author)).copied().unwrap_or(0) + 1;
+        let to = sendable(&self.roster, store, lane, &author);
+        if from > to {
+            session.pending.remove(&(rank, lane, author));
+            return Ok(());
+        }
+        let snapshot = store.reader().snapshot()?;
+        let mut entries =
+            snapshot.entries(lane, &author, from, RUN_BYTES_TARGET, RUN_ENTRIES_MAX)?;
+        entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
+        let mut last = from + entries.len() as u64 - 1;
+        // A run must end with a signature that holds. Entries that came under the signature of a
+        // later one were not checked singly, so an end that does not verify is moved on.
+        while let Some(bytes) = entries.last()
+            && !Entry::read(bytes).is_ok_and(|entry| entry.verify_signature())
+        {
+            last += 1;
+            let next = snapshot.entries(lane, &author, last, 1, 1)?;
+            if last > to || next.is_empty() {
+                session.pending.remove(&(rank, lane, author));
+                return Ok(());
+            }
+            entries.extend(next);
+        }
+        if entries.is_empty() {
+            session.pending.remove(&(rank, lane, author));
+            return Ok(());
+        }
+        let policy = &self.policy;
+        let allowed: Vec<Vec<u8>> =
+            entries.into_iter().map(|bytes| confine(policy, bytes, session.device)).collect();
+        let message = Message::Run {
+            lane,
+            author,
+            entries: allowed.iter().map(Vec::as_slice).collect(),
+        };
+        let len: usize = allowed.iter().map(|entry| entry.len() + 4).sum::<usize>() + 42;
+        session.send(&message);
+        session.credit -= len as i64;
+        session.sent.insert((lane, author), last);
+        if last >= to {
+            session.pending.remove(&(rank, lane, author));
+        }
+        Ok(())
+    }
+
+    // ---- the rest ----
+
+    fn session_timeout(&mut self, store: &Store, now: Now, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        match &session.phase {
+            Phase::Stranger { deadline, .. } if *deadline <= now.mono => {
+                let revoked = self.roster.revoked().contains_key(&session.device);
+                let reason = if revoked { AbortReason::Revoked } else { AbortReason::NotAMember };
+                self.abort(conn, reason, "");
+            }
+            Phase::Greeting { deadline } if *deadline <= now.mono => {
+                self.abort(conn, AbortReason::HandshakeTimeout, "");
+            }
+            Phase::Open => {
+                if session.receipt_at.is_some_and(|at| at <= now.mono) {
+                    self.send_receipt(store, now, conn, false, false);
+                }
+                let Some(session) = self.sessions.get_mut(&conn) else { return };
+                if session.digest_at <= now.mono {
+                    session.digest_at = now.mono.after_ms(DIGEST_EVERY_MS);
+                    let lanes: Vec<_> =
+                        session.lanes.iter().map(|lane| (*lane, store.frontier(*lane))).collect();
+                    let digest = lanes_digest(lanes.iter().map(|(lane, f)| (*lane, f)));
+                    session.send(&Message::Digest(digest));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a connection: tells the peer why, and the caller to close it.
+    fn abort(&mut self, conn: ConnId, reason: AbortReason, detail: &str) {
+        let Some(mut session) = self.sessions.remove(&conn) else { return };
+        session.send(&Message::Abort { reason, detail: detail.to_owned() });
+        let device = session.device;
+        // The frame travels with the event: nothing else may follow it.
+        self.closing.push_back((conn, session));
+        self.events.push_back(Event::Close {
+            conn,
+            device,
+            reason,
+            detail: detail.to_owned(),
+            by_peer: false,
+        });
+    }
+
+    fn push_event(&mut self, event: Event) {
+        if self.events.len() >= EVENTS_MAX {
+            let old = self.events.iter().position(|event| {
+                matches!(event, Event::Refused { .. } | Event::InSync { .. })
+            });
+            match old {
+                Some(old) => drop(self.events.remove(old)),
+                None => return,
+            }
+        }
+        self.events.push_back(event);
+    }
+
+    fn save_peers_soon(&mut self, now: MonoMillis) {
+        self.peers_save_at.get_or_insert(now.after_ms(PEERS_SAVE_MS));
+    }
+
+    fn save_peers(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.peers_save_at = None;
+        for (device, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.unsaved) {
+            let views: (Option<WallMillis>, &BTreeMap<LaneId, LaneView>) =
+                (peer.seen_at, &peer.lanes);
+            // Encoding plain data into a Vec has no way to fail.
+            let bytes = postcard::to_stdvec(&views).expect("views encode");
+            store.put_peer_fact(*device, PEER_VIEWS, &bytes)?;
+            peer.unsaved = false;
+        }
+        Ok(())
+    }
+
+    /// The next random number.
+    fn draw(&mut self) -> u32 {
+        self.draws += 1;
+        let mut hasher = blake3::Hasher::new_keyed(&self.seed);
+        hasher.update(&self.draws.to_be_bytes());
+        let bytes = hasher.finalize();
+        let mut four = [0; 4];
+        four.copy_from_slice(&bytes.as_bytes()[..4]);
+        u32::from_be_bytes(four)
+    }
+}
+
+/// How far a journal may be sent: what is held, for a revoked author what is accepted of it.
+fn sendable(roster: &Roster, store: &Store, lane: LaneId, author: &Author) -> u64 {
+    let held = match store.journal(lane, author) {
+        Some(row) => row.held,
+        None => return 0,
+    };
+    if roster.is_member(author.device) {
+        return held;
+    }
+    let accepted = roster.accepted_frontier(author.device);
+    let mark = accepted
+        .iter()
+        .find(|mark| mark.lane == lane && mark.incarnation == author.incarnation);
+    mark.map_or(0, |mark| mark.seq.min(held))
+}
+
+/// What is held of a device's journals.
+fn journal_marks(store: &Store, device: DeviceId) -> Vec<JournalMark> {
+    let mut marks = Vec::new();
+    for lane in LaneId::ALL {
+        let journals = store.journals(lane).filter(|(author, row)| {
+            author.device == device && row.held > 0
+        });
+        marks.extend(journals.map(|(author, row)| JournalMark {
+            lane,
+            incarnation: author.incarnation,
+            seq: row.held,
+            hash: row.held_hash,
+        }));
+    }
+    marks
+}
+
+/// Whether a journal here has another entry in the place of a peer's tip.
+fn forks(
+    store: &Store,
+    lane: LaneId,
+    author: &Author,
+    theirs: &srcos_lanes::frontier::Tip,
+) -> Result<bool, StoreError> {
+    let Some(row) = store.journal(lane, author) else { return Ok(false) };
+    if row.held == theirs.seq {
+        return Ok(row.held_hash != theirs.hash);
+    }
+    let snapshot = store.reader().snapshot()?;
+    let Some(bytes) = snapshot.entry(lane, author, theirs.seq)? else { return Ok(false) };
+    Ok(Entry::read(&bytes).is_ok_and(|entry| entry.hash != theirs.hash))
+}
+
+fn lane_waits(store: &Store, lane: LaneId) -> bool {
+    store.journals(lane).any(|(_, row)| row.applied < row.held)
+}
+
+/// The entry as a device may have it: bodies that policy denies are withheld.
+fn confine(policy: &ReplicationPolicy, bytes: Vec<u8>, to: DeviceId) -> Vec<u8> {
+    let Ok(mut entry) = Entry::read(&bytes) else { return bytes };
+    let lane = entry.header.lane;
+    let mut withheld = false;
+    for (item, body) in entry.header.items.iter().zip(&mut entry.bodies) {
+        let class = entry.header.classes.get(usize::from(item.class)).map_or("", String::as_str);
+        if matches!(body, Body::Here(_)) && !policy.body(lane, class, item.confined, to).allows() {
+            *body = Body::Withheld;
+            withheld = true;
+        }
+    }
+    if withheld { entry.write() } else { bytes }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! What is known of each peer: what it last said it holds, when, and whether that equals ours.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use srcos_lanes::frontier::{Difference, Frontier};
+use srcos_lanes::ids::{Author, DeviceId, WallMillis};
+use srcos_lanes::lane::LaneId;
+
+/// What a peer last said about one lane.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LaneView {
+    /// How far it holds each journal.
+    pub held: Frontier,
+    /// Journals that it had not applied as far as it held them.
+    pub unapplied: Vec<(Author, u64)>,
+    /// When it said so, by our clock.
+    pub heard_at: WallMillis,
+    /// When our frontier and its were last proven equal, by our clock.
+    pub confirmed_at: Option<WallMillis>,
+}
+
+/// How a peer stands to us in one lane.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LaneState {
+    /// Both frontiers are equal, by the peer's own words since the last change known here.
+    InSync,
+    /// The peer has entries that we lack.
+    Behind,
+    /// We have entries that the peer lacks.
+    Ahead,
+    /// Each lacks entries of the other, or a journal has two histories.
+    Diverged,
+    /// Policy keeps the lane from the peer.
+    Blocked,
+    /// There is no connection.
+    Unreachable,
+    /// The peer has not said anything about the lane.
+    Unknown,
+}
+
+impl LaneState {
+    /// The stable word for the state.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InSync => "in_sync",
+            Self::Behind => "behind",
+            Self::Ahead => "ahead",
+            Self::Diverged => "diverged",
+            Self::Blocked => "blocked",
+            Self::Unreachable => "unreachable",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How a peer stands to us in one lane, with figures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LanePeer {
+    /// The peer.
+    pub device: DeviceId,
+    /// How it stands.
+    pub state: LaneState,
+    /// The code of the rule, when policy blocks.
+    pub rule: &'static str,
+    /// Entries that it had and we lack, by its last words.
+    pub missing_here: u64,
+    /// Entries that we have and it lacked, by its last words.
+    pub missing_there: u64,
+    /// When equality was last proven.
+    pub confirmed_at: Option<WallMillis>,
+}
+
+/// What is remembered of one device.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) lanes: BTreeMap<LaneId, LaneView>,
+    /// Something changed since it was last written to the store.
+    pub(crate) unsaved: bool,
+    /// When it was last connected.
+    pub(crate) seen_at: Option<WallMillis>,
+}
+
+impl Peer {
+    /// Takes in what the peer says of a lane.
+    pub(crate) fn hear(
+        &mut self,
+        lane: LaneId,
+        held: Frontier,
+        unapplied: Vec<(Author, u64)>,
+        at: WallMillis,
+    ) {
+        let view = self.lanes.entry(lane).or_default();
+        view.held = held;
+        view.unapplied = unapplied;
+        view.heard_at = at;
+        self.unsaved = true;
+    }
+
+    /// Notes equality, if what the peer last said is what we hold.
+    pub(crate) fn compare(&mut self, lane: LaneId, ours: &Frontier, at: WallMillis) -> bool {
+        let Some(view) = self.lanes.get_mut(&lane) else { return false };
+        let equal = view.held == *ours && view.unapplied.is_empty();
+        if equal {
+            view.confirmed_at = Some(at);
+            self.unsaved = true;
+        }
+        equal
+    }
+
+    /// How the peer stands to us in a lane.
+    pub(crate) fn state(
+        &self,
+        lane: LaneId,
+        ours: &Frontier,
+        connected: bool,
+    ) -> (LaneState, Difference, Option<WallMillis>) {
+        let Some(view) = self.lanes.get(&lane) else {
+            let state = if connected { LaneState::Unknown } else { LaneState::Unreachable };
+            return (state, Difference::default(), None);
+        };
+        let difference = ours.difference(&view.held);
+        let state = match difference {
+            _ if !connected => LaneState::Unreachable,
+            Difference { forked: 1.., .. } => LaneState::Diverged,
+            Difference { missing_here: 0, missing_there: 0, .. } => {
+                if view.unapplied.is_empty() { LaneState::InSync } else { LaneState::Ahead }
+            }
+            Difference { missing_there: 0, .. } => LaneState::Behind,
+            Difference { missing_here: 0, .. } => LaneState::Ahead,
+            _ => LaneState::Diverged,
+        };
+        (state, difference, view.confirmed_at)
+    }
+}

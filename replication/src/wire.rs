@@ -1,0 +1,480 @@
+//! What two nodes say to each other, as bytes.
+//!
+//! A *message* is one [`Message`]. A *frame* is what the link carries: a first byte that says whether
+//! it is a whole message (0), a part with more to come (1) or the last part (2), then at most
+//! [`FRAME_BYTES_MAX`] bytes. The link is reliable, ordered, encrypted, and authenticated as one
+//! device at each end. `docs/WIRE.md` describes the bytes.
+
+use serde::{Deserialize, Serialize};
+use srcos_lanes::frontier::Frontier;
+use srcos_lanes::ids::{Author, DeviceId, Incarnation, MeshId, WallMillis};
+use srcos_lanes::journal::ENTRY_BYTES_MAX;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::signature::{Signature, Signer, verify};
+
+use crate::roster::{RecordBytes, RecordId};
+
+/// The protocol version spoken.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// Most payload of one frame, in bytes, so that no reader reserves more for one.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of one message: the largest entry with some room.
+pub const MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX + 64 * 1024;
+/// Bytes after which a run of entries ends, so that an urgent one need not wait long.
+pub const RUN_BYTES_TARGET: usize = 256 * 1024;
+/// Most entries in one run: their signature is checked once, their headers each.
+pub const RUN_ENTRIES_MAX: usize = 4_096;
+/// Most bytes of roster records in one message.
+pub const ROSTER_BYTES_TARGET: usize = 256 * 1024;
+/// Longest text that comes with an abort, in bytes.
+pub const ABORT_DETAIL_BYTES_MAX: usize = 256;
+/// Most roster heads in a hello: more means many devices wrote records apart.
+pub const ROSTER_HEADS_MAX: usize = 64;
+
+const WHOLE: u8 = 0;
+const PART: u8 = 1;
+const LAST: u8 = 2;
+
+/// What a node says first to a member, and what it answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL_VERSION`].
+    pub version: u16,
+    /// Its mesh.
+    pub mesh: MeshId,
+    /// Codes of the lanes that its policy shares with this peer.
+    pub lanes: Vec<LaneId>,
+    /// The heads of its roster.
+    pub roster: Vec<RecordId>,
+    /// The digest of the shared lanes' frontiers; see [`lanes_digest`].
+    pub digest: [u8; 32],
+    /// Bytes of runs that may be sent before more credit is given.
+    pub credit: u32,
+}
+
+/// What a device holds durably and has applied, in its own words and signed by it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Receipt {
+    /// When it was written, by the device's clock.
+    pub at: WallMillis,
+    /// One for each lane that changed since the last receipt to this peer.
+    pub lanes: Vec<LaneReceipt>,
+    /// Send again from here: what was sent beyond was not kept.
+    pub reset: bool,
+    /// Over [`Receipt::signing_bytes`].
+    pub signature: Vec<u8>,
+}
+
+/// What a device holds of one lane.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LaneReceipt {
+    /// The lane's code, 0 only in a default value.
+    pub lane: u8,
+    /// How far each journal is held.
+    pub held: Frontier,
+    /// Journals that are not applied as far as they are held, and how far they are.
+    pub unapplied: Vec<(Author, u64)>,
+}
+
+impl Receipt {
+    /// A receipt signed by its device.
+    pub fn new(
+        mesh: MeshId,
+        at: WallMillis,
+        lanes: Vec<LaneReceipt>,
+        reset: bool,
+        signer: &dyn Signer,
+    ) -> Self {
+        let mut receipt = Self { at, lanes, reset, signature: Vec::new() };
+        receipt.signature = signer.sign(&receipt.signing_bytes(mesh)).0.to_vec();
+        receipt
+    }
+
+    /// Whether `device` signed it in this mesh.
+    pub fn verify(&self, mesh: MeshId, device: DeviceId) -> bool {
+        let Ok(signature) = self.signature.as_slice().try_into() else { return false };
+        verify(device, &self.signing_bytes(mesh), &Signature(signature))
+    }
+
+    fn signing_bytes(&self, mesh: MeshId) -> Vec<u8> {
+        let mut bytes = b"srcos receipt 1\0".to_vec();
+        bytes.extend_from_slice(&mesh.0);
+        let unsigned = (self.at, &self.lanes, self.reset);
+        // Encoding plain data into a Vec has no way to fail.
+        bytes.extend(postcard::to_stdvec(&unsigned).expect("a receipt encodes"));
+        bytes
+    }
+}
+
+/// A digest over the frontiers of several lanes: equal on two devices exactly when all of them are.
+pub fn lanes_digest<'a>(lanes: impl IntoIterator<Item = (LaneId, &'a Frontier)>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"srcos lanes digest 1\0");
+    for (lane, frontier) in lanes {
+        hasher.update(&[lane.code()]);
+        hasher.update(&frontier.digest());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// Why a node ends a connection. The numbers are part of the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u16)]
+pub enum AbortReason {
+    /// A message could not be read, or came where it does not belong.
+    Protocol = 1,
+    /// The protocol version is not spoken here.
+    Version = 2,
+    /// The peer is not a member of the mesh.
+    NotAMember = 3,
+    /// The peer was a member and is revoked.
+    Revoked = 4,
+    /// The peer belongs to another mesh.
+    OtherMesh = 5,
+    /// The peer did not say hello, or prove its membership, in time.
+    HandshakeTimeout = 6,
+    /// The peer sent entries that are not valid.
+    InvalidEntries = 7,
+    /// The peer sent more than it had credit for.
+    CreditExceeded = 8,
+    /// The node stops.
+    ShuttingDown = 9,
+    /// The node's store failed.
+    StoreFailed = 10,
+    /// Another connection to the same device takes over.
+    Replaced = 11,
+    /// A reason that this version does not know.
+    Unknown = 0,
+}
+
+impl AbortReason {
+    const ALL: [Self; 11] = [
+        Self::Protocol,
+        Self::Version,
+        Self::NotAMember,
+        Self::Revoked,
+        Self::OtherMesh,
+        Self::HandshakeTimeout,
+        Self::InvalidEntries,
+        Self::CreditExceeded,
+        Self::ShuttingDown,
+        Self::StoreFailed,
+        Self::Replaced,
+    ];
+
+    /// The reason of a number.
+    pub fn from_number(number: u16) -> Self {
+        Self::ALL.into_iter().find(|reason| *reason as u16 == number).unwrap_or(Self::Unknown)
+    }
+
+    /// The stable code by which people and programs know the reason.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol_violation",
+            Self::Version => "protocol_version_unknown",
+            Self::NotAMember => "not_a_member",
+            Self::Revoked => "revoked",
+            Self::OtherMesh => "other_mesh",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::InvalidEntries => "invalid_entries",
+            Self::CreditExceeded => "credit_exceeded",
+            Self::ShuttingDown => "shutting_down",
+            Self::StoreFailed => "store_failed",
+            Self::Replaced => "replaced_by_another_connection",
+            Self::Unknown => "unknown_reason",
+        }
+    }
+}
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message<'a> {
+    /// Opens the conversation among members.
+    Hello(Hello),
+    /// "I do not know you as a member": the other side may answer with its roster. Tells nothing.
+    ProofNeeded,
+    /// Roster records, parents first.
+    Roster(Vec<RecordBytes>),
+    /// What the sender holds.
+    Receipt(Receipt),
+    /// Consecutive entries of one journal.
+    Run {
+        /// The lane.
+        lane: LaneId,
+        /// Whose journal.
+        author: Author,
+        /// Entry bytes, at least one.
+        entries: Vec<&'a [u8]>,
+    },
+    /// So many more bytes of runs may be sent.
+    Credit(u32),
+    /// The digest of the shared lanes' frontiers; the answer to one that differs is a receipt.
+    Digest([u8; 32]),
+    /// The sender ends the connection.
+    Abort {
+        /// Why.
+        reason: AbortReason,
+        /// More about it, for people.
+        detail: String,
+    },
+}
+
+/// Bytes that are no message.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the peer sent bytes that are no message: {0}")]
+pub struct WireError(pub &'static str);
+
+mod tag {
+    pub(super) const HELLO: u8 = 1;
+    pub(super) const PROOF_NEEDED: u8 = 2;
+    pub(super) const ROSTER: u8 = 3;
+    pub(super) const RECEIPT: u8 = 4;
+    pub(super) const RUN: u8 = 5;
+    pub(super) const CREDIT: u8 = 6;
+    pub(super) const DIGEST: u8 = 7;
+    pub(super) const ABORT: u8 = 8;
+}
+
+impl<'a> Message<'a> {
+    /// The message's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(hello) => tagged(tag::HELLO, hello),
+            Self::ProofNeeded => vec![tag::PROOF_NEEDED],
+            Self::Roster(records) => tagged(tag::ROSTER, records),
+            Self::Receipt(receipt) => tagged(tag::RECEIPT, receipt),
+            Self::Run { lane, author, entries } => {
+                let len: usize = entries.iter().map(|entry| entry.len() + 4).sum();
+                let mut bytes = Vec::with_capacity(42 + len);
+                bytes.extend_from_slice(&[tag::RUN, lane.code()]);
+                bytes.extend_from_slice(&author.device.0);
+                bytes.extend_from_slice(&author.incarnation.0.to_be_bytes());
+                for entry in entries {
+                    // Entries are bounded by ENTRY_BYTES_MAX, far below 4 GiB.
+                    bytes.extend_from_slice(&(entry.len() as u32).to_be_bytes());
+                    bytes.extend_from_slice(entry);
+                }
+                bytes
+            }
+            Self::Credit(credit) => tagged(tag::CREDIT, credit),
+            Self::Digest(digest) => tagged(tag::DIGEST, digest),
+            Self::Abort { reason, detail } => {
+                let mut end = detail.len().min(ABORT_DETAIL_BYTES_MAX);
+                while !detail.is_char_boundary(end) {
+                    end -= 1;
+                }
+                tagged(tag::ABORT, &(*reason as u16, &detail[..end]))
+            }
+        }
+    }
+
+    /// Reads a message. What is inside is checked for form only.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let (tag, rest) = bytes.split_first().ok_or(WireError("it is empty"))?;
+        match *tag {
+            tag::HELLO => {
+                let hello: Hello = untagged(rest)?;
+                if hello.roster.len() > ROSTER_HEADS_MAX || hello.lanes.len() > LaneId::ALL.len() {
+                    return Err(WireError("a hello lists too much"));
+                }
+                Ok(Self::Hello(hello))
+            }
+            tag::PROOF_NEEDED if rest.is_empty() => Ok(Self::ProofNeeded),
+            tag::ROSTER => Ok(Self::Roster(untagged(rest)?)),
+            tag::RECEIPT => Ok(Self::Receipt(untagged(rest)?)),
+            tag::RUN => decode_run(rest),
+            tag::CREDIT => Ok(Self::Credit(untagged(rest)?)),
+            tag::DIGEST => Ok(Self::Digest(untagged(rest)?)),
+            tag::ABORT => {
+                let (number, detail): (u16, String) = untagged(rest)?;
+                if detail.len() > ABORT_DETAIL_BYTES_MAX {
+                    return Err(WireError("an abort says too much"));
+                }
+                Ok(Self::Abort { reason: AbortReason::from_number(number), detail })
+            }
+            _ => Err(WireError("its kind is not known")),
+        }
+    }
+}
+
+fn decode_run(bytes: &[u8]) -> Result<Message<'_>, WireError> {
+    const CUT: WireError = WireError("a run is cut short");
+    let (lane, rest) = bytes.split_first().ok_or(CUT)?;
+    let lane = LaneId::from_code(*lane).ok_or(WireError("a run's lane is not known"))?;
+    let (device, rest) = rest.split_first_chunk::<32>().ok_or(CUT)?;
+    let (incarnation, mut rest) = rest.split_first_chunk::<8>().ok_or(CUT)?;
+    let incarnation = Incarnation(u64::from_be_bytes(*incarnation));
+    let author = Author { device: DeviceId(*device), incarnation };
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        if entries.len() >= RUN_ENTRIES_MAX {
+            return Err(WireError("a run has too many entries"));
+        }
+        let (len, after) = rest.split_first_chunk::<4>().ok_or(CUT)?;
+        let (entry, after) =
+            after.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or(CUT)?;
+        entries.push(entry);
+        rest = after;
+    }
+    if entries.is_empty() {
+        return Err(WireError("a run has no entries"));
+    }
+    Ok(Message::Run { lane, author, entries })
+}
+
+fn tagged<T: Serialize>(tag: u8, value: &T) -> Vec<u8> {
+    // Encoding plain data into a Vec has no way to fail.
+    postcard::to_extend(value, vec![tag]).expect("a message encodes")
+}
+
+fn untagged<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(WireError("bytes follow its end")),
+        Err(_) => Err(WireError("it cannot be decoded")),
+    }
+}
+
+/// Cuts a message into frames.
+pub fn frames(message: Vec<u8>) -> Vec<Vec<u8>> {
+    if message.len() <= FRAME_BYTES_MAX {
+        let mut frame = Vec::with_capacity(message.len() + 1);
+        frame.push(WHOLE);
+        frame.extend_from_slice(&message);
+        return vec![frame];
+    }
+    let parts = message.chunks(FRAME_BYTES_MAX);
+    let last = parts.len() - 1;
+    parts
+        .enumerate()
+        .map(|(index, part)| {
+            let mut frame = Vec::with_capacity(part.len() + 1);
+            frame.push(if index == last { LAST } else { PART });
+            frame.extend_from_slice(part);
+            frame
+        })
+        .collect()
+}
+
+/// Puts the frames of one link together again.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    partial: Vec<u8>,
+}
+
+impl Assembler {
+    /// Takes a frame; returns the message that it completes.
+    pub fn push(&mut self, frame: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+        let (kind, payload) = frame.split_first().ok_or(WireError("a frame is empty"))?;
+        if payload.len() > FRAME_BYTES_MAX {
+            return Err(WireError("a frame is too large"));
+        }
+        match *kind {
+            WHOLE if self.partial.is_empty() => Ok(Some(payload.to_vec())),
+            PART | LAST if self.partial.len() + payload.len() <= MESSAGE_BYTES_MAX => {
+                self.partial.extend_from_slice(payload);
+                Ok((*kind == LAST).then(|| std::mem::take(&mut self.partial)))
+            }
+            PART | LAST => Err(WireError("a message is too large")),
+            _ => Err(WireError("a frame does not belong here")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn messages() -> Vec<Vec<u8>> {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let author = Author { device: key.device(), incarnation: Incarnation::first(4) };
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            mesh: MeshId([1; 32]),
+            lanes: vec![LaneId::Normal, LaneId::Archive],
+            roster: vec![RecordId([2; 32])],
+            digest: [3; 32],
+            credit: 9,
+        };
+        let lanes = vec![LaneReceipt {
+            lane: 1,
+            held: Frontier::default(),
+            unapplied: vec![(author, 3)],
+        }];
+        let receipt = Receipt::new(MeshId([1; 32]), WallMillis(7), lanes, true, &key);
+        assert!(receipt.verify(MeshId([1; 32]), key.device()));
+        assert!(!receipt.verify(MeshId([2; 32]), key.device()));
+        [
+            Message::Hello(hello),
+            Message::ProofNeeded,
+            Message::Roster(vec![RecordBytes(vec![1, 2, 3])]),
+            Message::Receipt(receipt),
+            Message::Run { lane: LaneId::Normal, author, entries: vec![b"one", b"two"] },
+            Message::Credit(1_000_000),
+            Message::Digest([8; 32]),
+            Message::Abort { reason: AbortReason::Revoked, detail: "gone".into() },
+        ]
+        .into_iter()
+        .map(|message| {
+            let bytes = message.encode();
+            assert_eq!(Message::decode(&bytes).as_ref(), Ok(&message));
+            bytes
+        })
+        .collect()
+    }
+
+    #[test]
+    fn messages_read_back_what_was_written() {
+        assert_eq!(messages().len(), 8);
+    }
+
+    #[test]
+    fn reasons_keep_their_numbers() {
+        for reason in AbortReason::ALL {
+            assert_eq!(AbortReason::from_number(reason as u16), reason);
+        }
+        assert_eq!(AbortReason::from_number(999), AbortReason::Unknown);
+    }
+
+    #[test]
+    fn large_message_is_cut_and_put_together() {
+        let message: Vec<u8> = (0..3 * FRAME_BYTES_MAX + 5).map(|n| n as u8).collect();
+        let mut assembler = Assembler::default();
+        let frames = frames(message.clone());
+        assert_eq!(frames.len(), 4);
+        let mut whole = None;
+        for frame in frames {
+            assert!(whole.is_none());
+            whole = assembler.push(&frame).unwrap();
+        }
+        assert_eq!(whole, Some(message));
+    }
+
+    #[test]
+    fn endless_message_is_refused_at_the_limit() {
+        let mut assembler = Assembler::default();
+        let mut part = vec![0; FRAME_BYTES_MAX + 1];
+        part[0] = PART;
+        let refused = (0..100).find_map(|_| assembler.push(&part).err());
+        assert_eq!(refused, Some(WireError("a message is too large")));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Message::decode(&bytes);
+        }
+
+        #[test]
+        fn damaged_message_never_panics(which in 0usize..8, at in any::<usize>(), byte in any::<u8>()) {
+            let mut bytes = messages().swap_remove(which);
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = Message::decode(&bytes);
+            let _ = Message::decode(&bytes[..at]);
+        }
+    }
+}
