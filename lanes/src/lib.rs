@@ -2,4 +2,5 @@
 
 pub mod ids;
 pub mod lane;
+pub mod object;
 pub mod signature;
