@@ -312,7 +312,7 @@ impl Object {
     ) -> Result<Option<View>, DocumentError> {
         let read = chunk::Change::read(change, expected, expected_actor)?;
         schema::check(&read)?;
-        let content = creation::read(&read, change, expected_actor);
+        let content = creation::read(&read, expected_actor);
         Ok(content.map(|content| View {
             content,
             conflicts: Vec::new(),

@@ -89,6 +89,8 @@ pub(super) struct Change<'a> {
     pub(super) seq: u64,
     pub(super) time: i64,
     pub(super) ops: Vec<Op<'a>>,
+    /// All of it after the header.
+    pub(super) body: &'a [u8],
 }
 
 type Result<T> = std::result::Result<T, DocumentError>;
@@ -264,6 +266,7 @@ impl<'a> Change<'a> {
     }
 
     fn read_body(mut cursor: Cursor<'a>, actor: [u8; 16]) -> Result<Self> {
+        let body = cursor.0;
         let count = cursor.unsigned()?;
         if count > DEPS_MAX {
             return bad("it follows too many changes");
@@ -314,6 +317,7 @@ impl<'a> Change<'a> {
             seq,
             time,
             ops,
+            body,
         })
     }
 }

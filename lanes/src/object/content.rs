@@ -79,7 +79,7 @@ impl Content {
         let mut measure = Measure {
             bytes: 0,
             places: 0,
-            path: vec!["/body".to_owned()],
+            path: Vec::new(),
         };
         measure.place(&content.body, 0, 0)?;
         Ok(content)
@@ -134,14 +134,24 @@ fn text(path: &str, text: &str, limit: usize) -> Result<(), ContentError> {
 }
 
 /// Adds up what a body takes when it is flattened.
-struct Measure {
+struct Measure<'a> {
     bytes: usize,
     places: usize,
-    path: Vec<String>,
+    path: Vec<Token<'a>>,
 }
 
-impl Measure {
-    fn place(&mut self, value: &Value, pointer: usize, depth: usize) -> Result<(), ContentError> {
+enum Token<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+impl<'a> Measure<'a> {
+    fn place(
+        &mut self,
+        value: &'a Value,
+        pointer: usize,
+        depth: usize,
+    ) -> Result<(), ContentError> {
         if depth > DEPTH_MAX {
             return Err(ContentError::TooDeep {
                 path: self.shown_path(),
@@ -170,14 +180,14 @@ impl Measure {
         match value {
             Value::Object(fields) => {
                 for (key, value) in fields {
-                    self.path.push(key.clone());
+                    self.path.push(Token::Key(key));
                     self.place(value, pointer + 1 + pointer::escaped_len(key), depth + 1)?;
                     self.path.pop();
                 }
             }
             Value::Array(items) => {
                 for (index, value) in items.iter().enumerate() {
-                    self.path.push(index.to_string());
+                    self.path.push(Token::Index(index));
                     self.place(value, 0, depth + 1)?;
                     self.path.pop();
                 }
@@ -189,9 +199,12 @@ impl Measure {
 
     fn shown_path(&self) -> String {
         const SHOWN_CHARS: usize = 120;
-        let mut path = self.path[0].clone();
-        for token in &self.path[1..] {
-            path = pointer::child(&path, token);
+        let mut path = String::from("/body");
+        for token in &self.path {
+            match token {
+                Token::Key(key) => pointer::push(&mut path, key),
+                Token::Index(index) => pointer::push(&mut path, &index.to_string()),
+            }
             if path.chars().count() > SHOWN_CHARS {
                 return path
                     .chars()

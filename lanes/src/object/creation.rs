@@ -5,7 +5,7 @@
 //! it to. Reading proves itself: what was read is written again, and only if that gives the very
 //! bytes is it taken; anything else is left to Automerge.
 
-use automerge::{ObjType, ScalarValue};
+use automerge::ObjType;
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -75,33 +75,29 @@ impl Encoder {
     }
 
     /// Appends a value and gives its type and length.
-    fn value(&mut self, value: &ScalarValue) -> u64 {
+    fn value(&mut self, value: Scalar<'_>) -> u64 {
         let start = self.values.len();
         let kind = match value {
-            ScalarValue::Null | ScalarValue::Counter(_) | ScalarValue::Timestamp(_) => 0,
-            ScalarValue::Unknown { .. } => 0,
-            ScalarValue::Boolean(false) => 1,
-            ScalarValue::Boolean(true) => 2,
-            ScalarValue::Uint(number) => {
-                unsigned(&mut self.values, *number);
+            Scalar::Null => 0,
+            Scalar::Bool(false) => 1,
+            Scalar::Bool(true) => 2,
+            Scalar::Uint(number) => {
+                unsigned(&mut self.values, number);
                 3
             }
-            ScalarValue::Int(number) => {
-                signed(&mut self.values, *number);
+            Scalar::Int(number) => {
+                signed(&mut self.values, number);
                 4
             }
-            ScalarValue::F64(number) => {
+            Scalar::Float(number) => {
                 self.values.extend(number.to_le_bytes());
                 5
             }
-            ScalarValue::Str(text) => {
+            Scalar::Str(text) => {
                 self.values.extend(text.as_bytes());
                 6
             }
-            ScalarValue::Bytes(bytes) => {
-                self.values.extend(bytes);
-                7
-            }
+            Scalar::Marker => 7,
         };
         ((self.values.len() - start) as u64) << 4 | kind
     }
@@ -115,9 +111,9 @@ impl write::Sink for Encoder {
         &mut self,
         object: &Option<OpRef>,
         key: &str,
-        value: ScalarValue,
+        value: Scalar<'_>,
     ) -> Result<(), Infallible> {
-        let meta = self.value(&value);
+        let meta = self.value(value);
         let key = self.member(key);
         self.row(*object, key, PUT, meta);
         Ok(())
@@ -132,9 +128,9 @@ impl write::Sink for Encoder {
         &mut self,
         list: &Option<OpRef>,
         _index: usize,
-        value: ScalarValue,
+        value: Scalar<'_>,
     ) -> Result<(), Infallible> {
-        let meta = self.value(&value);
+        let meta = self.value(value);
         self.element(list, PUT, meta);
         Ok(())
     }
@@ -156,10 +152,24 @@ impl write::Sink for Encoder {
 
 /// The change by which `actor` creates an object.
 pub(super) fn create(content: &Content, actor: [u8; 16], now: WallMillis) -> EncodedChange {
-    encode(content, actor, super::time(now))
+    let body = body(content, actor, super::time(now));
+    let mut bytes = Vec::with_capacity(body.len() + 16);
+    bytes.extend(chunk::MAGIC);
+    bytes.extend([0; 4]);
+    bytes.push(chunk::CHUNK_CHANGE);
+    unsigned(&mut bytes, body.len() as u64);
+    bytes.extend(body);
+    let hash: [u8; 32] = Sha256::digest(&bytes[8..]).into();
+    bytes[4..8].copy_from_slice(&hash[..4]);
+    EncodedChange {
+        hash: ChangeHash(hash),
+        bytes,
+        deps: Vec::new(),
+    }
 }
 
-fn encode(content: &Content, actor: [u8; 16], time: i64) -> EncodedChange {
+/// The bytes of a creating change after its header.
+fn body(content: &Content, actor: [u8; 16], time: i64) -> Vec<u8> {
     let mut encoder = Encoder::default();
     let Ok(()) = write::fill(&mut encoder, [&None, &Some(LABELS), &Some(BODY)], content);
     let mut body = Vec::with_capacity(256 + encoder.keys.len() + encoder.values.len());
@@ -175,20 +185,7 @@ fn encode(content: &Content, actor: [u8; 16], time: i64) -> EncodedChange {
     body.push(16);
     body.extend(skeleton().actor);
     encoder.columns(&mut body);
-
-    let mut bytes = Vec::with_capacity(body.len() + 16);
-    bytes.extend(chunk::MAGIC);
-    bytes.extend([0; 4]);
-    bytes.push(chunk::CHUNK_CHANGE);
-    unsigned(&mut bytes, body.len() as u64);
-    bytes.extend(body);
-    let hash: [u8; 32] = Sha256::digest(&bytes[8..]).into();
-    bytes[4..8].copy_from_slice(&hash[..4]);
-    EncodedChange {
-        hash: ChangeHash(hash),
-        bytes,
-        deps: Vec::new(),
-    }
+    body
 }
 
 impl Encoder {
@@ -350,7 +347,7 @@ fn booleans(out: &mut Vec<u8>, values: impl Iterator<Item = bool>) {
 }
 
 /// What a creating change says, or `None` if it must be left to Automerge.
-pub(super) fn read(change: &Change<'_>, bytes: &[u8], actor: [u8; 16]) -> Option<Content> {
+pub(super) fn read(change: &Change<'_>, actor: [u8; 16]) -> Option<Content> {
     if change.seq != 1 || change.start_op != START_OP || change.deps != [skeleton().hash] {
         return None;
     }
@@ -367,14 +364,14 @@ pub(super) fn read(change: &Change<'_>, bytes: &[u8], actor: [u8; 16]) -> Option
     while let Some((Key::Member(key), PUT, Scalar::Str(text), _)) = ops.next_of(Some(LABELS)) {
         labels.insert(key.to_owned(), text.to_owned());
     }
-    let mut body = match ops.next_of(Some(BODY))? {
+    let mut shown = match ops.next_of(Some(BODY))? {
         (Key::Member(""), action, value, number) => ops.value(action, value, number)?,
         _ => return None,
     };
-    ops.members(BODY, &mut body)?;
-    let content = Content::new(kind?, class?, labels, body).ok()?;
+    ops.members(BODY, &mut shown)?;
+    let content = Content::new(kind?, class?, labels, shown).ok()?;
     // The proof: these bytes are what this content gives, and no others.
-    (encode(&content, actor, change.time).bytes == bytes).then_some(content)
+    (body(&content, actor, change.time) == change.body).then_some(content)
 }
 
 struct Ops<'c, 'a> {

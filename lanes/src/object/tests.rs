@@ -285,6 +285,16 @@ fn only_the_difference_is_written() {
 }
 
 #[test]
+fn the_sign_of_zero_is_written_in_maps_and_lists() {
+    let mut object = Object::new();
+    for zero in [json!(0.0), json!(-0.0), json!(0.0)] {
+        assert!(set(&mut object, json!({"m": zero, "l": [zero, 1]}), A).is_some());
+        let expected = json!({"l": [zero, 1], "m": zero}).to_string();
+        assert_eq!(body(&object).to_string(), expected);
+    }
+}
+
+#[test]
 fn a_patch_changes_what_it_names() {
     let mut object = Object::new();
     let from = labelled(

@@ -5,6 +5,7 @@ use automerge::{AutomergeError, ObjId, ObjType, ROOT, ScalarValue};
 use serde_json::{Number, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::chunk::Scalar;
 use super::content::{Content, same};
 use super::place::{Leaf, Place, Reader, Register};
 use super::pointer;
@@ -17,11 +18,6 @@ pub const LIST_CELLS_MAX: usize = 1 << 18;
 
 type Result = std::result::Result<(), AutomergeError>;
 
-/// The marker that stands for a JSON object in a flat map. No JSON value is a byte string.
-pub(super) fn marker() -> ScalarValue {
-    ScalarValue::Bytes(Vec::new())
-}
-
 /// Where new values are written: an Automerge transaction, or the encoder of new objects.
 pub(super) trait Sink {
     /// Names a container.
@@ -33,7 +29,7 @@ pub(super) trait Sink {
         &mut self,
         object: &Self::Object,
         key: &str,
-        value: ScalarValue,
+        value: Scalar<'_>,
     ) -> std::result::Result<(), Self::Error>;
     /// Writes an empty list at a key.
     fn put_list(
@@ -46,7 +42,7 @@ pub(super) trait Sink {
         &mut self,
         list: &Self::Object,
         index: usize,
-        value: ScalarValue,
+        value: Scalar<'_>,
     ) -> std::result::Result<(), Self::Error>;
     /// Inserts an empty map or list into a list.
     fn insert_container(
@@ -61,8 +57,8 @@ impl Sink for Transaction<'_> {
     type Object = ObjId;
     type Error = AutomergeError;
 
-    fn put(&mut self, object: &ObjId, key: &str, value: ScalarValue) -> Result {
-        Transactable::put(self, object, key, value)
+    fn put(&mut self, object: &ObjId, key: &str, value: Scalar<'_>) -> Result {
+        Transactable::put(self, object, key, owned(value))
     }
 
     fn put_list(
@@ -73,8 +69,8 @@ impl Sink for Transaction<'_> {
         self.put_object(object, key, ObjType::List)
     }
 
-    fn insert(&mut self, list: &ObjId, index: usize, value: ScalarValue) -> Result {
-        Transactable::insert(self, list, index, value)
+    fn insert(&mut self, list: &ObjId, index: usize, value: Scalar<'_>) -> Result {
+        Transactable::insert(self, list, index, owned(value))
     }
 
     fn insert_container(
@@ -88,24 +84,37 @@ impl Sink for Transaction<'_> {
 }
 
 /// The scalar that keeps a number's kind.
-fn number(number: &Number) -> ScalarValue {
+fn number(number: &Number) -> Scalar<'static> {
     if let Some(int) = number.as_i64() {
-        ScalarValue::Int(int)
+        Scalar::Int(int)
     } else if let Some(uint) = number.as_u64() {
-        ScalarValue::Uint(uint)
+        Scalar::Uint(uint)
     } else {
         // A number of serde_json is one of the three.
-        ScalarValue::F64(number.as_f64().unwrap_or_default())
+        Scalar::Float(number.as_f64().unwrap_or_default())
     }
 }
 
 /// The scalar of a value that is no container; containers are never asked for.
-fn scalar(value: &Value) -> ScalarValue {
+fn scalar(value: &Value) -> Scalar<'_> {
     match value {
-        Value::Null | Value::Array(_) | Value::Object(_) => ScalarValue::Null,
-        Value::Bool(value) => ScalarValue::Boolean(*value),
+        Value::Null | Value::Array(_) | Value::Object(_) => Scalar::Null,
+        Value::Bool(value) => Scalar::Bool(*value),
         Value::Number(value) => number(value),
-        Value::String(text) => ScalarValue::Str(text.as_str().into()),
+        Value::String(text) => Scalar::Str(text),
+    }
+}
+
+fn owned(scalar: Scalar<'_>) -> ScalarValue {
+    match scalar {
+        Scalar::Null => ScalarValue::Null,
+        Scalar::Bool(value) => ScalarValue::Boolean(value),
+        Scalar::Uint(number) => ScalarValue::Uint(number),
+        Scalar::Int(number) => ScalarValue::Int(number),
+        Scalar::Float(number) => ScalarValue::F64(number),
+        Scalar::Str(text) => ScalarValue::Str(text.into()),
+        // No JSON value is a byte string, so nothing else is mistaken for it.
+        Scalar::Marker => ScalarValue::Bytes(Vec::new()),
     }
 }
 
@@ -122,14 +131,10 @@ pub(super) fn fill<S: Sink>(
     [root, labels, body]: [&S::Object; 3],
     content: &Content,
 ) -> std::result::Result<(), S::Error> {
-    sink.put(root, "kind", ScalarValue::Str(content.kind.as_str().into()))?;
-    sink.put(
-        root,
-        "class",
-        ScalarValue::Str(content.class.as_str().into()),
-    )?;
+    sink.put(root, "kind", Scalar::Str(&content.kind))?;
+    sink.put(root, "class", Scalar::Str(&content.class))?;
     for (key, value) in &content.labels {
-        sink.put(labels, key, ScalarValue::Str(value.as_str().into()))?;
+        sink.put(labels, key, Scalar::Str(value))?;
     }
     fill_place(sink, body, &mut String::new(), &content.body)
 }
@@ -143,7 +148,7 @@ fn fill_place<S: Sink>(
 ) -> std::result::Result<(), S::Error> {
     match value {
         Value::Object(members) => {
-            sink.put(object, at, marker())?;
+            sink.put(object, at, Scalar::Marker)?;
             fill_members(sink, object, at, members)
         }
         Value::Array(items) => {
@@ -269,13 +274,13 @@ fn change_place(
             let before = tx.pending_ops();
             change_members(tx, object, at, place, members)?;
             if tx.pending_ops() > before {
-                Transactable::put(tx, object, at.as_str(), marker())?;
+                Transactable::put(tx, object, at.as_str(), owned(Scalar::Marker))?;
             }
             Ok(())
         }
         (Value::Object(members), Some(leaf)) => {
             if !matches!(leaf, Leaf::Marker) {
-                Transactable::put(tx, object, at.as_str(), marker())?;
+                Transactable::put(tx, object, at.as_str(), owned(Scalar::Marker))?;
             }
             change_members(tx, object, at, place, members)
         }
@@ -292,11 +297,19 @@ fn change_place(
             delete_beneath(tx, object, at, place)
         }
         (target, Some(Leaf::Scalar(shown))) if same(target, shown) => Ok(()),
-        (target, _) => {
-            Transactable::put(tx, object, at.as_str(), scalar(target))?;
+        (target, leaf) => {
+            if only_the_sign_of_zero_differs(leaf, target) {
+                tx.delete(object, at.as_str())?;
+            }
+            Transactable::put(tx, object, at.as_str(), owned(scalar(target)))?;
             delete_beneath(tx, object, at, place)
         }
     }
+}
+
+/// Automerge leaves out a write of what is equal, and to it 0.0 and -0.0 are.
+fn only_the_sign_of_zero_differs(leaf: Option<&Leaf>, target: &Value) -> bool {
+    matches!(leaf, Some(Leaf::Scalar(shown)) if shown == target && !same(shown, target))
 }
 
 fn change_members(
@@ -399,7 +412,11 @@ fn change_item(
             fill_list(tx, &inner, items)
         }
         (target, Leaf::Scalar(shown)) if same(target, shown) => Ok(()),
-        (target, _) => Transactable::put(tx, list, index, scalar(target)),
+        (target, leaf) if only_the_sign_of_zero_differs(Some(leaf), target) => {
+            tx.delete(list, index)?;
+            Transactable::insert(tx, list, index, owned(scalar(target)))
+        }
+        (target, _) => Transactable::put(tx, list, index, owned(scalar(target))),
     }
 }
 

@@ -89,46 +89,116 @@ fn a_compressed_change_is_refused_unread() {
     );
 }
 
-#[test]
-fn a_few_bytes_cannot_ask_for_many_operations() {
-    let change = Object::create(&content(json!([1, 1, 1, 1, 1, 1, 1])), A, NOW);
-    // The run of the seven inserts, lengthened to 2^55.
-    let at = change
-        .bytes
-        .windows(2)
-        .position(|run| run == [7, 1])
-        .unwrap();
-    let long = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20];
-    let refused = (0..change.bytes.len())
-        .filter(|at| change.bytes[*at] == 7)
-        .any(|at| {
-            let mut bytes = change.bytes.clone();
-            bytes.splice(at..=at, long);
-            // The lengths of the column and of the change no longer hold, so those are widened too.
-            let (column, length) = (find_column(&change.bytes, at), 9);
-            bytes[column] += 7;
-            bytes[length] += 7;
-            let (bytes, hash) = sealed(bytes);
-            let error = Object::new().apply(&bytes, hash, A).unwrap_err();
-            error == DocumentError::TooManyOps { limit: OPS_MAX }
-        });
-    assert!(refused && at > 0);
+/// A creating change with these columns, whatever they hold.
+fn handmade(columns: &[(u64, &[u8])]) -> (Vec<u8>, ChangeHash) {
+    let mut body = vec![1];
+    body.extend(skeleton().hash.0);
+    body.push(16);
+    body.extend(A);
+    // Sequence number, first operation, time, no message, no further actors.
+    body.extend([1, 3, 0, 0, 0]);
+    body.push(columns.len() as u8);
+    for (spec, data) in columns {
+        body.extend([*spec as u8, data.len() as u8]);
+    }
+    for (_, data) in columns {
+        body.extend(*data);
+    }
+    let mut bytes = vec![0x85, 0x6f, 0x4a, 0x83, 0, 0, 0, 0, 1];
+    match u8::try_from(body.len()) {
+        Ok(length @ ..0x80) => bytes.push(length),
+        _ => bytes.extend([body.len() as u8 | 0x80, (body.len() >> 7) as u8]),
+    }
+    bytes.extend(body);
+    sealed(bytes)
 }
 
-/// The index of the length of the column in which `at` lies.
-fn find_column(bytes: &[u8], at: usize) -> usize {
-    // Chunk header, one dependency, actor, sequence, first operation, time, message, one actor.
-    let mut table = 11 + 1 + 32 + 17 + 2 + 6 + 1 + 1 + 17;
-    let count = bytes[table] as usize;
-    table += 1;
-    let mut end = table + 2 * count;
-    for column in 0..count {
-        end += bytes[table + 2 * column + 1] as usize;
-        if at < end {
-            return table + 2 * column + 1;
-        }
-    }
-    table + 2 * count - 1
+#[test]
+fn a_few_bytes_cannot_ask_for_much_work() {
+    // 2^55, as a run's length and as a count.
+    const MANY: [u8; 8] = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20];
+    let many = |rest: &[u8]| [&MANY[..], rest].concat();
+    let one = [0x7f, 1];
+    let columns = |change: (u64, &[u8])| {
+        let mut columns: Vec<(u64, Vec<u8>)> = vec![
+            (chunk::KEY_STRING, b"\x7f\x04kind".to_vec()),
+            (chunk::INSERT, vec![1]),
+            (chunk::ACTION, one.to_vec()),
+            (chunk::VALUE_META, vec![0x7f, 0x16]),
+            (chunk::VALUE, b"x".to_vec()),
+            (chunk::PRED_COUNT, vec![0x7f, 0]),
+        ];
+        columns.retain(|(spec, _)| *spec != change.0);
+        columns.push((change.0, change.1.to_vec()));
+        columns.sort();
+        let columns: Vec<(u64, &[u8])> = columns.iter().map(|(s, data)| (*s, &data[..])).collect();
+        let (bytes, hash) = handmade(&columns);
+        Object::new().apply(&bytes, hash, A)
+    };
+    assert_eq!(
+        columns((chunk::ACTION, &one)),
+        Ok(()),
+        "the frame of this test is sound"
+    );
+    let refused = Err(DocumentError::TooManyOps { limit: OPS_MAX });
+    assert_eq!(columns((chunk::ACTION, &many(&[1]))), refused);
+    assert_eq!(columns((chunk::INSERT, &MANY)), refused);
+    assert_eq!(
+        columns((chunk::OBJ_ACTOR, &[&[0][..], &MANY].concat())),
+        refused
+    );
+    assert_eq!(
+        columns((chunk::PRED_COUNT, &[&[0x7f][..], &MANY].concat())),
+        refused
+    );
+    assert!(matches!(
+        columns((chunk::VALUE_META, &[&[0x7f][..], &MANY].concat())),
+        Err(DocumentError::Undecodable(_))
+    ));
+}
+
+#[test]
+fn what_is_overwritten_must_be_there() {
+    // One operation that overwrites operation 1 of the skeleton at a key where it is not.
+    let (bytes, hash) = handmade(&[
+        (chunk::KEY_STRING, b"\x7f\x04kind"),
+        (chunk::INSERT, &[1]),
+        (chunk::ACTION, &[0x7f, 1]),
+        (chunk::VALUE_META, &[0x7f, 0x16]),
+        (chunk::VALUE, b"x"),
+        (chunk::PRED_COUNT, &[0x7f, 1]),
+        (chunk::PRED_ACTOR, &[0x7f, 0]),
+        (chunk::PRED_COUNTER, &[0x7f, 2]),
+    ]);
+    let mut object = Object::new();
+    // Automerge takes it in, and then either gives back another change or panics.
+    let error = object.apply(&bytes, hash, A).unwrap_err();
+    assert!(matches!(
+        error,
+        DocumentError::Unfaithful | DocumentError::Poisoned
+    ));
+    assert_eq!(object.heads(), []);
+}
+
+#[test]
+fn numbers_that_leave_no_room_for_later_changes_are_refused() {
+    let (mut bytes, _) = handmade(&[
+        (chunk::KEY_STRING, b"\x7f\x04kind"),
+        (chunk::INSERT, &[1]),
+        (chunk::ACTION, &[0x7f, 1]),
+        (chunk::VALUE_META, &[0x7f, 0x16]),
+        (chunk::VALUE, b"x"),
+        (chunk::PRED_COUNT, &[0x7f, 0]),
+    ]);
+    // The number of the first operation follows the header, one dependency and the author.
+    let at = bytes.windows(16).position(|window| window == A).unwrap() + 17;
+    assert_eq!(bytes[at], 3);
+    bytes[at] = 100;
+    let (bytes, hash) = sealed(bytes);
+    assert!(matches!(
+        Object::new().apply(&bytes, hash, A),
+        Err(DocumentError::Order(_))
+    ));
 }
 
 #[test]
