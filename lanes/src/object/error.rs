@@ -1,0 +1,129 @@
+//! Why content, a change or a document is refused.
+
+use crate::ids::ChangeHash;
+
+/// Content that an object may not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContentError {
+    /// Text that must not be empty is.
+    #[error("{path} is empty; give it at least one character")]
+    Empty {
+        /// Where.
+        path: String,
+    },
+    /// Text is too long.
+    #[error("{path} is {bytes} bytes long, the limit is {limit}; shorten it")]
+    TooLong {
+        /// Where.
+        path: String,
+        /// Its length in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// There are too many labels.
+    #[error("/labels has {count} labels, the limit is {limit}; keep fewer or use the body")]
+    TooManyLabels {
+        /// How many there are.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The body is nested too deeply.
+    #[error("{path} is nested more than {limit} levels deep; flatten the body")]
+    TooDeep {
+        /// The first characters of the place.
+        path: String,
+        /// The limit in levels.
+        limit: usize,
+    },
+    /// The body has too many values.
+    #[error("{path} is where the body exceeds {limit} values; split the object or store a string")]
+    TooManyPlaces {
+        /// The first characters of the place.
+        path: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// Pointers and values together are too large.
+    #[error(
+        "{path} is where the body, written as one pointer and value for each place, exceeds \
+         {limit} bytes; shorten long keys or split the object"
+    )]
+    TooLarge {
+        /// The first characters of the place.
+        path: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// Why a change or a document is refused. What was there before stays as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// The bytes are no change as this version writes them.
+    #[error("the change cannot be read: {0}; fetch it again")]
+    Undecodable(&'static str),
+    /// The bytes are another change than the one that was announced.
+    #[error("the change is {found}, not {expected} as announced; fetch it again")]
+    Hash {
+        /// What the header names.
+        expected: ChangeHash,
+        /// What the bytes are.
+        found: ChangeHash,
+    },
+    /// The change was made by another actor than its entry's author.
+    #[error("the change names another author than the entry that carries it; refuse the entry")]
+    Actor,
+    /// The change has more operations than [`OPS_MAX`](super::OPS_MAX).
+    #[error("the change has more than {limit} operations; refuse it")]
+    TooManyOps {
+        /// The limit.
+        limit: usize,
+    },
+    /// The change is larger than [`CHANGE_BYTES_MAX`](super::CHANGE_BYTES_MAX).
+    #[error("the change is {bytes} bytes long, the limit is {limit}; refuse it")]
+    TooLarge {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Changes that this one follows are not there yet.
+    #[error("the change follows {} that are not here yet; apply those first", .0.len())]
+    MissingDeps(Vec<ChangeHash>),
+    /// The change's numbers do not follow those of its predecessors.
+    #[error("the change is numbered wrongly: {0}; refuse it")]
+    Order(&'static str),
+    /// An operation does something that objects do not do.
+    #[error("operation {op} of the change is not one of an object's: {reason}; refuse it")]
+    Schema {
+        /// Which operation, from 0.
+        op: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Automerge cannot give back the change that it was given.
+    #[error("the change does not survive being stored: what it names is not there; refuse it")]
+    Unfaithful,
+    /// Automerge refused.
+    #[error("automerge refuses: {0}")]
+    Automerge(String),
+    /// Automerge panicked; nothing of what it was doing is kept.
+    #[error("automerge panicked on these bytes; quarantine them")]
+    Poisoned,
+    /// The bytes are no saved object.
+    #[error("the saved object cannot be used: {0}; rebuild it from its changes")]
+    Snapshot(&'static str),
+}
+
+/// Why a write is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The content is not allowed.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The document cannot take it.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
