@@ -1,1 +1,3 @@
-//! placeholder
+//! What a node does with others, as state machines without clock, randomness or socket.
+
+pub mod roster;
