@@ -1,1 +1,6 @@
-//! placeholder
+//! The node: daemon, command line and local HTTP over one store.
+//!
+//! The faces ([`cli`], [`http`]) know nothing of engine, store or transport; they speak to
+//! [`api::Node`].
+
+pub mod api;
