@@ -40,7 +40,8 @@ pub trait Node: Send + Sync + 'static {
     /// which (`object_absent`, `object_hidden`, `object_purged`).
     fn get(&self, lane: LaneId, id: &str, detail: Detail) -> Result<ObjectDocument, ApiError>;
 
-    /// A page of a lane's live objects, by id.
+    /// A page of a lane's live objects, by id. It ends early at `PAGE_BYTES_MAX`; whether there is
+    /// more is said by `next` alone.
     fn list(&self, lane: LaneId, query: &ListQuery) -> Result<ListPage, ApiError>;
 
     /// Creates or replaces an object; the difference to the present one becomes the change. What
@@ -62,8 +63,9 @@ pub trait Node: Send + Sync + 'static {
     /// Applies all of the operations, or none. The path of an error is `ops/N` (N from 0).
     fn batch(&self, lane: LaneId, ops: Vec<BatchOp>) -> Result<BatchResult, ApiError>;
 
-    /// Changes applied here after `after`, oldest first, at most `limit`. A cursor that this
-    /// store never gave out is an [`ErrorKind::BadInput`] with code `cursor_unknown`.
+    /// Changes applied here after `after`, oldest first, at most `limit` and at most about
+    /// `PAGE_BYTES_MAX`; empty only where there are none. A cursor that this store never gave out
+    /// is an [`ErrorKind::BadInput`] with code `cursor_unknown`.
     fn changes(&self, after: Cursor, limit: usize) -> Result<Vec<ChangeDocument>, ApiError>;
 
     /// Holds the cursor of the last change applied, and ticks with each.

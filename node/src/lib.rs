@@ -4,3 +4,4 @@
 //! [`api::Node`].
 
 pub mod api;
+pub mod http;

@@ -5,10 +5,22 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::json::{BODY_BYTES_MAX, DEPTH_MAX, Limits, canonical};
 use crate::time::Timestamp;
+
+/// The limits of the JSON text of one object's content.
+pub const CONTENT_LIMITS: Limits =
+    // The content is one level around the body.
+    Limits {
+        bytes_max: CONTENT_BYTES_MAX,
+        depth_max: DEPTH_MAX + 1,
+    };
 
 /// Longest object id, in bytes of UTF-8: long enough for a path, short enough for a store key.
 pub const ID_BYTES_MAX: usize = 512;
+
+/// Longest import line or `PUT` request, in bytes: a body of the largest size, and what goes with it.
+pub const CONTENT_BYTES_MAX: usize = BODY_BYTES_MAX + (64 << 10);
 
 /// Most labels on one object: each is an index entry.
 pub const LABELS_MAX: usize = 64;
@@ -24,6 +36,10 @@ pub const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Most objects or changes in one page.
 pub const PAGE_LIMIT_MAX: usize = 1000;
+
+/// Bytes of bodies after which a page ends early, whatever number was asked for: a page of the
+/// largest objects must not fill memory. A page always holds at least one object.
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// Objects in a page whose reader asked for no number.
 pub const PAGE_LIMIT_DEFAULT: usize = 100;
@@ -213,6 +229,26 @@ fn check_length(field: &'static str, text: &str, limit: usize) -> Result<(), Con
 }
 
 impl ContentDocument {
+    /// Whether the body's canonical text is within [`BODY_BYTES_MAX`], given the length of the
+    /// text that it was read from.
+    pub fn check_body(&self, text_bytes: usize) -> Result<(), ContentError> {
+        // Canonical text is at most five times as long (`1e15` becomes `1000000000000000.0`), so
+        // most bodies need not be written out to be measured.
+        const GROWTH_MAX: usize = 8;
+        if text_bytes <= BODY_BYTES_MAX / GROWTH_MAX {
+            return Ok(());
+        }
+        let size = canonical(&self.body).len();
+        if size > BODY_BYTES_MAX {
+            return Err(ContentError::TooLong {
+                field: "body",
+                size,
+                limit: BODY_BYTES_MAX,
+            });
+        }
+        Ok(())
+    }
+
     /// Reads the content of a `PUT`: kind, class, labels, `ttl_ms` and the body.
     pub fn from_value(value: Value) -> Result<Self, ContentError> {
         let (id, content) = read_members(value)?;
