@@ -91,3 +91,6 @@ pub fn router(node: Arc<dyn Node>, access: Access, stop: CancellationToken) -> R
         .layer(from_fn_with_state(Arc::new(access), guards::check))
         .with_state(shared)
 }
+
+#[cfg(test)]
+mod tests;

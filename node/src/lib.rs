@@ -4,4 +4,12 @@
 //! [`api::Node`].
 
 pub mod api;
+pub mod cli;
+pub mod client;
+pub mod error;
 pub mod http;
+pub mod index;
+pub mod render;
+
+#[cfg(test)]
+mod memory;

@@ -199,3 +199,16 @@ pub enum MetricKind {
     /// It goes up and down.
     Gauge,
 }
+
+/// `init`: what was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InitDocument {
+    /// This device, in hexadecimal.
+    pub device: String,
+    /// Its name.
+    pub name: String,
+    /// The mesh, founded with this device as its only member, in hexadecimal.
+    pub mesh: String,
+    /// The data directory.
+    pub data_dir: String,
+}

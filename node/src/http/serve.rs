@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -126,36 +126,47 @@ pub async fn bind_tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr), 
 
 /// Serves the socket until `stop` is cancelled and the requests in progress are done.
 pub async fn serve_unix(listener: UnixListener, app: Router, stop: CancellationToken) {
-    serve(
-        async || listener.accept().await.map(|(stream, _)| stream),
-        app,
-        stop,
-    )
-    .await;
+    serve(listener, app, stop).await;
 }
 
 /// Serves a loopback address until `stop` is cancelled and the requests in progress are done.
 pub async fn serve_tcp(listener: TcpListener, app: Router, stop: CancellationToken) {
-    let accept = async || {
-        let (stream, _) = listener.accept().await?;
+    serve(listener, app, stop).await;
+}
+
+trait Listener: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
         // Answers are small and waited for; a socket that refuses the option still works.
         let _ = stream.set_nodelay(true);
         Ok(stream)
-    };
-    serve(accept, app, stop).await;
+    }
 }
 
-async fn serve<S>(accept: impl AsyncFn() -> io::Result<S>, app: Router, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn serve(listener: impl Listener, app: Router, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tracker = TaskTracker::new();
     loop {
         let next = async {
             // The semaphore is never closed.
             let place = Arc::clone(&places).acquire_owned().await.ok();
-            (place, accept().await)
+            (place, listener.next().await)
         };
         let (place, accepted) = tokio::select! {
             next = next => next,
