@@ -1,1 +1,15 @@
-//! placeholder
+//! The node: daemon, command line and local HTTP over one store.
+//!
+//! The faces ([`cli`], [`http`]) know nothing of engine, store or transport; they speak to
+//! [`api::Node`].
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod error;
+pub mod http;
+pub mod index;
+pub mod render;
+
+#[cfg(test)]
+mod memory;

@@ -1,1 +1,18 @@
-//! placeholder
+//! The outward documents of srcos-node: their Rust types, strict JSON and canonical JSON.
+//!
+//! Every document that leaves the node as JSON (on standard output, over HTTP, in a file) has its
+//! type here, and no type from further inside is ever serialised to people directly: what is
+//! promised to scripts stays in one crate. There is no I/O and no clock in it.
+//!
+//! - [`json`] reads JSON from outside strictly and writes it canonically.
+//! - [`time`] is the one form in which times are shown.
+//! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
+
+pub mod json;
+pub mod lanes;
+pub mod merge;
+pub mod objects;
+pub mod peers;
+pub mod provenance;
+pub mod status;
+pub mod time;

@@ -1,0 +1,607 @@
+//! Documents in words and tables, for people. Text that came from elsewhere is shown with its
+//! control characters made visible, so that a name cannot drive the terminal.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use srcos_schemas::lanes::{
+    LaneDescription, LanePeer, LanePeerState, LaneState, LanesStatus, ReplicationMode,
+};
+use srcos_schemas::objects::{ListPage, ObjectDocument};
+use srcos_schemas::peers::{InviteDocument, JoinDocument, JoinStatus, Membership, PeersDocument};
+use srcos_schemas::provenance::{ContentState, ProvenanceLog, ProvenanceVerify};
+use srcos_schemas::status::{InitDocument, ReadyState, Severity, StatusDocument};
+
+/// Widest preview of a body in a table, in characters.
+const PREVIEW_CHARS_MAX: usize = 60;
+
+/// The first eight digits of a device's id or a hash.
+pub fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+/// Text from elsewhere, harmless to a terminal.
+pub fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_direction_mark(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Marks that turn the direction of text around, with which a name can show as another.
+fn is_direction_mark(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn table(header: &[&str], coloured: bool) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().copied());
+    if coloured {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table
+}
+
+fn cell(text: impl AsRef<str>, color: Option<Color>) -> Cell {
+    let cell = Cell::new(plain(text.as_ref()));
+    match color {
+        Some(color) => cell.fg(color),
+        None => cell,
+    }
+}
+
+/// The name of a value of an enum, as its document has it.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word.replace('_', " "),
+        _ => String::new(),
+    }
+}
+
+/// `init`.
+pub fn init(made: &InitDocument, _coloured: bool) -> String {
+    format!(
+        "{} is device {} in a mesh of one\nkey and store are in {}\n\
+         next: srcos-node run",
+        plain(&made.name),
+        short(&made.device),
+        plain(&made.data_dir)
+    )
+}
+
+/// `status`.
+pub fn status(status: &StatusDocument, coloured: bool) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail, here and below.
+    let _ = writeln!(
+        text,
+        "{} (device {}, mesh {}), srcos-node {}",
+        plain(&status.name),
+        short(&status.device),
+        short(&status.mesh),
+        plain(&status.version)
+    );
+    let state = match status.readiness.state {
+        ReadyState::Healthy => "healthy",
+        ReadyState::Degraded => "degraded",
+        ReadyState::Unsafe => "unsafe",
+        ReadyState::Uninitialised => "uninitialised",
+        ReadyState::Unknown => "unknown",
+    };
+    let _ = writeln!(text, "{state}: {}", plain(&status.readiness.reason));
+    match &status.daemon {
+        Some(daemon) => {
+            let _ = writeln!(
+                text,
+                "daemon {} since {}{}",
+                daemon.pid,
+                daemon.started_at,
+                if daemon.offline {
+                    ", links cut on purpose"
+                } else {
+                    ""
+                }
+            );
+            for address in &daemon.listen {
+                let _ = writeln!(text, "  listens on {}", plain(address));
+            }
+            let http = daemon.http.as_deref().unwrap_or("off");
+            let _ = writeln!(text, "  http {}", plain(http));
+        }
+        None => text.push_str("no daemon runs; this is what the store says\n"),
+    }
+    let peers = status.peers;
+    let _ = writeln!(
+        text,
+        "peers: {} members, {} connected, {} in sync",
+        peers.members, peers.connected, peers.in_sync
+    );
+    let mut lanes = table(
+        &["lane", "status", "objects", "unapplied", "in sync with"],
+        coloured,
+    );
+    for lane in status
+        .lanes
+        .iter()
+        .filter(|lane| lane.status != LaneState::Dormant)
+    {
+        lanes.add_row([
+            cell(&lane.name, None),
+            cell(word(&lane.status), lane_color(lane.status)),
+            cell(lane.live.to_string(), None),
+            cell(lane.unapplied_entries.to_string(), None),
+            cell(format!("{} of {}", lane.peers_in_sync, lane.peers), None),
+        ]);
+    }
+    if lanes.row_count() > 0 {
+        let _ = writeln!(text, "{lanes}");
+    }
+    for found in &status.diagnosis {
+        let severity = match found.severity {
+            Severity::Info => "note",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        };
+        let _ = writeln!(text, "{severity}: {}", plain(&found.message));
+        let _ = writeln!(text, "  try: {}", plain(&found.hint));
+    }
+    text
+}
+
+fn lane_color(state: LaneState) -> Option<Color> {
+    match state {
+        LaneState::Active => Some(Color::Green),
+        LaneState::Dormant | LaneState::Retired => None,
+        LaneState::Degraded | LaneState::Repairing => Some(Color::Yellow),
+        LaneState::Unsafe => Some(Color::Red),
+    }
+}
+
+fn mode(mode: ReplicationMode) -> &'static str {
+    match mode {
+        ReplicationMode::Replicated => "replicated",
+        ReplicationMode::LocalOnly => "local only",
+        ReplicationMode::Denied => "denied",
+    }
+}
+
+/// `lanes status`.
+pub fn lanes_status(status: &LanesStatus, coloured: bool) -> String {
+    let header = [
+        "lane",
+        "status",
+        "live",
+        "hidden",
+        "conflicts",
+        "quarantined",
+        "entries",
+        "unapplied",
+        "leaves",
+    ];
+    let mut lanes = table(&header, coloured);
+    let mut peers = table(
+        &["lane", "peer", "state", "lacks here", "lacks there", "seen"],
+        coloured,
+    );
+    for lane in &status.lanes {
+        lanes.add_row([
+            cell(&lane.name, None),
+            cell(word(&lane.status), lane_color(lane.status)),
+            cell(lane.objects.live.to_string(), None),
+            cell(lane.objects.hidden.to_string(), None),
+            cell(lane.objects.conflicted.to_string(), None),
+            cell(lane.objects.quarantined.to_string(), None),
+            cell(lane.journal.entries.to_string(), None),
+            cell(lane.journal.unapplied_entries.to_string(), None),
+            cell(mode(lane.replication.mode), None),
+        ]);
+        for peer in &lane.replication.peers {
+            peers.add_row(peer_row(&lane.name, peer));
+        }
+    }
+    let mut text = format!(
+        "device {}, {}\n{lanes}\n",
+        short(&status.device),
+        status.generated_at
+    );
+    if peers.row_count() > 0 {
+        let _ = writeln!(text, "{peers}");
+    } else {
+        text.push_str("no peers\n");
+    }
+    text
+}
+
+fn peer_row(lane: &str, peer: &LanePeer) -> [Cell; 6] {
+    let color = match peer.state {
+        LanePeerState::InSync => Some(Color::Green),
+        LanePeerState::Behind | LanePeerState::Ahead | LanePeerState::Diverged => {
+            Some(Color::Yellow)
+        }
+        LanePeerState::Blocked => Some(Color::Red),
+        LanePeerState::Unreachable | LanePeerState::Unknown => None,
+    };
+    let count =
+        |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+    [
+        cell(lane, None),
+        cell(format!("{} ({})", peer.name, short(&peer.device)), None),
+        cell(word(&peer.state), color),
+        cell(count(peer.missing_here), None),
+        cell(count(peer.missing_there), None),
+        cell(
+            peer.confirmed_at
+                .map_or_else(|| "never".to_owned(), |at| at.to_string()),
+            None,
+        ),
+    ]
+}
+
+/// `lanes list`.
+pub fn lane_list(lanes: &Vec<LaneDescription>, coloured: bool) -> String {
+    let mut list = table(&["lane", "leaves", "for"], coloured);
+    for lane in lanes {
+        list.add_row([&*lane.name, mode(lane.replication), &*lane.purpose]);
+    }
+    list.to_string()
+}
+
+/// `lanes describe`.
+pub fn lane_description(lane: &LaneDescription, _coloured: bool) -> String {
+    let mut text = format!("{}: {}\n", lane.name, lane.purpose);
+    let sla = &lane.sla;
+    let rows = [
+        ("leaves the device", lane.replication_words.clone()),
+        ("found by search", lane.searchable.clone()),
+        ("seen by agents", lane.agent_visible.clone()),
+        ("kept", lane.retention.clone()),
+        ("compacted", lane.compaction.clone()),
+        ("purged", lane.purge.clone()),
+        (
+            "may be late by",
+            format!(
+                "{} entries, {} ms",
+                sla.replay_lag_entries_max, sla.replay_lag_ms_max
+            ),
+        ),
+        (
+            "sign of life every",
+            format!("{} ms", sla.heartbeat_age_ms_max),
+        ),
+    ];
+    for (name, words) in rows {
+        let _ = writeln!(text, "  {name:<20} {words}");
+    }
+    if let Some(ttl) = lane.ttl {
+        let words = format!(
+            "{} s, at most {} s",
+            ttl.default_ms / 1000,
+            ttl.max_ms / 1000
+        );
+        let _ = writeln!(text, "  {:<20} {words}", "objects live for");
+    }
+    if lane.append_only {
+        text.push_str("  an object, once written, is never changed\n");
+    }
+    if lane.node_writes_only {
+        text.push_str("  only the node itself writes to it\n");
+    }
+    text
+}
+
+/// `get`.
+pub fn object(object: &ObjectDocument, _coloured: bool) -> String {
+    let mut text = format!(
+        "{}/{}\nkind {}, class {}, life {}\nwritten {} by {}\n",
+        object.lane,
+        plain(&object.id),
+        plain(&object.kind),
+        plain(&object.class),
+        object.life,
+        object.updated_at,
+        short(&object.author)
+    );
+    for (key, value) in &object.labels {
+        let _ = writeln!(text, "label {}={}", plain(key), plain(value));
+    }
+    if let Some(expires_at) = object.expires_at {
+        let _ = writeln!(text, "goes at {expires_at}");
+    }
+    let _ = writeln!(text, "heads {}", object.heads.join(","));
+    // Strings within are escaped as JSON has it, control characters included.
+    let _ = writeln!(text, "{:#}", object.body);
+    for conflict in object.conflicts.iter().flatten() {
+        let _ = writeln!(text, "conflict at {}:", plain(&conflict.path));
+        for value in &conflict.values {
+            let shown = if value.shown { "shown" } else { "     " };
+            let _ = writeln!(
+                text,
+                "  {shown} {} by {} at {}",
+                value.value,
+                short(&value.author),
+                value.at
+            );
+        }
+    }
+    for change in object.history.iter().flatten() {
+        let held = if change.held {
+            ""
+        } else {
+            " (content not held)"
+        };
+        let _ = writeln!(
+            text,
+            "change {} at {} by {} (entry {}){held}",
+            short(&change.change),
+            change.at,
+            short(&change.author),
+            change.seq
+        );
+    }
+    text
+}
+
+/// `list`.
+pub fn list(page: &ListPage, coloured: bool) -> String {
+    if page.objects.is_empty() {
+        return "no objects".to_owned();
+    }
+    let mut list = table(&["id", "kind", "labels", "written", "by", "body"], coloured);
+    for object in &page.objects {
+        let labels: Vec<String> = object
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        list.add_row([
+            plain(&object.id),
+            plain(&object.kind),
+            plain(&labels.join(" ")),
+            object.updated_at.to_string(),
+            short(&object.author),
+            preview(&object.body),
+        ]);
+    }
+    let mut text = format!("{list}\n");
+    if let Some(next) = &page.next {
+        let _ = writeln!(text, "there is more: --after {}", plain(next));
+    }
+    text
+}
+
+fn preview(body: &Value) -> String {
+    let text = body.to_string();
+    if text.chars().count() <= PREVIEW_CHARS_MAX {
+        return plain(&text);
+    }
+    let start: String = text.chars().take(PREVIEW_CHARS_MAX - 3).collect();
+    format!("{}...", plain(&start))
+}
+
+/// `pair invite`.
+pub fn invite(invite: &InviteDocument, _coloured: bool) -> String {
+    let mut text = format!(
+        "on the other device: srcos-node pair join {}\nthe code holds for one device until {}\n\n\
+         or with the ticket, where the devices do not find each other:\n{}\n",
+        plain(&invite.code),
+        invite.expires_at,
+        plain(&invite.ticket)
+    );
+    // A ticket too long for a QR code can still be pasted.
+    if let Ok(code) = qrcode::QrCode::new(invite.ticket.as_bytes()) {
+        let picture = code
+            .render::<qrcode::render::unicode::Dense1x2>()
+            .dark_color(qrcode::render::unicode::Dense1x2::Light)
+            .light_color(qrcode::render::unicode::Dense1x2::Dark)
+            .build();
+        let _ = writeln!(text, "\n{picture}");
+    }
+    text
+}
+
+/// One step of `pair join`.
+pub fn join_step(status: &JoinStatus) -> String {
+    match status {
+        JoinStatus::Searching => "looking for the device that invites".to_owned(),
+        JoinStatus::Connecting { address } => format!("connecting to {}", plain(address)),
+        JoinStatus::Authenticating => "checking the code".to_owned(),
+        JoinStatus::Receiving => "receiving the roster".to_owned(),
+        JoinStatus::Joined { .. } => "joined".to_owned(),
+        JoinStatus::Failed { .. } => "failed".to_owned(),
+    }
+}
+
+/// `pair join`.
+pub fn join(join: &JoinDocument, _coloured: bool) -> String {
+    match &join.status {
+        JoinStatus::Joined { mesh, admitted_by } => format!(
+            "joined mesh {}, admitted by {} ({})",
+            short(mesh),
+            plain(&admitted_by.name),
+            short(&admitted_by.device)
+        ),
+        other => join_step(other),
+    }
+}
+
+/// `peers`.
+pub fn peers(peers: &PeersDocument, coloured: bool) -> String {
+    let mut list = table(
+        &["name", "device", "membership", "link", "last seen"],
+        coloured,
+    );
+    for peer in &peers.peers {
+        let (membership, color) = match (peer.membership, peer.this_device) {
+            (Membership::Member, true) => ("this device", None),
+            (Membership::Member, false) => ("member", None),
+            (Membership::Revoked, _) => ("revoked", Some(Color::Red)),
+        };
+        let link = match (&peer.link, &peer.last_error) {
+            (Some(link), _) => {
+                let rtt = link
+                    .rtt_ms
+                    .map_or_else(String::new, |ms| format!(", {ms:.1} ms"));
+                format!("{} {}{rtt}", link.transport, link.address)
+            }
+            (None, Some(error)) => format!("none: {error}"),
+            (None, None) => "none".to_owned(),
+        };
+        let seen = peer
+            .last_seen_at
+            .map_or_else(|| "never".to_owned(), |at| at.to_string());
+        list.add_row([
+            cell(&peer.name, None),
+            cell(short(&peer.device), None),
+            cell(membership, color),
+            cell(link, None),
+            cell(if peer.this_device { "" } else { &seen }, None),
+        ]);
+    }
+    format!("mesh {}\n{list}", short(&peers.mesh))
+}
+
+/// `provenance log`.
+pub fn provenance_log(log: &ProvenanceLog, coloured: bool) -> String {
+    let header = [
+        "life",
+        "change",
+        "author",
+        "entry",
+        "at",
+        "signature",
+        "content",
+    ];
+    let mut list = table(&header, coloured);
+    for change in &log.changes {
+        let name = change.author_name.as_deref().unwrap_or("not in the roster");
+        let (signature, color) = if change.verified {
+            ("verified", Color::Green)
+        } else {
+            ("WRONG", Color::Red)
+        };
+        let content = match change.content {
+            ContentState::Held => "held",
+            ContentState::Withheld => "withheld",
+            ContentState::Purged => "purged",
+            ContentState::Missing => "missing",
+        };
+        list.add_row([
+            cell(change.life.to_string(), None),
+            cell(short(&change.change), None),
+            cell(format!("{name} ({})", short(&change.author)), None),
+            cell(format!("{} ({})", change.seq, short(&change.entry)), None),
+            cell(change.at.to_string(), None),
+            cell(signature, Some(color)),
+            cell(content, None),
+        ]);
+    }
+    format!("{}/{}\n{list}", log.lane, plain(&log.id))
+}
+
+/// `provenance verify`.
+pub fn provenance_verify(verified: &ProvenanceVerify, coloured: bool) -> String {
+    let header = [
+        "lane",
+        "journals",
+        "entries",
+        "signatures",
+        "bodies",
+        "wrong",
+    ];
+    let mut list = table(&header, coloured);
+    for lane in &verified.lanes {
+        let wrong = lane.findings.len();
+        let color = if wrong == 0 { Color::Green } else { Color::Red };
+        list.add_row([
+            cell(&lane.name, None),
+            cell(lane.journals.to_string(), None),
+            cell(lane.entries.to_string(), None),
+            cell(lane.signatures.to_string(), None),
+            cell(lane.bodies.to_string(), None),
+            cell(wrong.to_string(), Some(color)),
+        ]);
+    }
+    let mut text = format!("{list}\n");
+    for lane in &verified.lanes {
+        for found in &lane.findings {
+            let _ = writeln!(
+                text,
+                "{}: {} ({})",
+                lane.name,
+                plain(&found.message),
+                found.code
+            );
+        }
+    }
+    text.push_str(if verified.verified {
+        "all of it verifies"
+    } else {
+        "not all of it verifies"
+    });
+    text
+}
+
+/// Shows that something is going on, on standard error.
+pub fn spinner(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(what);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// Shows how far through a file something is, on standard error.
+pub fn byte_bar(size: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(size).with_message(what);
+    // Were the template wrong, the default bar would do.
+    match ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Shows how many of something are done, on standard error.
+pub fn count_bar(count: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(count).with_message(what);
+    match ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_drive_the_terminal() {
+        assert_eq!(
+            plain("a\u{1b}[2Jb\nc\u{202e}d é"),
+            "a\\u{1b}[2Jb\\nc\\u{202e}d é"
+        );
+    }
+
+    #[test]
+    fn an_invitation_shows_code_ticket_and_picture() {
+        let document = InviteDocument {
+            id: "1".into(),
+            code: "7-alpha-beta".into(),
+            ticket: "srcos1ticket".into(),
+            expires_at: srcos_schemas::time::Timestamp(0),
+        };
+        let text = invite(&document, false);
+        assert!(text.contains("pair join 7-alpha-beta"));
+        assert!(text.contains("srcos1ticket"));
+        assert!(text.contains('█') || text.contains('▀'));
+    }
+}

@@ -1,0 +1,560 @@
+//! Objects, lists of them, writes to them and the changes that are followed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::json::{BODY_BYTES_MAX, DEPTH_MAX, Limits, canonical};
+use crate::time::Timestamp;
+
+/// The limits of the JSON text of one object's content.
+pub const CONTENT_LIMITS: Limits =
+    // The content is one level around the body.
+    Limits {
+        bytes_max: CONTENT_BYTES_MAX,
+        depth_max: DEPTH_MAX + 1,
+    };
+
+/// Longest object id, in bytes of UTF-8: long enough for a path, short enough for a store key.
+pub const ID_BYTES_MAX: usize = 512;
+
+/// Longest import line or `PUT` request, in bytes: a body of the largest size, and what goes with it.
+pub const CONTENT_BYTES_MAX: usize = BODY_BYTES_MAX + (64 << 10);
+
+/// Most labels on one object: each is an index entry.
+pub const LABELS_MAX: usize = 64;
+
+/// Longest label key, label value, kind or class, in bytes.
+pub const WORD_BYTES_MAX: usize = 256;
+
+/// Most operations in one batch: one journal entry carries no more.
+pub const BATCH_OPS_MAX: usize = 1000;
+
+/// Largest batch request, in bytes: a bound on what one request makes the node hold.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Most objects or changes in one page.
+pub const PAGE_LIMIT_MAX: usize = 1000;
+
+/// Bytes of bodies after which a page ends early, whatever number was asked for: a page of the
+/// largest objects must not fill memory. A page always holds at least one object.
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Objects in a page whose reader asked for no number.
+pub const PAGE_LIMIT_DEFAULT: usize = 100;
+
+/// An object as `get`, `list`, `export`, HTTP and changes show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ObjectDocument {
+    /// Name of the lane.
+    pub lane: String,
+    /// The object's id, unique in its lane.
+    pub id: String,
+    /// What sort of record it is.
+    pub kind: String,
+    /// Its data class.
+    pub class: String,
+    /// Labels, for finding it.
+    pub labels: BTreeMap<String, String>,
+    /// The record itself.
+    pub body: Value,
+    /// The device that made the change shown, in hexadecimal.
+    pub author: String,
+    /// When that change was made, by its author's clock.
+    pub updated_at: Timestamp,
+    /// How often the id has been created: 1, and one more after each deletion.
+    pub life: u32,
+    /// Hashes of the latest changes; two where devices wrote apart.
+    pub heads: Vec<String>,
+    /// When the object goes by itself, in a lane whose objects expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Fields for which devices wrote different values while apart; only where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<Vec<ConflictDocument>>,
+    /// The changes that made the object, oldest first; only where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<HistoryDocument>>,
+}
+
+/// One field that holds several values, written concurrently.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConflictDocument {
+    /// The field, as a JSON pointer into the object (`/body/title`).
+    pub path: String,
+    /// Every value, the one that is shown first.
+    pub values: Vec<ConflictValue>,
+}
+
+/// One of the values of a field in conflict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConflictValue {
+    /// The value.
+    pub value: Value,
+    /// The device that wrote it, in hexadecimal.
+    pub author: String,
+    /// When, by its clock.
+    pub at: Timestamp,
+    /// Whether this is the value that reads show.
+    pub shown: bool,
+}
+
+/// One change in an object's history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryDocument {
+    /// The change's hash.
+    pub change: String,
+    /// The device that made it, in hexadecimal.
+    pub author: String,
+    /// When, by its clock.
+    pub at: Timestamp,
+    /// Place of the entry that carries it in its author's journal of the lane.
+    pub seq: u64,
+    /// Whether the change's content is held here; what was withheld or purged is not.
+    pub held: bool,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ListPage {
+    /// The objects, by id.
+    pub objects: Vec<ObjectDocument>,
+    /// Where the next page starts (`after=`); absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// The content of a write: what `PUT` carries and what a line of an import holds.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ContentDocument {
+    /// The kind; absent keeps the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The data class; absent keeps the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// The labels, all of them; absent keeps the present ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The body, whole.
+    pub body: Value,
+    /// Time to live in milliseconds, in a lane whose objects expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// What is wrong with the content of a write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentError {
+    /// It is not an object.
+    #[error("an object with \"id\" and \"body\" is expected, not {found}")]
+    NotAnObject {
+        /// The JSON type found.
+        found: &'static str,
+    },
+    /// A member is absent.
+    #[error("\"{field}\" is missing")]
+    Missing {
+        /// The member.
+        field: &'static str,
+    },
+    /// A member is not known.
+    #[error("unknown field {field:?}")]
+    Unknown {
+        /// The member.
+        field: String,
+    },
+    /// A member is of the wrong type.
+    #[error("\"{field}\" must be {expected}, not {found}")]
+    WrongType {
+        /// The member.
+        field: &'static str,
+        /// What is accepted.
+        expected: &'static str,
+        /// The JSON type found.
+        found: &'static str,
+    },
+    /// An id of no characters.
+    #[error("an id must not be empty")]
+    EmptyId,
+    /// A text is too long.
+    #[error("{field} of {size} bytes is over the limit of {limit} bytes")]
+    TooLong {
+        /// The member.
+        field: &'static str,
+        /// Bytes found.
+        size: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// There are too many labels.
+    #[error("{count} labels are over the limit of {LABELS_MAX}")]
+    TooManyLabels {
+        /// Labels found.
+        count: usize,
+    },
+}
+
+/// The JSON type of a value, for messages.
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Whether a text may name an object: not empty, and at most [`ID_BYTES_MAX`] bytes.
+pub fn check_id(id: &str) -> Result<(), ContentError> {
+    if id.is_empty() {
+        return Err(ContentError::EmptyId);
+    }
+    check_length("id", id, ID_BYTES_MAX)
+}
+
+fn check_length(field: &'static str, text: &str, limit: usize) -> Result<(), ContentError> {
+    if text.len() > limit {
+        return Err(ContentError::TooLong {
+            field,
+            size: text.len(),
+            limit,
+        });
+    }
+    Ok(())
+}
+
+impl ContentDocument {
+    /// Whether the body's canonical text is within [`BODY_BYTES_MAX`], given the length of the
+    /// text that it was read from.
+    pub fn check_body(&self, text_bytes: usize) -> Result<(), ContentError> {
+        // Canonical text is at most five times as long (`1e15` becomes `1000000000000000.0`), so
+        // most bodies need not be written out to be measured.
+        const GROWTH_MAX: usize = 8;
+        if text_bytes <= BODY_BYTES_MAX / GROWTH_MAX {
+            return Ok(());
+        }
+        let size = canonical(&self.body).len();
+        if size > BODY_BYTES_MAX {
+            return Err(ContentError::TooLong {
+                field: "body",
+                size,
+                limit: BODY_BYTES_MAX,
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads the content of a `PUT`: kind, class, labels, `ttl_ms` and the body.
+    pub fn from_value(value: Value) -> Result<Self, ContentError> {
+        let (id, content) = read_members(value)?;
+        match id {
+            None => Ok(content),
+            Some(_) => Err(ContentError::Unknown {
+                field: "id".to_owned(),
+            }),
+        }
+    }
+
+    /// Reads a line of an import, which has an id besides. What `export` writes is accepted: the
+    /// members that the node itself sets are passed over.
+    pub fn line_from_value(value: Value) -> Result<(String, Self), ContentError> {
+        let (id, content) = read_members(value)?;
+        let id = id.ok_or(ContentError::Missing { field: "id" })?;
+        check_id(&id)?;
+        Ok((id, content))
+    }
+
+    /// Whether kind, class and labels are within their limits.
+    pub fn check(&self) -> Result<(), ContentError> {
+        check_length(
+            "kind",
+            self.kind.as_deref().unwrap_or_default(),
+            WORD_BYTES_MAX,
+        )?;
+        check_length(
+            "class",
+            self.class.as_deref().unwrap_or_default(),
+            WORD_BYTES_MAX,
+        )?;
+        let Some(labels) = &self.labels else {
+            return Ok(());
+        };
+        if labels.len() > LABELS_MAX {
+            return Err(ContentError::TooManyLabels {
+                count: labels.len(),
+            });
+        }
+        for (key, value) in labels {
+            check_length("a label's key", key, WORD_BYTES_MAX)?;
+            check_length("a label's value", value, WORD_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_members(value: Value) -> Result<(Option<String>, ContentDocument), ContentError> {
+    let Value::Object(members) = value else {
+        return Err(ContentError::NotAnObject {
+            found: type_name(&value),
+        });
+    };
+    let (mut id, mut body, mut content) = (None, None, ContentDocument::default());
+    for (key, value) in members {
+        match key.as_str() {
+            "id" => id = Some(text("id", value)?),
+            "body" => body = Some(value),
+            "kind" => content.kind = Some(text("kind", value)?),
+            "class" => content.class = Some(text("class", value)?),
+            "labels" => content.labels = Some(texts(value)?),
+            "ttl_ms" => {
+                let found = type_name(&value);
+                let expected = "a number of milliseconds";
+                content.ttl_ms = Some(value.as_u64().ok_or(ContentError::WrongType {
+                    field: "ttl_ms",
+                    expected,
+                    found,
+                })?);
+            }
+            "lane" | "author" | "updated_at" | "life" | "heads" | "expires_at" | "conflicts"
+            | "history" => {}
+            _ => {
+                return Err(ContentError::Unknown {
+                    field: key.chars().take(80).collect(),
+                });
+            }
+        }
+    }
+    content.body = body.ok_or(ContentError::Missing { field: "body" })?;
+    content.check()?;
+    Ok((id, content))
+}
+
+fn text(field: &'static str, value: Value) -> Result<String, ContentError> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => Err(ContentError::WrongType {
+            field,
+            expected: "a string",
+            found: type_name(&other),
+        }),
+    }
+}
+
+fn texts(value: Value) -> Result<BTreeMap<String, String>, ContentError> {
+    let Value::Object(members) = value else {
+        let expected = "an object of strings";
+        return Err(ContentError::WrongType {
+            field: "labels",
+            expected,
+            found: type_name(&value),
+        });
+    };
+    members
+        .into_iter()
+        .map(|(key, value)| Ok((key, text("labels", value)?)))
+        .collect()
+}
+
+/// A merge patch (RFC 7396) of an object as it is shown: `{"body": {..}, "labels": {..}}`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchDocument {
+    /// A new kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// A new data class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Labels to set, or to remove where null.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Option<String>>,
+    /// The merge patch of the body; empty changes nothing.
+    #[serde(default = "empty_object")]
+    pub body: Value,
+}
+
+fn empty_object() -> Value {
+    Value::Object(Map::new())
+}
+
+/// One operation of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum BatchOp {
+    /// Creates or replaces an object.
+    Put {
+        /// The object.
+        id: String,
+        /// What it becomes.
+        #[serde(flatten)]
+        content: ContentDocument,
+    },
+    /// Merges a patch into an object.
+    Patch {
+        /// The object.
+        id: String,
+        /// The patch of the object as it is shown.
+        patch: PatchDocument,
+    },
+    /// Deletes an object.
+    Delete {
+        /// The object.
+        id: String,
+        /// Why, for the record.
+        reason: String,
+    },
+}
+
+impl BatchOp {
+    /// The object that the operation is about.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Put { id, .. } | Self::Patch { id, .. } | Self::Delete { id, .. } => id,
+        }
+    }
+}
+
+/// Several writes to one lane, all of which are applied, or none.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    /// The writes, in order; at most [`BATCH_OPS_MAX`].
+    pub ops: Vec<BatchOp>,
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BatchResult {
+    /// Operations in the batch.
+    pub ops: usize,
+    /// How many of them changed anything.
+    pub changed: usize,
+}
+
+/// What a change did to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeOp {
+    /// It was created or edited.
+    Put,
+    /// It was deleted.
+    Delete,
+    /// Its time to live ended.
+    Expire,
+}
+
+/// One applied change, as `watch` and `/changes` deliver it, once and in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChangeDocument {
+    /// Where to resume after this change (`--after`, `after=`). Of this device only.
+    pub cursor: String,
+    /// What happened.
+    pub op: ChangeOp,
+    /// Name of the lane.
+    pub lane: String,
+    /// The object.
+    pub id: String,
+    /// Which life of it.
+    pub life: u32,
+    /// The object after the change; absent when it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectDocument>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(line: Value, error: &str) {
+        let found = ContentDocument::line_from_value(line.clone())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(found, error, "{line}");
+    }
+
+    #[test]
+    fn a_line_with_a_fault_says_which() {
+        check(
+            json!([]),
+            "an object with \"id\" and \"body\" is expected, not an array",
+        );
+        check(json!({"id":"a"}), "\"body\" is missing");
+        check(json!({"body":1}), "\"id\" is missing");
+        check(json!({"id":"","body":1}), "an id must not be empty");
+        check(
+            json!({"id":7,"body":1}),
+            "\"id\" must be a string, not a number",
+        );
+        check(
+            json!({"id":"a","body":1,"lable":{}}),
+            "unknown field \"lable\"",
+        );
+        check(
+            json!({"id":"a","body":1,"labels":{"a":1}}),
+            "\"labels\" must be a string, not a number",
+        );
+        check(
+            json!({"id":"x".repeat(513),"body":1}),
+            "id of 513 bytes is over the limit of 512 bytes",
+        );
+        let labels: BTreeMap<String, String> =
+            (0..65).map(|n| (n.to_string(), String::new())).collect();
+        check(
+            json!({"id":"a","body":1,"labels":labels}),
+            "65 labels are over the limit of 64",
+        );
+    }
+
+    #[test]
+    fn what_is_exported_can_be_imported() {
+        let object = ObjectDocument {
+            lane: "normal".into(),
+            id: "a".into(),
+            kind: "note".into(),
+            class: "internal".into(),
+            labels: BTreeMap::from([("k".into(), "v".into())]),
+            body: json!({"n": 1.0}),
+            author: "00".into(),
+            updated_at: Timestamp(5),
+            life: 1,
+            heads: vec!["h".into()],
+            expires_at: None,
+            conflicts: None,
+            history: None,
+        };
+        let line = serde_json::to_value(&object).unwrap();
+        let (id, content) = ContentDocument::line_from_value(line).unwrap();
+        assert_eq!(id, object.id);
+        assert_eq!(content.kind, Some(object.kind));
+        assert_eq!(content.labels, Some(object.labels));
+        assert_eq!(content.body, object.body);
+    }
+
+    #[test]
+    fn batch_operations_are_told_apart_by_op() {
+        let op: BatchOp =
+            serde_json::from_value(json!({"op":"put","id":"a","body":{"n":1.0}})).unwrap();
+        let content = ContentDocument {
+            body: json!({"n": 1.0}),
+            ..ContentDocument::default()
+        };
+        assert_eq!(
+            op,
+            BatchOp::Put {
+                id: "a".into(),
+                content
+            }
+        );
+        let op: BatchOp =
+            serde_json::from_value(json!({"op":"delete","id":"a","reason":"r"})).unwrap();
+        assert_eq!(op.id(), "a");
+        assert!(serde_json::from_value::<BatchOp>(json!({"op":"drop","id":"a"})).is_err());
+    }
+}
