@@ -175,7 +175,7 @@ impl Object {
     /// About how many bytes of memory the object takes, for a cache's budget.
     pub fn size_estimate(&self) -> usize {
         /// Of an empty document, and of each operation and change in one, measured.
-        const EMPTY_BYTES: usize = 6_000;
+        const EMPTY_BYTES: usize = 8_500;
         const OP_BYTES: usize = 48;
         const CHANGE_BYTES: usize = 300;
         let stats = self.doc.stats();
