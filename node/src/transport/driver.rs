@@ -724,9 +724,14 @@ impl Driver {
         let Some(conn) = self.conns.get_mut(&connection) else {
             return;
         };
-        let Err(failure) = event.result else {
-            conn.bytes_in_at_ping_failure = None;
-            return;
+        let failure = match event.result {
+            Ok(_) => {
+                conn.bytes_in_at_ping_failure = None;
+                return;
+            }
+            // Rude, but it says that the peer is there.
+            Err(ping::Failure::Unsupported) => return,
+            Err(failure) => failure,
         };
         let Stage::Linked(id) = conn.stage else {
             return;
