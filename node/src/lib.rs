@@ -1,3 +1,4 @@
 //! placeholder
+pub mod discovery;
 pub mod keys;
 pub mod transport;

@@ -156,7 +156,8 @@ fn io_kind(error: &io::Error, text: &str) -> DialErrorKind {
 
 /// An error with its causes, each said once.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
+    // Some of libp2p's wrappers say nothing but a colon.
+    let mut text = error.to_string().trim_start_matches([':', ' ']).to_owned();
     let mut at = error.source();
     while let Some(cause) = at {
         let said = cause.to_string();

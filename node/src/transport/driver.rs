@@ -204,6 +204,8 @@ impl Driver {
             }
         };
         self.finish().await;
+        // The sockets are free and commands refused before anyone is told of the end.
+        drop(self);
         if let Some(done) = finished {
             // Whoever asked may have gone meanwhile.
             let _ = done.send(());
@@ -375,17 +377,36 @@ impl Driver {
             purpose,
             device,
             addrs,
-            failed,
+            mut failed,
         } = dial;
+        // libp2p leaves our own listen addresses out without a word.
+        for addr in &addrs {
+            if !failed.iter().any(|attempt| attempt.addr == *addr) {
+                let own = self
+                    .swarm
+                    .listeners()
+                    .any(|listens| without_peer(listens) == *addr);
+                let (kind, error) = if own {
+                    (DialErrorKind::OwnAddress, "this node itself listens there")
+                } else {
+                    (DialErrorKind::Other, "the address was not dialled")
+                };
+                failed.push(Attempt {
+                    addr: addr.clone(),
+                    kind,
+                    error: error.to_owned(),
+                });
+            }
+        }
         self.held.push_back(match (purpose, device) {
             (Purpose::Sync, Some(device)) => Event::DialFailed {
                 device,
                 attempts: failed,
             },
             _ => Event::PairingFailed(failed.into_iter().next().unwrap_or_else(|| Attempt {
-                addr: addrs.into_iter().next().unwrap_or_else(Multiaddr::empty),
+                addr: Multiaddr::empty(),
                 kind: DialErrorKind::Other,
-                error: "the address was not dialled".to_owned(),
+                error: "there was no address to dial".to_owned(),
             })),
         });
     }

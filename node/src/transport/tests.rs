@@ -671,16 +671,8 @@ async fn failed_dials_say_why() {
         .unwrap();
     drop(socket);
     let quic: Multiaddr = "/ip4/127.0.0.1/udp/9/quic-v1".parse().unwrap();
-    a.transport
-        .dial(device, vec![closed.clone(), quic.clone(), own[0].clone()])
-        .unwrap();
-    let attempts = a.dial_failed().await;
-    let kind = |addr| attempts.iter().find(|a| a.addr == addr).map(|a| a.kind);
-    assert_eq!(
-        kind(own[0].clone()),
-        Some(DialErrorKind::OwnAddress),
-        "{attempts:?}"
-    );
+    a.transport.dial(device, own).unwrap();
+    assert_eq!(a.dial_failed().await[0].kind, DialErrorKind::OwnAddress);
     a.transport
         .dial(device, vec![closed.clone(), quic.clone()])
         .unwrap();
