@@ -6,10 +6,13 @@
 pub mod api;
 pub mod cli;
 pub mod client;
+pub mod discovery;
 pub mod error;
 pub mod http;
 pub mod index;
+pub mod keys;
 pub mod render;
+pub mod transport;
 
 #[cfg(test)]
 mod memory;
