@@ -3,6 +3,7 @@
 //! The command line uses the same router, over the socket or, where no daemon runs, within its own
 //! process. What a caller may do depends on how it came: see [`Access`].
 
+mod admin;
 mod guards;
 mod metrics;
 mod openapi;
@@ -83,7 +84,7 @@ pub fn router(node: Arc<dyn Node>, access: Access, stop: CancellationToken) -> R
     };
     let mut router = routes::public();
     if matches!(access, Access::Local) {
-        router = router.merge(routes::admin());
+        router = router.merge(admin::routes());
     }
     router
         .fallback(routes::unknown_route)

@@ -428,3 +428,62 @@ fn output_that_nobody_reads_ends_the_command_quietly() {
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
     assert!(errors.is_empty());
 }
+
+#[test]
+fn with_a_daemon_commands_speak_to_it_through_its_socket() {
+    use crate::http::{Access, bind_unix, router, serve_unix};
+    use tokio_util::sync::CancellationToken;
+
+    let shell = Shell::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let stop = CancellationToken::new();
+    let app = router(Arc::new(MemoryNode::new()), Access::Local, stop.clone());
+    let file = runtime.block_on(async {
+        let (listener, file) = bind_unix(shell.dir.path()).unwrap();
+        tokio::spawn(serve_unix(listener, app, stop.clone()));
+        file
+    });
+    let lines: String = (0..3000)
+        .map(|n| format!("{{\"id\":\"{n}\",\"body\":{n}}}\n"))
+        .collect();
+    let imported = shell.run(&["--json", "import", "normal", "-"], &lines);
+    assert_eq!(imported.json()["changed"], 3000, "{}", imported.err);
+    // Without the daemon the same command would look into the store of the test's backend.
+    assert!(
+        shell
+            .backend
+            .0
+            .get(srcos_lanes::lane::LaneId::Normal, "1", Default::default())
+            .is_err()
+    );
+    let watched = shell.run(
+        &["watch", "normal", "--after", "1000", "--count", "2000"],
+        "",
+    );
+    let ids: Vec<String> = watched
+        .out
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(ids, (1000..3000).map(|n| n.to_string()).collect::<Vec<_>>());
+
+    let invited = shell.run(&["--json", "pair", "invite"], "");
+    assert!(invited.is(0), "{}", invited.err);
+    let lines: Vec<Value> = invited
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["code"], "7-alpha");
+    assert_eq!(
+        lines[1],
+        json!({"joined": {"device": "ef".repeat(32), "name": "desktop"}})
+    );
+    stop.cancel();
+    drop(file);
+}

@@ -54,12 +54,9 @@ impl TcpAccess {
     fn check(&self, request: &Request) -> Result<(), ApiError> {
         let headers = request.headers();
         let mut hosts = headers.get_all(HOST).iter();
-        let host = match (
-            hosts.next().and_then(|host| host.to_str().ok()),
-            hosts.next(),
-        ) {
-            (Some(host), None) => host,
-            _ => return Err(refused_host("a request must have one Host header")),
+        let host = hosts.next().and_then(|host| host.to_str().ok());
+        let (Some(host), None) = (host, hosts.next()) else {
+            return Err(refused_host("a request must have one Host header"));
         };
         if !self
             .hosts

@@ -1,4 +1,4 @@
-//! The routes and what each does.
+//! The routes that every caller finds, and what each does.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::http::header::HeaderMap;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -27,10 +27,7 @@ use super::reply::{
 use super::{Shared, metrics, openapi, stream};
 use crate::api::{ApiError, Detail, ErrorKind, ListQuery, PatchRequest, PutRequest};
 
-/// Largest body of a request that carries no objects, in bytes.
-const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
-
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// What every caller finds; the guards decide who may use it.
@@ -53,25 +50,6 @@ pub(super) fn public() -> Router<Shared> {
         )
         .route("/changes", get(changes))
         .route("/peers", get(peers))
-}
-
-/// What only the owner of the data directory finds.
-pub(super) fn admin() -> Router<Shared> {
-    Router::new()
-        .route("/admin/status", get(status))
-        .route("/admin/provenance/log/{lane}/{*id}", get(provenance_log))
-        .route("/admin/provenance/verify", get(provenance_verify))
-        .route("/admin/peers/revoke", post(revoke))
-        .route("/admin/peers/rename", post(rename))
-        .route("/admin/pair/invites", post(invite))
-        .route(
-            "/admin/pair/invites/{id}",
-            get(invite_status).merge(delete(invite_cancel)),
-        )
-        .route("/admin/pair/joins", post(join))
-        .route("/admin/pair/joins/{id}", get(join_status))
-        .route("/admin/network", post(network))
-        .route("/admin/shutdown", post(shutdown))
 }
 
 pub(super) async fn unknown_route(uri: Uri) -> Failure {
@@ -114,10 +92,6 @@ async fn readyz(State(shared): State<Shared>) -> Reply {
 async fn metrics_text(State(shared): State<Shared>) -> Reply {
     let facts = shared.ask(|node| Ok(node.metrics())).await?;
     Ok(metrics::response(&facts))
-}
-
-async fn status(State(shared): State<Shared>) -> Reply {
-    ok(&shared.ask(|node| node.status()).await?)
 }
 
 async fn lanes(State(shared): State<Shared>) -> Reply {
@@ -198,7 +172,7 @@ fn unknown_parameter(key: &str) -> ApiError {
 }
 
 /// Reads a query string into the parameters that a route has.
-fn query<T: DeserializeOwned>(text: Option<&str>) -> Result<T, ApiError> {
+pub(super) fn query<T: DeserializeOwned>(text: Option<&str>) -> Result<T, ApiError> {
     serde_urlencoded::from_str(text.unwrap_or_default()).map_err(|error| {
         let message = format!("the query string is not right: {error}");
         bad_input(
@@ -370,117 +344,7 @@ async fn peers(State(shared): State<Shared>) -> Reply {
     ok(&shared.ask(|node| node.peers()).await?)
 }
 
-async fn provenance_log(State(shared): State<Shared>, Object(lane, id): Object) -> Reply {
-    ok(&shared
-        .ask(move |node| node.provenance_log(lane, &id))
-        .await?)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LaneQuery {
-    lane: Option<String>,
-}
-
-async fn provenance_verify(State(shared): State<Shared>, RawQuery(text): RawQuery) -> Reply {
-    let LaneQuery { lane } = query(text.as_deref())?;
-    let lane = lane.as_deref().map(read_lane).transpose()?;
-    ok(&shared.ask(move |node| node.provenance_verify(lane)).await?)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RevokeRequest {
-    device: String,
-    reason: String,
-}
-
-async fn revoke(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
-    let RevokeRequest { device, reason } = small_body(&headers, body).await?;
-    ok(&shared
-        .ask(move |node| node.revoke(&device, &reason))
-        .await?)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RenameRequest {
-    device: String,
-    name: String,
-}
-
-async fn rename(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
-    let RenameRequest { device, name } = small_body(&headers, body).await?;
-    ok(&shared.ask(move |node| node.rename(&device, &name)).await?)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InviteRequest {
-    ttl_ms: Option<u64>,
-}
-
-async fn invite(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
-    let InviteRequest { ttl_ms } = small_body(&headers, body).await?;
-    ok(&shared.ask(move |node| node.pair_invite(ttl_ms)).await?)
-}
-
-async fn invite_status(State(shared): State<Shared>, Text(id): Text) -> Reply {
-    ok(&shared.ask(move |node| node.pair_invite_status(&id)).await?)
-}
-
-async fn invite_cancel(State(shared): State<Shared>, Text(id): Text) -> Reply {
-    ok(&shared.ask(move |node| node.pair_cancel(&id)).await?)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JoinRequest {
-    code: String,
-    #[serde(default)]
-    addrs: Vec<String>,
-}
-
-async fn join(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
-    let JoinRequest { code, addrs } = small_body(&headers, body).await?;
-    ok(&shared
-        .ask(move |node| node.pair_join(&code, &addrs))
-        .await?)
-}
-
-async fn join_status(State(shared): State<Shared>, Text(id): Text) -> Reply {
-    ok(&shared.ask(move |node| node.pair_join_status(&id)).await?)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NetworkRequest {
-    offline: bool,
-}
-
-async fn network(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
-    let NetworkRequest { offline } = small_body(&headers, body).await?;
-    ok(&shared
-        .ask(move |node| node.network_offline(offline))
-        .await?)
-}
-
-async fn shutdown(State(shared): State<Shared>) -> Reply {
-    shared.ask(|node| node.shutdown()).await?;
-    ok(&json!({"stopping": true}))
-}
-
-async fn small_body<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Failure> {
-    require_type(headers, &[JSON])?;
-    let bytes = read_body(body, SMALL_BODY_BYTES_MAX).await?;
-    let limits = Limits {
-        bytes_max: SMALL_BODY_BYTES_MAX,
-        depth_max: 8,
-    };
-    Ok(from_json(&bytes, limits)?)
-}
-
-fn from_json<T: DeserializeOwned>(bytes: &[u8], limits: Limits) -> Result<T, ApiError> {
+pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8], limits: Limits) -> Result<T, ApiError> {
     let value = read_json(bytes, limits)?;
     serde_json::from_value(value).map_err(|error| {
         let message = format!("the request is not what this route takes: {error}");
@@ -526,7 +390,7 @@ pub(super) fn read_lane(text: &str) -> Result<LaneId, ApiError> {
         })
 }
 
-fn bad_path(rejection: &PathRejection) -> ApiError {
+pub(super) fn bad_path(rejection: &PathRejection) -> ApiError {
     let message = format!("the path cannot be read: {rejection}");
     bad_input("path_invalid", message, "percent-encode UTF-8 text")
 }
@@ -546,7 +410,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Lane {
 }
 
 /// The lane and the object that a path names. Slashes in an id may be encoded or not.
-struct Object(LaneId, String);
+pub(super) struct Object(pub(super) LaneId, pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Object {
     type Rejection = Failure;
@@ -558,18 +422,5 @@ impl<S: Send + Sync> FromRequestParts<S> for Object {
         let lane = read_lane(&lane)?;
         check_id(&id).map_err(|error| bad_content(&error))?;
         Ok(Self(lane, id))
-    }
-}
-
-/// The last part of a path.
-struct Text(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Text {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<String>::from_request_parts(parts, state).await;
-        let Path(text) = path.map_err(|rejection| bad_path(&rejection))?;
-        Ok(Self(text))
     }
 }

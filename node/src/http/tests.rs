@@ -432,10 +432,8 @@ async fn readiness_decides_the_status() {
         (ReadyState::Unsafe, 503),
         (ReadyState::Unknown, 503),
     ] {
-        let node = MemoryNode {
-            ready,
-            ..MemoryNode::new()
-        };
+        let mut node = MemoryNode::new();
+        node.ready = ready;
         let app = router(Arc::new(node), Access::Local, CancellationToken::new());
         let response = send(&app, request("GET", "/readyz", &[], "")).await;
         assert_eq!(response.status(), status, "{ready:?}");

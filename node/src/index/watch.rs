@@ -85,6 +85,16 @@ impl Watcher {
 
     /// Waits for changes and returns where they are.
     pub(super) async fn next(&mut self) -> Scope {
+        loop {
+            let scope = self.gather().await;
+            // What was heard may be nothing that matters, such as a file being read.
+            if !matches!(&scope, Scope::Touched(paths) if paths.is_empty()) {
+                return scope;
+            }
+        }
+    }
+
+    async fn gather(&mut self) -> Scope {
         use std::sync::atomic::Ordering;
         let mut touched = Touched::default();
         let wait_ms = if self.again {
