@@ -190,10 +190,7 @@ mod tests {
         let device = DeviceId([0xa7; 32]);
         assert_eq!(device.to_string().parse::<DeviceId>().unwrap(), device);
         let error = "xyz".parse::<DeviceId>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "a device must be 64 hexadecimal digits, not \"xyz\""
-        );
+        assert_eq!(error.to_string(), "a device must be 64 hexadecimal digits, not \"xyz\"");
     }
 
     #[test]

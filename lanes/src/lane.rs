@@ -111,15 +111,12 @@ impl FromStr for LaneId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        Self::ALL
-            .into_iter()
-            .find(|lane| lane.name() == text)
-            .ok_or_else(|| ParseIdError {
-                what: "a lane",
-                expected: "one of normal, priority, secure, ephemeral, memory, policy, audit, \
+        Self::ALL.into_iter().find(|lane| lane.name() == text).ok_or_else(|| ParseIdError {
+            what: "a lane",
+            expected: "one of normal, priority, secure, ephemeral, memory, policy, audit, \
                        tombstone, migration, repair, archive",
-                found: text.chars().take(80).collect(),
-            })
+            found: text.chars().take(80).collect(),
+        })
     }
 }
 
@@ -183,11 +180,8 @@ pub struct LaneDefinition {
     pub node_writes_only: bool,
 }
 
-const SLA: Sla = Sla {
-    heartbeat_age_ms_max: 30_000,
-    replay_lag_entries_max: 100,
-    replay_lag_ms_max: 10_000,
-};
+const SLA: Sla =
+    Sla { heartbeat_age_ms_max: 30_000, replay_lag_entries_max: 100, replay_lag_ms_max: 10_000 };
 
 const STANDARD: LaneDefinition = LaneDefinition {
     lane: Normal,
@@ -239,10 +233,7 @@ const DEFINITIONS: [LaneDefinition; 11] = [
         retention: "a bounded time to live",
         compaction: "usually none",
         purge: "aggressive; the first lane to go under pressure",
-        ttl: Some(TimeToLive {
-            default_ms: 60 * 60 * 1000,
-            max_ms: 24 * 60 * 60 * 1000,
-        }),
+        ttl: Some(TimeToLive { default_ms: 60 * 60 * 1000, max_ms: 24 * 60 * 60 * 1000 }),
         ..STANDARD
     },
     LaneDefinition {
@@ -352,11 +343,7 @@ mod tests {
     fn secure_ephemeral_repair_and_migration_stay_on_the_device_by_default() {
         for lane in LaneId::ALL {
             let stays = matches!(lane, Secure | Ephemeral | Repair | Migration);
-            assert_eq!(
-                lane.definition().replication != Replication::Members,
-                stays,
-                "{lane}"
-            );
+            assert_eq!(lane.definition().replication != Replication::Members, stays, "{lane}");
         }
     }
 }

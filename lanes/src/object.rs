@@ -63,13 +63,7 @@ fn skeleton() -> &'static Skeleton {
         let body = tx.put_object(&ROOT, "body", ObjType::Map).unwrap_or(ROOT);
         let (hash, _) = tx.commit_with(CommitOptions::default().with_time(0));
         let hash = ChangeHash(hash.map_or([0; 32], |hash| hash.0));
-        Skeleton {
-            doc,
-            hash,
-            actor,
-            labels,
-            body,
-        }
+        Skeleton { doc, hash, actor, labels, body }
     });
     &SKELETON
 }
@@ -130,10 +124,7 @@ fn refused(error: automerge::AutomergeError) -> DocumentError {
 impl Object {
     /// An object to which nothing was written yet.
     pub fn new() -> Self {
-        Self {
-            doc: skeleton().doc.clone(),
-            bytes: 0,
-        }
+        Self { doc: skeleton().doc.clone(), bytes: 0 }
     }
 
     /// An object as [`Object::save`] wrote it. For bytes from this device's own store: they are
@@ -144,17 +135,10 @@ impl Object {
         if !doc.get_missing_deps(&[hash]).is_empty() {
             return Err(DocumentError::Snapshot("it does not start as objects do"));
         }
-        if doc
-            .get_changes_meta(&[])
-            .iter()
-            .any(|change| change.actor.to_bytes().len() != 16)
-        {
+        if doc.get_changes_meta(&[]).iter().any(|change| change.actor.to_bytes().len() != 16) {
             return Err(DocumentError::Snapshot("an actor is not 16 bytes long"));
         }
-        Ok(Self {
-            doc,
-            bytes: snapshot.len(),
-        })
+        Ok(Self { doc, bytes: snapshot.len() })
     }
 
     /// All of it, its history included, for [`Object::load`].
@@ -188,12 +172,7 @@ impl Object {
 
     /// What the object says now.
     pub fn view(&self) -> Result<View, DocumentError> {
-        guarded(|| {
-            Ok(view::view(place::Reader {
-                doc: &self.doc,
-                heads: None,
-            }))
-        })
+        guarded(|| Ok(view::view(place::Reader { doc: &self.doc, heads: None })))
     }
 
     /// Makes the object say this, by a change that holds only the difference to what it shows;
@@ -206,10 +185,7 @@ impl Object {
         now: WallMillis,
     ) -> Result<Option<EncodedChange>, DocumentError> {
         let written = guarded(|| {
-            let before = write::Before::read(place::Reader {
-                doc: &self.doc,
-                heads: None,
-            });
+            let before = write::Before::read(place::Reader { doc: &self.doc, heads: None });
             let mut doc = self.doc.clone();
             doc.set_actor(ActorId::from(&actor[..]));
             let mut tx = doc.transaction();
@@ -230,10 +206,7 @@ impl Object {
         let bytes = change.raw_bytes().to_vec();
         if bytes.len() > CHANGE_BYTES_MAX {
             let bytes = bytes.len();
-            return Err(DocumentError::TooLarge {
-                bytes,
-                limit: CHANGE_BYTES_MAX,
-            });
+            return Err(DocumentError::TooLarge { bytes, limit: CHANGE_BYTES_MAX });
         }
         self.doc = doc;
         self.bytes += bytes.len();
@@ -272,13 +245,9 @@ impl Object {
         if !missing.is_empty() {
             return Err(DocumentError::MissingDeps(without_skeleton(&missing)));
         }
-        let last = deps
-            .iter()
-            .filter_map(|dep| self.doc.get_change_meta_by_hash(dep));
+        let last = deps.iter().filter_map(|dep| self.doc.get_change_meta_by_hash(dep));
         if last.map(|dep| dep.max_op + 1).max() != Some(read.start_op) {
-            return Err(DocumentError::Order(
-                "its operations do not follow its predecessors'",
-            ));
+            return Err(DocumentError::Order("its operations do not follow its predecessors'"));
         }
         self.doc = guarded(|| {
             let parsed = automerge::Change::try_from(change)
@@ -313,10 +282,7 @@ impl Object {
         let read = chunk::Change::read(change, expected, expected_actor)?;
         schema::check(&read)?;
         let content = creation::read(&read, expected_actor);
-        Ok(content.map(|content| View {
-            content,
-            conflicts: Vec::new(),
-        }))
+        Ok(content.map(|content| View { content, conflicts: Vec::new() }))
     }
 
     /// The last `limit` changes, the oldest first, in an order that all devices share.
@@ -328,10 +294,7 @@ impl Object {
             let skipped = changes.len().saturating_sub(limit);
             let items = changes.iter().skip(skipped).map(|change| {
                 let heads = [change.hash];
-                let reader = place::Reader {
-                    doc: &self.doc,
-                    heads: Some(&heads),
-                };
+                let reader = place::Reader { doc: &self.doc, heads: Some(&heads) };
                 HistoryItem {
                     hash: ChangeHash(change.hash.0),
                     actor: change.actor.to_bytes().try_into().unwrap_or([0; 16]),

@@ -10,11 +10,7 @@ pub struct Signature(pub [u8; 64]);
 
 impl std::fmt::Debug for Signature {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Signature({}..)",
-            data_encoding::HEXLOWER.encode(&self.0[..4])
-        )
+        write!(f, "Signature({}..)", data_encoding::HEXLOWER.encode(&self.0[..4]))
     }
 }
 
@@ -45,8 +41,7 @@ pub fn verify(device: DeviceId, message: &[u8], signature: &Signature) -> bool {
     let Ok(key) = VerifyingKey::from_bytes(&device.0) else {
         return false;
     };
-    key.verify_strict(message, &DalekSignature::from_bytes(&signature.0))
-        .is_ok()
+    key.verify_strict(message, &DalekSignature::from_bytes(&signature.0)).is_ok()
 }
 
 #[cfg(test)]
@@ -59,11 +54,7 @@ mod tests {
         let signature = Signer::sign(&key, b"message");
         assert!(verify(key.device(), b"message", &signature));
         assert!(!verify(key.device(), b"massage", &signature));
-        assert!(!verify(
-            SigningKey::from_bytes(&[2; 32]).device(),
-            b"message",
-            &signature
-        ));
+        assert!(!verify(SigningKey::from_bytes(&[2; 32]).device(), b"message", &signature));
         assert!(!verify(DeviceId([0; 32]), b"message", &signature));
     }
 }

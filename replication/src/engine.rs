@@ -21,11 +21,11 @@ use srcos_lanes::frontier::Frontier;
 use srcos_lanes::ids::{Author, DeviceId, MeshId, MonoMillis, Now, WallMillis};
 use srcos_lanes::journal::{Body, Entry};
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::policy::{Decision, ReplicationPolicy};
+use srcos_lanes::policy::ReplicationPolicy;
 use srcos_lanes::signature::Signer;
 use srcos_lanes::store::{Op, Outcome, Run, Store};
 
-use crate::peers::{LanePeer, LaneState, LaneView, Peer};
+use crate::peers::{self, LanePeer, LaneState, LaneView, Peer};
 use crate::roster::{Inserted, JournalMark, Roster, RosterError};
 use crate::session::{CREDIT_BYTES, Phase, Session};
 use crate::wire::{
@@ -49,9 +49,6 @@ pub const ADVANCE_ENTRIES_MAX: usize = 256;
 pub const EXPIRE_OBJECTS_MAX: usize = 256;
 /// Events that wait to be polled, at most; beyond that the oldest refusals go.
 pub const EVENTS_MAX: usize = 1_024;
-
-/// The name under which a peer's views are kept in the store.
-const PEER_VIEWS: &str = "views-1";
 
 /// A connection, named by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -204,12 +201,7 @@ impl Engine {
             feed_told: store.feed_next(),
         };
         for device in engine.other_members().collect::<Vec<_>>() {
-            let mut peer = Peer::default();
-            if let Some(bytes) = snapshot.peer_fact(device, PEER_VIEWS)?
-                && let Ok((seen_at, lanes)) = postcard::from_bytes(&bytes)
-            {
-                (peer.seen_at, peer.lanes) = (seen_at, lanes);
-            }
+            let (peer, _) = Peer::load(&snapshot, device)?;
             engine.peers.insert(device, peer);
         }
         engine.waiting = LaneId::ALL
@@ -246,31 +238,11 @@ impl Engine {
     /// How each other member stands to us in a lane.
     pub fn lane_peers(&self, store: &Store, lane: LaneId) -> Vec<LanePeer> {
         let ours = store.frontier(lane);
-        let peers = self.peers.iter().filter(|(device, _)| self.roster.is_member(**device));
-        peers
+        let known = self.peers.iter().filter(|(device, _)| self.roster.is_member(**device));
+        known
             .map(|(device, peer)| {
-                let decision = self.policy.lane(lane, *device);
-                let rule = decision.rule().code();
-                if let Decision::Deny(_) = decision {
-                    return LanePeer {
-                        device: *device,
-                        state: LaneState::Blocked,
-                        rule,
-                        missing_here: 0,
-                        missing_there: 0,
-                        confirmed_at: None,
-                    };
-                }
-                let (state, difference, confirmed_at) =
-                    peer.state(lane, &ours, self.is_connected(*device));
-                LanePeer {
-                    device: *device,
-                    state,
-                    rule,
-                    missing_here: difference.missing_here,
-                    missing_there: difference.missing_there,
-                    confirmed_at,
-                }
+                let connected = self.is_connected(*device);
+                peer.stands(*device, lane, &ours, &self.policy, connected)
             })
             .collect()
     }
@@ -426,11 +398,7 @@ impl Engine {
     }
 
     /// Moves to another mesh, whose records admit this device. Ends all connections.
-    pub fn join(
-        &mut self,
-        store: &mut Store,
-        records: &[Vec<u8>],
-    ) -> Result<(), MeshError> {
+    pub fn join(&mut self, store: &mut Store, records: &[Vec<u8>]) -> Result<(), MeshError> {
         let roster = Roster::from_records(records)?;
         store.set_mesh(roster.mesh())?;
         store.replace_roster(records)?;
@@ -914,9 +882,8 @@ impl Engine {
             // Equal frontiers say that entries are held; whether the peer applied them it says
             // itself, in the receipt that followed them.
             let unapplied = peer.lanes.get(&lane).map(|view| view.unapplied.clone());
-            let unapplied = unapplied.filter(|_| {
-                peer.lanes.get(&lane).is_some_and(|view| view.held == frontier)
-            });
+            let unapplied = unapplied
+                .filter(|_| peer.lanes.get(&lane).is_some_and(|view| view.held == frontier));
             peer.hear(lane, frontier.clone(), unapplied.unwrap_or_default(), now.wall);
             peer.compare(lane, &frontier, now.wall);
         }
@@ -953,17 +920,17 @@ impl Engine {
         if lanes.is_empty() && !reset {
             return;
         }
-        let receipt =
-            Receipt::new(self.roster.mesh(), now.wall, lanes, reset, &*self.signer);
+        let receipt = Receipt::new(self.roster.mesh(), now.wall, lanes, reset, &*self.signer);
         session.send(&Message::Receipt(receipt));
     }
 
     fn tell_if_in_sync(&mut self, store: &Store, conn: ConnId) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let Some(peer) = self.peers.get(&session.device) else { return };
-        let in_sync = session.lanes.iter().all(|lane| {
-            peer.state(*lane, &store.frontier(*lane), true).0 == LaneState::InSync
-        });
+        let in_sync = session
+            .lanes
+            .iter()
+            .all(|lane| peer.state(*lane, &store.frontier(*lane), true).0 == LaneState::InSync);
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let before = std::mem::replace(&mut session.in_sync, in_sync);
         if in_sync && !before {
@@ -1113,11 +1080,8 @@ impl Engine {
         let policy = &self.policy;
         let allowed: Vec<Vec<u8>> =
             entries.into_iter().map(|bytes| confine(policy, bytes, session.device)).collect();
-        let message = Message::Run {
-            lane,
-            author,
-            entries: allowed.iter().map(Vec::as_slice).collect(),
-        };
+        let message =
+            Message::Run { lane, author, entries: allowed.iter().map(Vec::as_slice).collect() };
         let len: usize = allowed.iter().map(|entry| entry.len() + 4).sum::<usize>() + 42;
         session.send(&message);
         session.credit -= len as i64;
@@ -1176,9 +1140,10 @@ impl Engine {
 
     fn push_event(&mut self, event: Event) {
         if self.events.len() >= EVENTS_MAX {
-            let old = self.events.iter().position(|event| {
-                matches!(event, Event::Refused { .. } | Event::InSync { .. })
-            });
+            let old = self
+                .events
+                .iter()
+                .position(|event| matches!(event, Event::Refused { .. } | Event::InSync { .. }));
             match old {
                 Some(old) => drop(self.events.remove(old)),
                 None => return,
@@ -1198,7 +1163,7 @@ impl Engine {
                 (peer.seen_at, &peer.lanes);
             // Encoding plain data into a Vec has no way to fail.
             let bytes = postcard::to_stdvec(&views).expect("views encode");
-            store.put_peer_fact(*device, PEER_VIEWS, &bytes)?;
+            store.put_peer_fact(*device, peers::FACT, &bytes)?;
             peer.unsaved = false;
         }
         Ok(())
@@ -1226,9 +1191,8 @@ fn sendable(roster: &Roster, store: &Store, lane: LaneId, author: &Author) -> u6
         return held;
     }
     let accepted = roster.accepted_frontier(author.device);
-    let mark = accepted
-        .iter()
-        .find(|mark| mark.lane == lane && mark.incarnation == author.incarnation);
+    let mark =
+        accepted.iter().find(|mark| mark.lane == lane && mark.incarnation == author.incarnation);
     mark.map_or(0, |mark| mark.seq.min(held))
 }
 
@@ -1236,9 +1200,8 @@ fn sendable(roster: &Roster, store: &Store, lane: LaneId, author: &Author) -> u6
 fn journal_marks(store: &Store, device: DeviceId) -> Vec<JournalMark> {
     let mut marks = Vec::new();
     for lane in LaneId::ALL {
-        let journals = store.journals(lane).filter(|(author, row)| {
-            author.device == device && row.held > 0
-        });
+        let journals =
+            store.journals(lane).filter(|(author, row)| author.device == device && row.held > 0);
         marks.extend(journals.map(|(author, row)| JournalMark {
             lane,
             incarnation: author.incarnation,

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | driving a node's conversation with its peers | [`engine`] |
 //! | what is known of each peer | [`peers`] |
+//! | when to dial whom | [`dialer`] |
 //! | the bytes on the wire | [`wire`] |
 //! | who belongs to the mesh | [`roster`] |
 //! | how a device joins | `pairing`, `ticket` |
 
+pub mod dialer;
 pub mod engine;
 pub mod peers;
 pub mod roster;

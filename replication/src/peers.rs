@@ -120,16 +120,87 @@ impl Peer {
             return (state, Difference::default(), None);
         };
         let difference = ours.difference(&view.held);
-        let state = match difference {
-            _ if !connected => LaneState::Unreachable,
-            Difference { forked: 1.., .. } => LaneState::Diverged,
-            Difference { missing_here: 0, missing_there: 0, .. } => {
-                if view.unapplied.is_empty() { LaneState::InSync } else { LaneState::Ahead }
-            }
-            Difference { missing_there: 0, .. } => LaneState::Behind,
-            Difference { missing_here: 0, .. } => LaneState::Ahead,
-            _ => LaneState::Diverged,
-        };
+        let state =
+            match difference {
+                _ if !connected => LaneState::Unreachable,
+                Difference { forked: 1.., .. } => LaneState::Diverged,
+                Difference { missing_here: 0, missing_there: 0, .. } => {
+                    if view.unapplied.is_empty() { LaneState::InSync } else { LaneState::Ahead }
+                }
+                Difference { missing_there: 0, .. } => LaneState::Behind,
+                Difference { missing_here: 0, .. } => LaneState::Ahead,
+                _ => LaneState::Diverged,
+            };
         (state, difference, view.confirmed_at)
+    }
+}
+
+/// How each other member last stood to us in a lane, from what the store remembers: for a node that
+/// does not run, and so reaches nobody.
+pub fn remembered(
+    snapshot: &srcos_lanes::store::Snapshot,
+    roster: &crate::roster::Roster,
+    policy: &srcos_lanes::policy::ReplicationPolicy,
+    own: DeviceId,
+    lane: LaneId,
+) -> Result<Vec<LanePeer>, srcos_lanes::error::StoreError> {
+    let ours = snapshot.frontier(lane)?;
+    let mut peers = Vec::new();
+    for device in roster.members().keys().copied().filter(|device| *device != own) {
+        let (peer, _) = Peer::load(snapshot, device)?;
+        peers.push(peer.stands(device, lane, &ours, policy, false));
+    }
+    Ok(peers)
+}
+
+/// When a device was last connected, from what the store remembers.
+pub fn remembered_seen_at(
+    snapshot: &srcos_lanes::store::Snapshot,
+    device: DeviceId,
+) -> Result<Option<WallMillis>, srcos_lanes::error::StoreError> {
+    Ok(Peer::load(snapshot, device)?.0.seen_at)
+}
+
+/// The name under which what is known of a peer is kept in the store.
+pub(crate) const FACT: &str = "views-1";
+
+impl Peer {
+    /// What the store remembers of a peer, and whether it remembers anything.
+    pub(crate) fn load(
+        snapshot: &srcos_lanes::store::Snapshot,
+        device: DeviceId,
+    ) -> Result<(Self, bool), srcos_lanes::error::StoreError> {
+        let mut peer = Self::default();
+        let Some(bytes) = snapshot.peer_fact(device, FACT)? else { return Ok((peer, false)) };
+        // What an older version wrote differently is only a memory; the peer will say it again.
+        if let Ok((seen_at, lanes)) = postcard::from_bytes(&bytes) {
+            (peer.seen_at, peer.lanes) = (seen_at, lanes);
+        }
+        Ok((peer, true))
+    }
+
+    /// How the peer stands to us in a lane, policy included.
+    pub(crate) fn stands(
+        &self,
+        device: DeviceId,
+        lane: LaneId,
+        ours: &Frontier,
+        policy: &srcos_lanes::policy::ReplicationPolicy,
+        connected: bool,
+    ) -> LanePeer {
+        let decision = policy.lane(lane, device);
+        let (state, difference, confirmed_at) = if decision.allows() {
+            self.state(lane, ours, connected)
+        } else {
+            (LaneState::Blocked, Difference::default(), None)
+        };
+        LanePeer {
+            device,
+            state,
+            rule: decision.rule().code(),
+            missing_here: difference.missing_here,
+            missing_there: difference.missing_there,
+            confirmed_at,
+        }
     }
 }

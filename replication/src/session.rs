@@ -11,9 +11,9 @@ use crate::wire::{Assembler, Hello, Message, frames};
 
 /// Bytes of runs that a peer may send ahead of our commits: enough to keep a fast link busy, little
 /// enough to hold for every peer at once.
-pub const CREDIT_BYTES: u32 = 4 * 1024 * 1024;
+pub(crate) const CREDIT_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes of frames that wait for the link, besides one message, before no more runs are read.
-pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
+pub(crate) const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 
 /// How far the conversation is.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -399,11 +399,8 @@ mod tests {
             digest: [3; 32],
             credit: 9,
         };
-        let lanes = vec![LaneReceipt {
-            lane: 1,
-            held: Frontier::default(),
-            unapplied: vec![(author, 3)],
-        }];
+        let lanes =
+            vec![LaneReceipt { lane: 1, held: Frontier::default(), unapplied: vec![(author, 3)] }];
         let receipt = Receipt::new(MeshId([1; 32]), WallMillis(7), lanes, true, &key);
         assert!(receipt.verify(MeshId([1; 32]), key.device()));
         assert!(!receipt.verify(MeshId([2; 32]), key.device()));

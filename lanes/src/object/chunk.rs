@@ -105,10 +105,7 @@ struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, count: u64) -> Result<&'a [u8]> {
-        match usize::try_from(count)
-            .ok()
-            .and_then(|count| self.0.split_at_checked(count))
-        {
+        match usize::try_from(count).ok().and_then(|count| self.0.split_at_checked(count)) {
             Some((taken, rest)) => {
                 self.0 = rest;
                 Ok(taken)
@@ -234,10 +231,7 @@ impl<'a> Change<'a> {
     pub(super) fn read(bytes: &'a [u8], expected: ChangeHash, actor: [u8; 16]) -> Result<Self> {
         if bytes.len() > CHANGE_BYTES_MAX {
             let bytes = bytes.len();
-            return Err(DocumentError::TooLarge {
-                bytes,
-                limit: CHANGE_BYTES_MAX,
-            });
+            return Err(DocumentError::TooLarge { bytes, limit: CHANGE_BYTES_MAX });
         }
         let mut cursor = Cursor(bytes);
         if cursor.take(4)? != MAGIC {
@@ -254,10 +248,7 @@ impl<'a> Change<'a> {
         }
         let hash = ChangeHash(Sha256::digest(hashed).into());
         if hash != expected {
-            return Err(DocumentError::Hash {
-                expected,
-                found: hash,
-            });
+            return Err(DocumentError::Hash { expected, found: hash });
         }
         if hash.0[..4] != *checksum {
             return bad("its checksum is wrong");
@@ -302,23 +293,11 @@ impl<'a> Change<'a> {
             return bad("it carries further bytes");
         }
         let ops = columns.ops(actors.len())?;
-        let highest = u64::try_from(ops.len())
-            .ok()
-            .and_then(|ops| start_op.checked_add(ops));
+        let highest = u64::try_from(ops.len()).ok().and_then(|ops| start_op.checked_add(ops));
         if start_op == 0 || highest.is_none_or(|highest| highest > u64::from(u32::MAX)) {
-            return Err(DocumentError::Order(
-                "its operations' numbers are out of range",
-            ));
+            return Err(DocumentError::Order("its operations' numbers are out of range"));
         }
-        Ok(Self {
-            deps,
-            actors,
-            start_op,
-            seq,
-            time,
-            ops,
-            body,
-        })
+        Ok(Self { deps, actors, start_op, seq, time, ops, body })
     }
 }
 
@@ -425,14 +404,7 @@ impl<'a> Columns<'a> {
             };
             let (insert, overwrites) = (insert[at], overwrites[at]);
             let value = scalar(meta, &mut values)?;
-            ops.push(Op {
-                object,
-                key,
-                insert,
-                action,
-                value,
-                overwrites,
-            });
+            ops.push(Op { object, key, insert, action, value, overwrites });
         }
         if !values.0.is_empty() {
             return bad("values are left over");
@@ -446,9 +418,7 @@ impl<'a> Columns<'a> {
         let Some(counts) = counts.into_iter().collect::<Option<Vec<u64>>>() else {
             return bad("a count is missing");
         };
-        let total = counts
-            .iter()
-            .try_fold(0_u64, |sum, count| sum.checked_add(*count));
+        let total = counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count));
         let Some(total) = total.and_then(|total| usize::try_from(total).ok()) else {
             return Err(DocumentError::TooManyOps { limit: OPS_MAX });
         };

@@ -51,20 +51,12 @@ impl Content {
         labels: BTreeMap<String, String>,
         body: Value,
     ) -> Result<Self, ContentError> {
-        let content = Self {
-            kind: kind.into(),
-            class: class.into(),
-            labels,
-            body,
-        };
+        let content = Self { kind: kind.into(), class: class.into(), labels, body };
         text("/kind", &content.kind, KIND_BYTES_MAX)?;
         text("/class", &content.class, CLASS_BYTES_MAX)?;
         if content.labels.len() > LABELS_MAX {
             let count = content.labels.len();
-            return Err(ContentError::TooManyLabels {
-                count,
-                limit: LABELS_MAX,
-            });
+            return Err(ContentError::TooManyLabels { count, limit: LABELS_MAX });
         }
         for (key, value) in &content.labels {
             text("/labels (a key)", key, LABEL_KEY_BYTES_MAX)?;
@@ -76,11 +68,7 @@ impl Content {
                 });
             }
         }
-        let mut measure = Measure {
-            bytes: 0,
-            places: 0,
-            path: Vec::new(),
-        };
+        let mut measure = Measure { bytes: 0, places: 0, path: Vec::new() };
         measure.place(&content.body, 0, 0)?;
         Ok(content)
     }
@@ -118,17 +106,11 @@ impl Content {
 
 fn text(path: &str, text: &str, limit: usize) -> Result<(), ContentError> {
     if text.is_empty() {
-        return Err(ContentError::Empty {
-            path: path.to_owned(),
-        });
+        return Err(ContentError::Empty { path: path.to_owned() });
     }
     if text.len() > limit {
         let bytes = text.len();
-        return Err(ContentError::TooLong {
-            path: path.to_owned(),
-            bytes,
-            limit,
-        });
+        return Err(ContentError::TooLong { path: path.to_owned(), bytes, limit });
     }
     Ok(())
 }
@@ -153,17 +135,11 @@ impl<'a> Measure<'a> {
         depth: usize,
     ) -> Result<(), ContentError> {
         if depth > DEPTH_MAX {
-            return Err(ContentError::TooDeep {
-                path: self.shown_path(),
-                limit: DEPTH_MAX,
-            });
+            return Err(ContentError::TooDeep { path: self.shown_path(), limit: DEPTH_MAX });
         }
         self.places += 1;
         if self.places > PLACES_MAX {
-            return Err(ContentError::TooManyPlaces {
-                path: self.shown_path(),
-                limit: PLACES_MAX,
-            });
+            return Err(ContentError::TooManyPlaces { path: self.shown_path(), limit: PLACES_MAX });
         }
         let size = match value {
             Value::String(text) => text.len(),
@@ -172,10 +148,7 @@ impl<'a> Measure<'a> {
         };
         self.bytes += pointer + size;
         if self.bytes > FLAT_BYTES_MAX {
-            return Err(ContentError::TooLarge {
-                path: self.shown_path(),
-                limit: FLAT_BYTES_MAX,
-            });
+            return Err(ContentError::TooLarge { path: self.shown_path(), limit: FLAT_BYTES_MAX });
         }
         match value {
             Value::Object(fields) => {
@@ -206,11 +179,7 @@ impl<'a> Measure<'a> {
                 Token::Index(index) => pointer::push(&mut path, &index.to_string()),
             }
             if path.chars().count() > SHOWN_CHARS {
-                return path
-                    .chars()
-                    .take(SHOWN_CHARS)
-                    .chain("...".chars())
-                    .collect();
+                return path.chars().take(SHOWN_CHARS).chain("...".chars()).collect();
             }
         }
         path
@@ -281,9 +250,7 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
         }
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
         }
         _ => a == b,
     }

@@ -50,12 +50,7 @@ struct Encoder {
 
 impl Encoder {
     fn row(&mut self, object: Option<OpRef>, key: RowKey, action: u64, meta: u64) -> u64 {
-        self.rows.push(Row {
-            object,
-            key,
-            action,
-            meta,
-        });
+        self.rows.push(Row { object, key, action, meta });
         START_OP + self.rows.len() as u64 - 1
     }
 
@@ -141,11 +136,7 @@ impl write::Sink for Encoder {
         _index: usize,
         kind: ObjType,
     ) -> Result<Option<OpRef>, Infallible> {
-        let action = if kind == ObjType::List {
-            MAKE_LIST
-        } else {
-            MAKE_MAP
-        };
+        let action = if kind == ObjType::List { MAKE_LIST } else { MAKE_MAP };
         Ok(Some((AUTHOR, self.element(list, action, 0))))
     }
 }
@@ -161,11 +152,7 @@ pub(super) fn create(content: &Content, actor: [u8; 16], now: WallMillis) -> Enc
     bytes.extend(body);
     let hash: [u8; 32] = Sha256::digest(&bytes[8..]).into();
     bytes[4..8].copy_from_slice(&hash[..4]);
-    EncodedChange {
-        hash: ChangeHash(hash),
-        bytes,
-        deps: Vec::new(),
-    }
+    EncodedChange { hash: ChangeHash(hash), bytes, deps: Vec::new() }
 }
 
 /// The bytes of a creating change after its header.
@@ -204,18 +191,10 @@ impl Encoder {
         };
         let number = |out: &mut Vec<u8>, number: &u64| unsigned(out, *number);
         column(chunk::OBJ_ACTOR, &mut data, &mut |out| {
-            run_lengths(
-                out,
-                rows.iter().map(|row| row.object.map(|(a, _)| a as u64)),
-                number,
-            );
+            run_lengths(out, rows.iter().map(|row| row.object.map(|(a, _)| a as u64)), number);
         });
         column(chunk::OBJ_COUNTER, &mut data, &mut |out| {
-            run_lengths(
-                out,
-                rows.iter().map(|row| row.object.map(|(_, number)| number)),
-                number,
-            );
+            run_lengths(out, rows.iter().map(|row| row.object.map(|(_, number)| number)), number);
         });
         column(chunk::KEY_ACTOR, &mut data, &mut |out| {
             let actors = rows.iter().map(|row| match row.key {
@@ -249,10 +228,7 @@ impl Encoder {
             });
         });
         column(chunk::INSERT, &mut data, &mut |out| {
-            booleans(
-                out,
-                rows.iter().map(|row| matches!(row.key, RowKey::After(_))),
-            );
+            booleans(out, rows.iter().map(|row| matches!(row.key, RowKey::After(_))));
         });
         column(chunk::ACTION, &mut data, &mut |out| {
             run_lengths(out, rows.iter().map(|row| Some(row.action)), number);
@@ -351,11 +327,7 @@ pub(super) fn read(change: &Change<'_>, actor: [u8; 16]) -> Option<Content> {
     if change.seq != 1 || change.start_op != START_OP || change.deps != [skeleton().hash] {
         return None;
     }
-    let mut ops = Ops {
-        change,
-        at: 0,
-        depth: 0,
-    };
+    let mut ops = Ops { change, at: 0, depth: 0 };
     let [kind, class] = ["kind", "class"].map(|key| match ops.next_of(None)? {
         (Key::Member(found), PUT, Scalar::Str(text), _) if found == key => Some(text),
         _ => None,

@@ -75,9 +75,7 @@ impl<'a> Reader<'a> {
             let mut place = &mut root;
             for token in tokens {
                 if !place.children.contains_key(&*token) {
-                    place
-                        .children
-                        .insert(token.clone().into_owned(), Place::default());
+                    place.children.insert(token.clone().into_owned(), Place::default());
                 }
                 let Some(child) = place.children.get_mut(&*token) else {
                     return;
@@ -104,14 +102,8 @@ impl<'a> Reader<'a> {
                 self.members(object, &item.key, None, depth)
             } else {
                 self.leaf(&item.value, || item.id(), depth)
-                    .map(|leaf| Entry {
-                        leaf,
-                        id: item.id(),
-                    })
-                    .map(|shown| Register {
-                        shown,
-                        others: Vec::new(),
-                    })
+                    .map(|leaf| Entry { leaf, id: item.id() })
+                    .map(|shown| Register { shown, others: Vec::new() })
             };
             if let Some(register) = register {
                 found(&item.key, register);
@@ -141,17 +133,11 @@ impl<'a> Reader<'a> {
                     automerge::Value::Object(kind) => ValueRef::Object(*kind),
                     automerge::Value::Scalar(scalar) => ValueRef::Scalar(scalar_ref(scalar)),
                 };
-                Some(Entry {
-                    leaf: self.leaf(&value, || id.clone(), depth)?,
-                    id,
-                })
+                Some(Entry { leaf: self.leaf(&value, || id.clone(), depth)?, id })
             })
             .collect();
         let shown = entries.pop()?;
-        Some(Register {
-            shown,
-            others: entries,
-        })
+        Some(Register { shown, others: entries })
     }
 
     /// What a value means, or `None` if the schema does not know it.
@@ -179,21 +165,12 @@ impl<'a> Reader<'a> {
                     self.members(list, "", Some(item.index), depth + 1)
                 } else {
                     self.leaf(&item.value, || item.id(), depth + 1)
-                        .map(|leaf| Entry {
-                            leaf,
-                            id: item.id(),
-                        })
-                        .map(|shown| Register {
-                            shown,
-                            others: Vec::new(),
-                        })
+                        .map(|leaf| Entry { leaf, id: item.id() })
+                        .map(|shown| Register { shown, others: Vec::new() })
                 };
                 // An element that the schema does not know still counts as one.
                 known.unwrap_or_else(|| Register {
-                    shown: Entry {
-                        leaf: Leaf::Scalar(Value::Null),
-                        id: item.id(),
-                    },
+                    shown: Entry { leaf: Leaf::Scalar(Value::Null), id: item.id() },
                     others: Vec::new(),
                 })
             })
@@ -212,10 +189,7 @@ fn scalar_ref(scalar: &automerge::ScalarValue) -> ScalarValueRef<'_> {
         Owned::Boolean(value) => ScalarValueRef::Boolean(*value),
         Owned::Null => ScalarValueRef::Null,
         Owned::Counter(_) | Owned::Timestamp(_) | Owned::Unknown { .. } => {
-            ScalarValueRef::Unknown {
-                type_code: 0x0f,
-                bytes: (&[][..]).into(),
-            }
+            ScalarValueRef::Unknown { type_code: 0x0f, bytes: (&[][..]).into() }
         }
     }
 }

@@ -4,11 +4,7 @@ use std::borrow::Cow;
 
 /// The length of a token once it is escaped.
 pub(super) fn escaped_len(token: &str) -> usize {
-    token.len()
-        + token
-            .bytes()
-            .filter(|byte| matches!(byte, b'~' | b'/'))
-            .count()
+    token.len() + token.bytes().filter(|byte| matches!(byte, b'~' | b'/')).count()
 }
 
 /// Appends a token.
@@ -37,11 +33,7 @@ pub(super) fn child(pointer: &str, token: &str) -> String {
 
 /// The tokens of a pointer, or `None` if it is none.
 pub(super) fn tokens(pointer: &str) -> Option<impl Iterator<Item = Cow<'_, str>>> {
-    let rest = if pointer.is_empty() {
-        None
-    } else {
-        Some(pointer.strip_prefix('/')?)
-    };
+    let rest = if pointer.is_empty() { None } else { Some(pointer.strip_prefix('/')?) };
     let bytes = pointer.as_bytes();
     let escapes_hold = bytes
         .iter()
@@ -50,16 +42,12 @@ pub(super) fn tokens(pointer: &str) -> Option<impl Iterator<Item = Cow<'_, str>>
     if !escapes_hold {
         return None;
     }
-    Some(
-        rest.into_iter()
-            .flat_map(|rest| rest.split('/'))
-            .map(|token| {
-                if token.contains('~') {
-                    // In this order, so that "~01" is "~1" and not "/".
-                    Cow::Owned(token.replace("~1", "/").replace("~0", "~"))
-                } else {
-                    Cow::Borrowed(token)
-                }
-            }),
-    )
+    Some(rest.into_iter().flat_map(|rest| rest.split('/')).map(|token| {
+        if token.contains('~') {
+            // In this order, so that "~01" is "~1" and not "/".
+            Cow::Owned(token.replace("~1", "/").replace("~0", "~"))
+        } else {
+            Cow::Borrowed(token)
+        }
+    }))
 }

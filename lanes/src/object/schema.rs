@@ -19,10 +19,7 @@ enum Target {
 /// Refuses a change with an operation that no device of this version writes.
 pub(super) fn check(change: &Change<'_>) -> Result<(), DocumentError> {
     if change.ops.is_empty() {
-        return Err(DocumentError::Schema {
-            op: 0,
-            reason: "there is none",
-        });
+        return Err(DocumentError::Schema { op: 0, reason: "there is none" });
     }
     let target = |object: Option<OpRef>| match object {
         None => Target::Root,

@@ -19,10 +19,7 @@ fn content(body: Value) -> Content {
 }
 
 fn labelled(labels: &[(&str, &str)], body: Value) -> Content {
-    let labels = labels
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect();
+    let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     Content::new("note", "private", labels, body).unwrap()
 }
 
@@ -70,14 +67,9 @@ fn exchange(
 
 fn values(view: &View, path: &str) -> Vec<(Value, [u8; 16])> {
     let conflict = view.conflicts.iter().find(|conflict| conflict.path == path);
-    let values = &conflict
-        .unwrap_or_else(|| panic!("no conflict at {path}: {view:?}"))
-        .values;
+    let values = &conflict.unwrap_or_else(|| panic!("no conflict at {path}: {view:?}")).values;
     assert!(values[0].shown && values[1..].iter().all(|value| !value.shown));
-    values
-        .iter()
-        .map(|value| (value.value.clone(), value.actor))
-        .collect()
+    values.iter().map(|value| (value.value.clone(), value.actor)).collect()
 }
 
 #[test]
@@ -91,42 +83,26 @@ fn devices_that_create_an_object_apart_end_with_the_union_at_every_depth() {
     });
     assert_eq!(view.content.body(), &expected);
     assert_eq!(view.conflicts.len(), 1);
-    assert_eq!(
-        values(&view, "/body/name"),
-        [(json!("b"), B), (json!("a"), A)]
-    );
+    assert_eq!(values(&view, "/body/name"), [(json!("b"), B), (json!("a"), A)]);
 }
 
 #[test]
 fn labels_kind_and_class_merge_by_key_and_keep_their_conflicts() {
     let (mut left, mut right) = (Object::new(), Object::new());
-    let from_left = left
-        .set(&labelled(&[("x", "1"), ("y", "1")], json!({})), A, NOW)
-        .unwrap();
+    let from_left = left.set(&labelled(&[("x", "1"), ("y", "1")], json!({})), A, NOW).unwrap();
     let other = Content::new(
         "file",
         "private",
-        [("x", "2"), ("z", "2")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into(),
+        [("x", "2"), ("z", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
         json!({}),
     );
     let from_right = right.set(&other.unwrap(), B, NOW).unwrap();
     let view = exchange(left, right, from_left, from_right);
-    assert_eq!(
-        view.content.labels().keys().collect::<Vec<_>>(),
-        ["x", "y", "z"]
-    );
+    assert_eq!(view.content.labels().keys().collect::<Vec<_>>(), ["x", "y", "z"]);
     assert_eq!(view.content.class(), "private");
     assert_eq!(view.conflicts.len(), 2);
-    assert_eq!(
-        values(&view, "/kind"),
-        [(json!("file"), B), (json!("note"), A)]
-    );
-    assert_eq!(
-        values(&view, "/labels/x"),
-        [(json!("2"), B), (json!("1"), A)]
-    );
+    assert_eq!(values(&view, "/kind"), [(json!("file"), B), (json!("note"), A)]);
+    assert_eq!(values(&view, "/labels/x"), [(json!("2"), B), (json!("1"), A)]);
 }
 
 #[test]
@@ -136,10 +112,7 @@ fn edits_of_different_nested_fields_both_survive() {
         json!({"a": {"x": 2, "y": 1}, "b": {"c": {"d": 0, "e": 5}}}),
         json!({"a": {"x": 1, "y": 3}, "b": {"c": {}}}),
     );
-    assert_eq!(
-        view.content.body(),
-        &json!({"a": {"x": 2, "y": 3}, "b": {"c": {"e": 5}}})
-    );
+    assert_eq!(view.content.body(), &json!({"a": {"x": 2, "y": 3}, "b": {"c": {"e": 5}}}));
     assert_eq!(view.conflicts, []);
 }
 
@@ -151,26 +124,16 @@ fn edits_of_one_field_keep_both_values_until_someone_decides() {
     set(&mut left, json!({"n": 1, "m": 0}), A);
     let change = set(&mut right, json!({"n": 2, "m": 0}), B).unwrap();
     left.apply(&change.bytes, change.hash, B).unwrap();
-    assert_eq!(
-        values(&left.view().unwrap(), "/body/n"),
-        [(json!(2), B), (json!(1), A)]
-    );
+    assert_eq!(values(&left.view().unwrap(), "/body/n"), [(json!(2), B), (json!(1), A)]);
     set(&mut left, json!({"n": 2, "m": 9}), A).unwrap();
-    assert_eq!(
-        left.view().unwrap().conflicts.len(),
-        1,
-        "a write elsewhere decides nothing"
-    );
+    assert_eq!(left.view().unwrap().conflicts.len(), 1, "a write elsewhere decides nothing");
     set(&mut left, json!({"n": 3, "m": 9}), A).unwrap();
     assert_eq!(left.view().unwrap().conflicts, []);
 }
 
 #[test]
 fn the_same_value_written_twice_is_no_conflict_but_another_kind_of_number_is() {
-    assert_eq!(
-        created_apart(json!({"n": 1}), json!({"n": 1})).conflicts,
-        []
-    );
+    assert_eq!(created_apart(json!({"n": 1}), json!({"n": 1})).conflicts, []);
     let view = created_apart(json!({"n": 1}), json!({"n": 1.0}));
     assert_eq!(values(&view, "/body/n").len(), 2);
 }
@@ -179,15 +142,9 @@ fn the_same_value_written_twice_is_no_conflict_but_another_kind_of_number_is() {
 fn a_scalar_against_an_object_is_a_conflict_that_shows_one_and_lists_the_other() {
     let view = created_apart(json!({"p": {"x": {"y": 1}}}), json!({"p": 5}));
     assert_eq!(view.content.body(), &json!({"p": 5}));
-    assert_eq!(
-        values(&view, "/body/p"),
-        [(json!(5), B), (json!({"x": {"y": 1}}), A)]
-    );
+    assert_eq!(values(&view, "/body/p"), [(json!(5), B), (json!({"x": {"y": 1}}), A)]);
     let view = created_apart(json!({"p": 5}), json!({"p": {"x": 1}}));
-    assert_eq!(
-        values(&view, "/body/p"),
-        [(json!({"x": 1}), B), (json!(5), A)]
-    );
+    assert_eq!(values(&view, "/body/p"), [(json!({"x": 1}), B), (json!(5), A)]);
 }
 
 #[test]
@@ -201,21 +158,11 @@ fn a_field_written_while_its_object_is_deleted_brings_the_object_back() {
 #[test]
 fn a_field_written_while_its_object_is_replaced_is_listed_as_a_conflict() {
     let base = json!({"p": {"x": 1, "y": 1}});
-    let view = edited_apart(
-        base.clone(),
-        json!({"p": 7}),
-        json!({"p": {"x": 1, "y": 2}}),
-    );
+    let view = edited_apart(base.clone(), json!({"p": 7}), json!({"p": {"x": 1, "y": 2}}));
     assert_eq!(view.content.body(), &json!({"p": 7}));
-    assert_eq!(
-        values(&view, "/body/p"),
-        [(json!(7), A), (json!({"y": 2}), B)]
-    );
+    assert_eq!(values(&view, "/body/p"), [(json!(7), A), (json!({"y": 2}), B)]);
     let view = edited_apart(base, json!({"p": [7]}), json!({"p": {"x": 1, "y": 2}}));
-    assert_eq!(
-        values(&view, "/body/p"),
-        [(json!([7]), A), (json!({"y": 2}), B)]
-    );
+    assert_eq!(values(&view, "/body/p"), [(json!([7]), A), (json!({"y": 2}), B)]);
 }
 
 #[test]
@@ -238,10 +185,7 @@ fn inserts_at_two_places_of_a_list_both_survive() {
         json!({"l": [1, "a", 2, 3, 4]}),
         json!({"l": [1, 2, 3, "b", 4, "c"]}),
     );
-    assert_eq!(
-        view.content.body(),
-        &json!({"l": [1, "a", 2, 3, "b", 4, "c"]})
-    );
+    assert_eq!(view.content.body(), &json!({"l": [1, "a", 2, 3, "b", 4, "c"]}));
 }
 
 #[test]
@@ -253,10 +197,7 @@ fn an_edit_within_an_element_survives_edits_around_it() {
     );
     // Both edit the first element; the right one inserts before it and removes the second.
     let shown = view.content.body().to_string();
-    assert!(
-        shown.contains("\"new\"") && !shown.contains("\"id\":2"),
-        "{shown}"
-    );
+    assert!(shown.contains("\"new\"") && !shown.contains("\"id\":2"), "{shown}");
 }
 
 #[test]
@@ -266,18 +207,9 @@ fn only_the_difference_is_written() {
         set(&mut object, from, A);
         let change = set(&mut object, to.clone(), A).unwrap();
         assert_eq!(body(&object), to);
-        chunk::Change::read(&change.bytes, change.hash, A)
-            .unwrap()
-            .ops
-            .len()
+        chunk::Change::read(&change.bytes, change.hash, A).unwrap().ops.len()
     };
-    assert_eq!(
-        size(
-            json!({"a": 1, "b": {"c": 2}}),
-            json!({"a": 1, "b": {"c": 3}})
-        ),
-        1
-    );
+    assert_eq!(size(json!({"a": 1, "b": {"c": 2}}), json!({"a": 1, "b": {"c": 3}})), 1);
     assert_eq!(size(json!([1, 2, 3]), json!([1, 3])), 1);
     assert_eq!(size(json!([1, 2, 3]), json!([0, 1, 2, 9, 3])), 2);
     assert_eq!(size(json!([{"a": 1}, 2]), json!([{"a": 2}, 2])), 1);
@@ -297,10 +229,7 @@ fn the_sign_of_zero_is_written_in_maps_and_lists() {
 #[test]
 fn a_patch_changes_what_it_names() {
     let mut object = Object::new();
-    let from = labelled(
-        &[("x", "1"), ("y", "2")],
-        json!({"a": {"b": 1, "c": 2}, "d": [1]}),
-    );
+    let from = labelled(&[("x", "1"), ("y", "2")], json!({"a": {"b": 1, "c": 2}, "d": [1]}));
     object.set(&from, A, NOW).unwrap();
     let patch = Patch {
         labels: BTreeMap::from([("x".into(), None), ("z".into(), Some("3".into()))]),
@@ -308,10 +237,7 @@ fn a_patch_changes_what_it_names() {
         ..Patch::default()
     };
     assert!(object.patch(&patch, A, NOW).unwrap().is_some());
-    let to = labelled(
-        &[("y", "2"), ("z", "3")],
-        json!({"a": {"c": 2, "e": {}}, "d": [2]}),
-    );
+    let to = labelled(&[("y", "2"), ("z", "3")], json!({"a": {"c": 2, "e": {}}, "d": [2]}));
     assert_eq!(object.view().unwrap().content, to);
     assert_eq!(object.patch(&Patch::default(), A, NOW).unwrap(), None);
 }
@@ -320,19 +246,12 @@ fn a_patch_changes_what_it_names() {
 fn history_tells_who_wrote_what_when() {
     let mut object = Object::new();
     for n in 0..4 {
-        object
-            .set(&content(json!({"n": n})), A, WallMillis(1000 + n))
-            .unwrap();
+        object.set(&content(json!({"n": n})), A, WallMillis(1000 + n)).unwrap();
     }
     let history = object.history(2).unwrap();
-    let told: Vec<_> = history
-        .iter()
-        .map(|item| (item.time.0, item.actor, item.content.body()))
-        .collect();
-    assert_eq!(
-        told,
-        [(1002, A, &json!({"n": 2})), (1003, A, &json!({"n": 3}))]
-    );
+    let told: Vec<_> =
+        history.iter().map(|item| (item.time.0, item.actor, item.content.body())).collect();
+    assert_eq!(told, [(1002, A, &json!({"n": 2})), (1003, A, &json!({"n": 3}))]);
     assert_eq!(vec![history[1].hash], object.heads());
     assert_eq!(object.history(usize::MAX).unwrap().len(), 4);
 }
@@ -342,10 +261,7 @@ fn content_beyond_a_limit_is_refused_with_its_place_and_limit() {
     let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!([inner]));
     assert!(Content::of(nested(DEPTH_MAX)).is_ok());
     let refused = |body: Value| Content::of(body).unwrap_err();
-    assert!(matches!(
-        refused(nested(DEPTH_MAX + 1)),
-        ContentError::TooDeep { limit: 128, .. }
-    ));
+    assert!(matches!(refused(nested(DEPTH_MAX + 1)), ContentError::TooDeep { limit: 128, .. }));
     let many = json!({"a": vec![0; PLACES_MAX]});
     assert!(matches!(refused(many), ContentError::TooManyPlaces { .. }));
     let members = (0..5_000).map(|n| (n.to_string(), json!(n)));
@@ -356,12 +272,7 @@ fn content_beyond_a_limit_is_refused_with_its_place_and_limit() {
     let text = "/labels/a~1b is 1025 bytes long, the limit is 1024; shorten it";
     assert_eq!(error.to_string(), text);
     let error = Content::new("k", "", BTreeMap::new(), json!({})).unwrap_err();
-    assert_eq!(
-        error,
-        ContentError::Empty {
-            path: "/class".into()
-        }
-    );
+    assert_eq!(error, ContentError::Empty { path: "/class".into() });
 }
 
 #[test]
@@ -371,9 +282,7 @@ fn the_largest_content_is_written_read_and_replaced() {
     let map = content(Value::Object(members.collect()));
     let mut object = Object::new();
     let first = Object::create(&list, A, NOW);
-    let view = Object::read_creation(&first.bytes, first.hash, A)
-        .unwrap()
-        .unwrap();
+    let view = Object::read_creation(&first.bytes, first.hash, A).unwrap().unwrap();
     assert_eq!(view.content, list);
     object.apply(&first.bytes, first.hash, A).unwrap();
     let second = object.clone().set(&map, B, NOW).unwrap().unwrap();
@@ -411,13 +320,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 
 fn text(view: &View) -> String {
     let content = &view.content;
-    format!(
-        "{} {} {:?} {}",
-        content.kind(),
-        content.class(),
-        content.labels(),
-        content.body()
-    )
+    format!("{} {} {:?} {}", content.kind(), content.class(), content.labels(), content.body())
 }
 
 proptest! {

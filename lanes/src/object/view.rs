@@ -90,11 +90,7 @@ fn texts(register: &Register) -> Vec<ConflictValue> {
 }
 
 fn value_of(entry: &Entry, value: Value) -> ConflictValue {
-    ConflictValue {
-        value,
-        actor: actor_of(&entry.id),
-        shown: false,
-    }
+    ConflictValue { value, actor: actor_of(&entry.id), shown: false }
 }
 
 /// The actor of an operation. Every actor of a document is 16 bytes long: loading and applying
@@ -110,19 +106,13 @@ pub(super) fn actor_of(id: &ObjId) -> [u8; 16] {
 fn note(path: &str, values: &[ConflictValue], conflicts: &mut Vec<Conflict>) {
     let mut distinct: Vec<ConflictValue> = Vec::new();
     for value in values {
-        if !distinct
-            .iter()
-            .any(|other| same(&other.value, &value.value))
-        {
+        if !distinct.iter().any(|other| same(&other.value, &value.value)) {
             distinct.push(value.clone());
         }
     }
     if distinct.len() > 1 {
         distinct[0].shown = true;
-        conflicts.push(Conflict {
-            path: path.to_owned(),
-            values: distinct,
-        });
+        conflicts.push(Conflict { path: path.to_owned(), values: distinct });
     }
 }
 
@@ -154,10 +144,7 @@ pub(super) fn show(
         .collect();
     if !is_marker(&register.shown) {
         let marker = register.others.iter().rfind(|entry| is_marker(entry));
-        if let Some(id) = marker
-            .map(|entry| &entry.id)
-            .or_else(|| last_beneath(place))
-        {
+        if let Some(id) = marker.map(|entry| &entry.id).or_else(|| last_beneath(place)) {
             hidden.push((id, Value::Object(members(place, path, None))));
         }
     }

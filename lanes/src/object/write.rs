@@ -224,10 +224,7 @@ impl Before {
 
     /// Writes what differs.
     pub(super) fn change_to(&self, tx: &mut Transaction<'_>, content: &Content) -> Result {
-        let texts = [
-            ("kind", &self.kind, &content.kind),
-            ("class", &self.class, &content.class),
-        ];
+        let texts = [("kind", &self.kind, &content.kind), ("class", &self.class, &content.class)];
         for (key, before, text) in texts {
             if !shows_text(before.as_ref(), text) {
                 Transactable::put(tx, &ROOT, key, text.as_str())?;
@@ -370,10 +367,8 @@ fn change_list(
     before: &[Register],
     target: &[Value],
 ) -> Result {
-    let shown: Vec<Value> = before
-        .iter()
-        .map(|item| show_item(item, &mut String::new(), None))
-        .collect();
+    let shown: Vec<Value> =
+        before.iter().map(|item| show_item(item, &mut String::new(), None)).collect();
     // From the end, so that the indexes before stay what they are.
     for Replaced { from, count, with } in differences(&shown, target).into_iter().rev() {
         let paired = count.min(with.len());
@@ -422,26 +417,11 @@ fn change_item(
 
 /// The stretches in which two lists differ, by a longest common subsequence where that is cheap.
 fn differences(before: &[Value], target: &[Value]) -> Vec<Replaced> {
-    let start = before
-        .iter()
-        .zip(target)
-        .take_while(|(a, b)| same(a, b))
-        .count();
+    let start = before.iter().zip(target).take_while(|(a, b)| same(a, b)).count();
     let (old, new) = (&before[start..], &target[start..]);
-    let end = old
-        .iter()
-        .rev()
-        .zip(new.iter().rev())
-        .take_while(|(a, b)| same(a, b))
-        .count();
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| same(a, b)).count();
     let (old, new) = (&old[..old.len() - end], &new[..new.len() - end]);
-    let whole = || {
-        vec![Replaced {
-            from: start,
-            count: old.len(),
-            with: start..start + new.len(),
-        }]
-    };
+    let whole = || vec![Replaced { from: start, count: old.len(), with: start..start + new.len() }];
     if old.is_empty() && new.is_empty() {
         return Vec::new();
     }
@@ -470,11 +450,7 @@ fn differences(before: &[Value], target: &[Value]) -> Vec<Replaced> {
         if common || over {
             if from < i || with < j {
                 let with = start + with..start + j;
-                stretches.push(Replaced {
-                    from: start + from,
-                    count: i - from,
-                    with,
-                });
+                stretches.push(Replaced { from: start + from, count: i - from, with });
             }
             if over {
                 return stretches;

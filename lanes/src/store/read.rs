@@ -506,6 +506,38 @@ impl Snapshot {
         Ok(self.table(tables::EVIDENCE)?.len()?)
     }
 
+    /// How far each journal of a lane is held, as [`super::Store::frontier`] says it.
+    pub fn frontier(&self, lane: LaneId) -> Result<crate::frontier::Frontier, StoreError> {
+        let journals = self.journals(lane)?.into_iter();
+        let tips = journals.filter(|(_, row)| row.held > 0 && !row.forked).map(|(author, row)| {
+            (author, crate::frontier::Tip { seq: row.held, hash: row.held_hash })
+        });
+        Ok(crate::frontier::Frontier(tips.collect()))
+    }
+
+    /// The journals of a lane with their authors.
+    pub fn journals(&self, lane: LaneId) -> Result<Vec<(Author, JournalRow)>, StoreError> {
+        let authors = self.authors()?;
+        let rows = self.journal_rows()?;
+        let rows = rows.range((lane, 0)..=(lane, u32::MAX));
+        Ok(rows
+            .filter_map(|((_, number), row)| Some((*authors.get(*number as usize)?, *row)))
+            .collect())
+    }
+
+    /// The counters of a lane.
+    pub fn counts(&self, lane: LaneId) -> Result<CountsRow, StoreError> {
+        let table = self.table(tables::COUNTS)?;
+        let row = tables::read_row(&table, tables::COUNTS, &[lane.code()])?;
+        Ok(row.unwrap_or_default())
+    }
+
+    /// The device that owns the store.
+    pub fn device(&self) -> Result<DeviceId, StoreError> {
+        let device = self.meta(tables::meta::DEVICE, DeviceId)?;
+        device.ok_or_else(|| StoreError::inconsistent("meta-1", "device is missing"))
+    }
+
     pub(super) fn journal_rows(&self) -> Result<BTreeMap<(LaneId, u32), JournalRow>, StoreError> {
         let table = self.table(tables::JOURNALS)?;
         let mut rows = BTreeMap::new();

@@ -6,9 +6,7 @@ pub(super) struct Bits(Vec<u64>);
 
 impl Bits {
     pub(super) fn has(&self, index: usize) -> bool {
-        self.0
-            .get(index / 64)
-            .is_some_and(|word| word & (1 << (index % 64)) != 0)
+        self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
     pub(super) fn set(&mut self, index: usize) {
@@ -46,9 +44,7 @@ impl Bits {
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().enumerate().flat_map(|(place, word)| {
             let word = *word;
-            (0..64)
-                .filter(move |bit| word & (1 << bit) != 0)
-                .map(move |bit| place * 64 + bit)
+            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| place * 64 + bit)
         })
     }
 }

@@ -88,11 +88,7 @@ impl<'a> Court<'a> {
                 revocations.push(place);
             }
         }
-        Self {
-            nodes,
-            admissions,
-            revocations,
-        }
+        Self { nodes, admissions, revocations }
     }
 
     fn before(&self, earlier: usize, later: usize) -> bool {
@@ -106,10 +102,7 @@ impl<'a> Court<'a> {
     /// Who is put out by the revocation at `place`.
     fn target(&self, place: usize) -> DeviceId {
         // Only places in `revocations` come here; another would put out its own author, no one else.
-        self.nodes[place]
-            .record
-            .revokes()
-            .unwrap_or(self.nodes[place].record.by)
+        self.nodes[place].record.revokes().unwrap_or(self.nodes[place].record.by)
     }
 
     /// Whether the revocation did not know of the record: then it can void it.
@@ -130,12 +123,8 @@ impl<'a> Court<'a> {
                 continue;
             }
             let author = node.record.by;
-            let reaching: Vec<usize> = held
-                .of(author)
-                .iter()
-                .copied()
-                .filter(|v| self.reaches(*v, place))
-                .collect();
+            let reaching: Vec<usize> =
+                held.of(author).iter().copied().filter(|v| self.reaches(*v, place)).collect();
             let best = self
                 .admissions_of(author)
                 .iter()
@@ -151,11 +140,7 @@ impl<'a> Court<'a> {
     /// The seniority that an admission gives, by that of its author.
     fn given_by(&self, admission: usize, author: Option<Seniority>) -> Option<Seniority> {
         let node = &self.nodes[admission];
-        let depth = if node.record.is_founding() {
-            0
-        } else {
-            author?.0 + 1
-        };
+        let depth = if node.record.is_founding() { 0 } else { author?.0 + 1 };
         Some((depth, node.past.count(), node.id))
     }
 
@@ -177,9 +162,8 @@ impl<'a> Court<'a> {
                 return held;
             }
             let accused = self.accusers(&undecided, &standing);
-            let mut next: Vec<usize> = (0..undecided.len())
-                .filter(|at| accused[*at].is_empty())
-                .collect();
+            let mut next: Vec<usize> =
+                (0..undecided.len()).filter(|at| accused[*at].is_empty()).collect();
             if next.is_empty() {
                 circles = true;
                 next = vec![self.most_senior_of_a_first_circle(&undecided, accused, &standing)];
@@ -286,22 +270,13 @@ impl<'a> Court<'a> {
             revocations: BTreeSet::new(),
         };
         for (device, admissions) in &self.admissions {
-            let valid: Vec<usize> = admissions
-                .iter()
-                .copied()
-                .filter(|a| judgement.counts[*a])
-                .collect();
-            let prior = valid
-                .iter()
-                .filter_map(|a| match &self.nodes[*a].record.act {
-                    Act::Admit { prior_mesh, .. } => *prior_mesh,
-                    _ => None,
-                });
-            judgement
-                .prior_meshes
-                .entry(*device)
-                .or_default()
-                .extend(prior);
+            let valid: Vec<usize> =
+                admissions.iter().copied().filter(|a| judgement.counts[*a]).collect();
+            let prior = valid.iter().filter_map(|a| match &self.nodes[*a].record.act {
+                Act::Admit { prior_mesh, .. } => *prior_mesh,
+                _ => None,
+            });
+            judgement.prior_meshes.entry(*device).or_default().extend(prior);
             let seat = valid
                 .iter()
                 .filter(|a| held.of(*device).iter().all(|v| self.before(*v, **a)))
@@ -320,9 +295,7 @@ impl<'a> Court<'a> {
             }
         }
         for (device, revocations) in &held.0 {
-            judgement
-                .revocations
-                .extend(revocations.iter().map(|v| self.nodes[*v].id));
+            judgement.revocations.extend(revocations.iter().map(|v| self.nodes[*v].id));
             self.mark(*device, revocations, &mut judgement);
             if judgement.members.contains_key(device) {
                 continue;
@@ -357,10 +330,7 @@ impl<'a> Court<'a> {
                 Act::Found { name, .. } if node.record.by == device => {
                     Some((place, name, node.record.at))
                 }
-                Act::Admit {
-                    device: of, name, ..
-                }
-                | Act::Rename { device: of, name }
+                Act::Admit { device: of, name, .. } | Act::Rename { device: of, name }
                     if *of == device =>
                 {
                     Some((place, name, node.record.at))
@@ -370,11 +340,7 @@ impl<'a> Court<'a> {
             .collect();
         naming
             .iter()
-            .filter(|(place, ..)| {
-                naming
-                    .iter()
-                    .all(|(other, ..)| !self.before(*place, *other))
-            })
+            .filter(|(place, ..)| naming.iter().all(|(other, ..)| !self.before(*place, *other)))
             .max_by_key(|(place, _, at)| (*at, self.nodes[*place].id))
             .map(|(_, name, _)| (*name).clone())
     }
@@ -392,10 +358,9 @@ impl<'a> Court<'a> {
         for (place, node) in self.nodes.iter().enumerate() {
             match &node.record.act {
                 Act::Revoke { frontier, .. } if ids.contains(&node.id) => take(frontier),
-                Act::Witness {
-                    revocation,
-                    frontier,
-                } if judgement.counts[place] && ids.contains(revocation) => {
+                Act::Witness { revocation, frontier }
+                    if judgement.counts[place] && ids.contains(revocation) =>
+                {
                     take(frontier);
                 }
                 _ => {}

@@ -33,13 +33,7 @@ struct Step {
 fn step() -> impl Strategy<Value = Step> {
     let parents = prop::collection::vec(any::<prop::sample::Index>(), 1..4);
     (0..DEVICES, 0..8u8, 0..DEVICES, parents, any::<bool>()).prop_map(
-        |(by, act, whom, parents, keep_heads)| Step {
-            by,
-            act,
-            whom,
-            parents,
-            keep_heads,
-        },
+        |(by, act, whom, parents, keep_heads)| Step { by, act, whom, parents, keep_heads },
     )
 }
 
@@ -64,27 +58,13 @@ fn build(steps: &[Step]) -> Roster {
             hash: EntryHash([number as u8; 32]),
         }];
         let act = match step.act {
-            0..3 => Act::Admit {
-                device,
-                name: format!("n{number}"),
-                prior_mesh: None,
-            },
-            3..6 => Act::Revoke {
-                device,
-                reason: String::new(),
-                frontier,
-            },
+            0..3 => Act::Admit { device, name: format!("n{number}"), prior_mesh: None },
+            3..6 => Act::Revoke { device, reason: String::new(), frontier },
             6 if !revocations.is_empty() => {
                 let revocation = revocations[number % revocations.len()];
-                Act::Witness {
-                    revocation,
-                    frontier,
-                }
+                Act::Witness { revocation, frontier }
             }
-            _ => Act::Rename {
-                device,
-                name: format!("n{number}"),
-            },
+            _ => Act::Rename { device, name: format!("n{number}") },
         };
         let revokes = matches!(act, Act::Revoke { .. });
         let at = WallMillis(number as u64);
@@ -99,14 +79,9 @@ fn build(steps: &[Step]) -> Roster {
 
 /// Everything that others may ask of a roster.
 fn said(roster: &Roster) -> impl PartialEq + std::fmt::Debug + use<> {
-    let counts: BTreeMap<RecordId, bool> = roster
-        .places
-        .keys()
-        .map(|id| (*id, roster.counts(*id)))
-        .collect();
-    let frontiers: Vec<_> = (0..DEVICES)
-        .map(|n| roster.accepted_frontier(id(n)))
-        .collect();
+    let counts: BTreeMap<RecordId, bool> =
+        roster.places.keys().map(|id| (*id, roster.counts(*id))).collect();
+    let frontiers: Vec<_> = (0..DEVICES).map(|n| roster.accepted_frontier(id(n))).collect();
     let meshes: Vec<_> = (0..DEVICES).map(|n| roster.allowed_meshes(id(n))).collect();
     (
         roster.members().clone(),

@@ -49,11 +49,7 @@ impl fmt::Display for RecordId {
 
 impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "RecordId({})",
-            data_encoding::HEXLOWER.encode(&self.0[..4])
-        )
+        write!(f, "RecordId({})", data_encoding::HEXLOWER.encode(&self.0[..4]))
     }
 }
 
@@ -156,14 +152,7 @@ impl Record {
         at: WallMillis,
         act: Act,
     ) -> Self {
-        Self {
-            version: VERSION,
-            mesh,
-            parents,
-            by,
-            at,
-            act,
-        }
+        Self { version: VERSION, mesh, parents, by, at, act }
     }
 
     /// Whether this record starts a mesh.
@@ -207,9 +196,8 @@ impl Record {
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(RosterError::TooLarge { bytes: bytes.len() });
         }
-        let (body, signature) = bytes
-            .split_last_chunk::<SIGNATURE_BYTES>()
-            .ok_or(RosterError::Malformed)?;
+        let (body, signature) =
+            bytes.split_last_chunk::<SIGNATURE_BYTES>().ok_or(RosterError::Malformed)?;
         let record: Self = postcard::from_bytes(body).map_err(|_| RosterError::Malformed)?;
         // One record has one form: no longer number, no byte left over.
         if postcard::to_stdvec(&record).map_err(|_| RosterError::Malformed)? != body {
@@ -218,19 +206,14 @@ impl Record {
         record.check()?;
         let id = RecordId(*blake3::hash(body).as_bytes());
         if !verify(record.by, &signed_message(id), &Signature(*signature)) {
-            return Err(RosterError::WrongSignature {
-                record: id,
-                by: record.by,
-            });
+            return Err(RosterError::WrongSignature { record: id, by: record.by });
         }
         Ok((id, record))
     }
 
     fn check(&self) -> Result<(), RosterError> {
         if self.version != VERSION {
-            return Err(RosterError::Version {
-                found: self.version,
-            });
+            return Err(RosterError::Version { found: self.version });
         }
         let founding = self.is_founding();
         if founding != self.mesh.is_none() || founding != self.parents.is_empty() {
@@ -244,9 +227,7 @@ impl Record {
             Act::Found { name, .. } | Act::Admit { name, .. } | Act::Rename { name, .. } => {
                 check_name(name)
             }
-            Act::Revoke {
-                reason, frontier, ..
-            } => {
+            Act::Revoke { reason, frontier, .. } => {
                 check_reason(reason)?;
                 check_frontier(frontier)
             }
@@ -262,31 +243,23 @@ fn signed_message(id: RecordId) -> Vec<u8> {
 /// Whether a device may have this name: 1 to 64 bytes, no control characters.
 pub fn check_name(name: &str) -> Result<(), RosterError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(RosterError::Name {
-            found: name.chars().take(80).collect(),
-        });
+        return Err(RosterError::Name { found: name.chars().take(80).collect() });
     }
     Ok(())
 }
 
 fn check_reason(reason: &str) -> Result<(), RosterError> {
     if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
-        return Err(RosterError::Reason {
-            bytes: reason.len(),
-        });
+        return Err(RosterError::Reason { bytes: reason.len() });
     }
     Ok(())
 }
 
 fn check_frontier(frontier: &[JournalMark]) -> Result<(), RosterError> {
     let key = |mark: &JournalMark| (mark.lane, mark.incarnation);
-    let ascending = frontier
-        .windows(2)
-        .all(|pair| key(&pair[0]) < key(&pair[1]));
+    let ascending = frontier.windows(2).all(|pair| key(&pair[0]) < key(&pair[1]));
     if !ascending || frontier.len() > MARKS_MAX || frontier.iter().any(|mark| mark.seq == 0) {
-        return Err(RosterError::Frontier {
-            marks: frontier.len(),
-        });
+        return Err(RosterError::Frontier { marks: frontier.len() });
     }
     Ok(())
 }
@@ -295,9 +268,7 @@ fn check_frontier(frontier: &[JournalMark]) -> Result<(), RosterError> {
 pub(super) fn tidy_frontier(frontier: Vec<JournalMark>) -> Vec<JournalMark> {
     let mut furthest = BTreeMap::new();
     for mark in frontier.into_iter().filter(|mark| mark.seq > 0) {
-        let held = furthest
-            .entry((mark.lane, mark.incarnation))
-            .or_insert(mark);
+        let held = furthest.entry((mark.lane, mark.incarnation)).or_insert(mark);
         if (mark.seq, mark.hash) > (held.seq, held.hash) {
             *held = mark;
         }

@@ -40,9 +40,7 @@ fn revoke(roster: &mut Roster, by: u8, whom: u8) -> RecordId {
 }
 
 fn revoke_with(roster: &mut Roster, by: u8, whom: u8, frontier: Vec<JournalMark>) -> RecordId {
-    let bytes = roster
-        .revoke(id(whom), "lost", frontier, AT, &key(by))
-        .unwrap();
+    let bytes = roster.revoke(id(whom), "lost", frontier, AT, &key(by)).unwrap();
     take(roster, &bytes)
 }
 
@@ -60,29 +58,16 @@ fn exchange(a: &mut Roster, b: &mut Roster) {
 }
 
 fn member_numbers(roster: &Roster) -> Vec<u8> {
-    (1..=20)
-        .filter(|number| roster.is_member(id(*number)))
-        .collect()
+    (1..=20).filter(|number| roster.is_member(id(*number))).collect()
 }
 
 fn mark(seq: u64, hash: u8) -> JournalMark {
     let hash = EntryHash([hash; 32]);
-    JournalMark {
-        lane: LaneId::Normal,
-        incarnation: Incarnation(1),
-        seq,
-        hash,
-    }
+    JournalMark { lane: LaneId::Normal, incarnation: Incarnation(1), seq, hash }
 }
 
 fn verdict(roster: &Roster, whom: u8, seq: u64, hash: u8) -> Verdict {
-    roster.accepts(
-        id(whom),
-        LaneId::Normal,
-        Incarnation(1),
-        seq,
-        EntryHash([hash; 32]),
-    )
+    roster.accepts(id(whom), LaneId::Normal, Incarnation(1), seq, EntryHash([hash; 32]))
 }
 
 #[test]
@@ -114,23 +99,13 @@ fn stranger_writes_nothing_into_the_roster() {
     // One that was made all the same.
     let mut other = roster.clone();
     admit(&mut other, 1, 2);
-    let act = Act::Admit {
-        device: id(3),
-        name: "x".into(),
-        prior_mesh: None,
-    };
+    let act = Act::Admit { device: id(3), name: "x".into(), prior_mesh: None };
     let parents = roster.heads();
     let record = Record::new(Some(roster.mesh()), parents, id(2), AT, act);
     let (_, bytes) = record.seal(&key(2)).unwrap();
-    assert_eq!(
-        roster.insert(&bytes.0).unwrap_err(),
-        RosterError::Stranger { by: id(2) }
-    );
+    assert_eq!(roster.insert(&bytes.0).unwrap_err(), RosterError::Stranger { by: id(2) });
     // Being admitted elsewhere, in what the record does not know, does not help.
-    assert_eq!(
-        other.insert(&bytes.0).unwrap_err(),
-        RosterError::Stranger { by: id(2) }
-    );
+    assert_eq!(other.insert(&bytes.0).unwrap_err(), RosterError::Stranger { by: id(2) });
 }
 
 #[test]
@@ -218,11 +193,7 @@ fn readmission_needs_the_revocation_in_its_past() {
     let before = a.clone();
     let revocation = revoke(&mut a, 1, 2);
     // An admission on the heads from before the revocation.
-    let act = Act::Admit {
-        device: id(2),
-        name: "again".into(),
-        prior_mesh: None,
-    };
+    let act = Act::Admit { device: id(2), name: "again".into(), prior_mesh: None };
     let stale = Record::new(Some(a.mesh()), before.heads(), id(1), AT, act);
     let (_, bytes) = stale.seal(&key(1)).unwrap();
     take(&mut a, &bytes);
@@ -273,9 +244,7 @@ fn circle_of_revocations_leaves_the_most_senior_in() {
 #[test]
 fn device_leaves_by_revoking_itself() {
     let mut roster = mesh();
-    let error = roster
-        .revoke(id(1), "bye", Vec::new(), AT, &key(1))
-        .unwrap_err();
+    let error = roster.revoke(id(1), "bye", Vec::new(), AT, &key(1)).unwrap_err();
     assert_eq!(error, RosterError::LastMember { device: id(1) });
     admit(&mut roster, 1, 2);
     revoke(&mut roster, 1, 1);
@@ -318,9 +287,7 @@ fn witness_extends_what_is_accepted_of_a_revoked_device() {
     admit(&mut a, 1, 3);
     let revocation = revoke_with(&mut a, 1, 2, vec![mark(10, 0xaa)]);
     assert_eq!(verdict(&a, 2, 20, 0xcc), Verdict::AfterRevocation);
-    let bytes = a
-        .witness(revocation, vec![mark(20, 0xcc)], AT, &key(3))
-        .unwrap();
+    let bytes = a.witness(revocation, vec![mark(20, 0xcc)], AT, &key(3)).unwrap();
     take(&mut a, &bytes);
     assert_eq!(verdict(&a, 2, 20, 0xcc), Verdict::HeldBeforeRevocation);
     assert_eq!(verdict(&a, 2, 20, 0xcd), Verdict::NotTheOneHeld);
@@ -338,17 +305,12 @@ fn revoked_device_and_its_like_are_no_witnesses() {
     admit(&mut a, 1, 3);
     let before = a.clone();
     let revocation = revoke_with(&mut a, 1, 2, vec![mark(10, 0xaa)]);
-    let act = Act::Witness {
-        revocation,
-        frontier: vec![mark(99, 9)],
-    };
+    let act = Act::Witness { revocation, frontier: vec![mark(99, 9)] };
     let record = Record::new(Some(a.mesh()), a.heads(), id(2), AT, act.clone());
     let (_, own) = record.seal(&key(2)).unwrap();
     let other = {
         let mut b = a.clone();
-        let bytes = b
-            .witness(revocation, vec![mark(99, 9)], AT, &key(3))
-            .unwrap();
+        let bytes = b.witness(revocation, vec![mark(99, 9)], AT, &key(3)).unwrap();
         take(&mut b, &bytes);
         bytes
     };
@@ -366,9 +328,7 @@ fn revoked_device_and_its_like_are_no_witnesses() {
 fn device_brings_its_mesh_of_one_along() {
     let mut roster = mesh();
     let own = Roster::found("two", [2; 16], AT, &key(2)).unwrap();
-    let bytes = roster
-        .admit(id(2), "two", Some(own.mesh()), AT, &key(1))
-        .unwrap();
+    let bytes = roster.admit(id(2), "two", Some(own.mesh()), AT, &key(1)).unwrap();
     take(&mut roster, &bytes);
     assert_eq!(roster.allowed_meshes(id(2)), [roster.mesh(), own.mesh()]);
     assert_eq!(roster.allowed_meshes(id(1)), [roster.mesh()]);
@@ -397,16 +357,10 @@ fn record_waits_for_its_parents_and_brings_those_that_wait_for_it() {
     let first = admit(&mut a, 1, 2);
     let second = admit(&mut a, 2, 3);
     let bytes = |id| a.record(id).unwrap().1.0.clone();
-    assert_eq!(
-        b.insert(&bytes(second)).unwrap(),
-        Inserted::Orphan(vec![first])
-    );
+    assert_eq!(b.insert(&bytes(second)).unwrap(), Inserted::Orphan(vec![first]));
     assert_eq!(b.insert(&bytes(second)).unwrap(), Inserted::Known);
     assert_eq!(member_numbers(&b), [1]);
-    assert_eq!(
-        b.insert(&bytes(first)).unwrap(),
-        Inserted::New(vec![first, second])
-    );
+    assert_eq!(b.insert(&bytes(first)).unwrap(), Inserted::New(vec![first, second]));
     assert_eq!(b.insert(&bytes(first)).unwrap(), Inserted::Known);
     assert_eq!(b.digest(), a.digest());
 }
@@ -418,22 +372,13 @@ fn orphans_are_bounded() {
     let orphan = |number: u16| {
         let mut parent = [0; 32];
         parent[..2].copy_from_slice(&number.to_be_bytes());
-        let act = Act::Rename {
-            device: id(2),
-            name: "x".into(),
-        };
+        let act = Act::Rename { device: id(2), name: "x".into() };
         let parents = vec![RecordId(parent)];
-        Record::new(Some(roster.mesh()), parents, id(1), AT, act)
-            .seal(&key(1))
-            .unwrap()
-            .1
+        Record::new(Some(roster.mesh()), parents, id(1), AT, act).seal(&key(1)).unwrap().1
     };
     let orphans: Vec<_> = (0..=ORPHANS_MAX as u16).map(orphan).collect();
     for bytes in &orphans[..ORPHANS_MAX] {
-        assert!(matches!(
-            roster.insert(&bytes.0).unwrap(),
-            Inserted::Orphan(_)
-        ));
+        assert!(matches!(roster.insert(&bytes.0).unwrap(), Inserted::Orphan(_)));
     }
     let error = roster.insert(&orphans[ORPHANS_MAX].0).unwrap_err();
     assert_eq!(error, RosterError::OrphansFull);
@@ -447,12 +392,7 @@ fn records_of_another_mesh_are_refused() {
     admit(&mut other, 1, 2);
     for bytes in other.records_in_order() {
         let error = roster.insert(&bytes.0).unwrap_err();
-        assert_eq!(
-            error,
-            RosterError::OtherMesh {
-                mesh: roster.mesh()
-            }
-        );
+        assert_eq!(error, RosterError::OtherMesh { mesh: roster.mesh() });
     }
 }
 
@@ -479,10 +419,7 @@ fn roster_reads_back_from_its_records_only_when_they_are_all_there() {
 fn damaged_record_is_refused_wherever_the_damage_is() {
     let mut roster = mesh();
     admit(&mut roster, 1, 2);
-    let bytes = roster
-        .revoke(id(2), "lost", vec![mark(10, 0xaa)], AT, &key(1))
-        .unwrap()
-        .0;
+    let bytes = roster.revoke(id(2), "lost", vec![mark(10, 0xaa)], AT, &key(1)).unwrap().0;
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -501,11 +438,7 @@ fn damaged_record_is_refused_wherever_the_damage_is() {
 fn signature_of_another_member_is_refused() {
     let mut roster = mesh();
     admit(&mut roster, 1, 2);
-    let act = Act::Revoke {
-        device: id(1),
-        reason: String::new(),
-        frontier: Vec::new(),
-    };
+    let act = Act::Revoke { device: id(1), reason: String::new(), frontier: Vec::new() };
     let record = Record::new(Some(roster.mesh()), roster.heads(), id(1), AT, act);
     let (_, bytes) = record.seal(&key(2)).unwrap();
     let error = roster.insert(&bytes.0).unwrap_err();
@@ -519,28 +452,15 @@ fn names_reasons_and_frontiers_have_bounds() {
         let error = roster.admit(id(2), name, None, AT, &key(1)).unwrap_err();
         assert!(matches!(error, RosterError::Name { .. }), "{name:?}");
     }
-    assert!(
-        roster
-            .admit(id(2), &"ü".repeat(32), None, AT, &key(1))
-            .is_ok()
-    );
+    assert!(roster.admit(id(2), &"ü".repeat(32), None, AT, &key(1)).is_ok());
     let mut roster = roster;
     admit(&mut roster, 1, 2);
-    let error = roster
-        .revoke(id(2), &"x".repeat(513), Vec::new(), AT, &key(1))
-        .unwrap_err();
+    let error = roster.revoke(id(2), &"x".repeat(513), Vec::new(), AT, &key(1)).unwrap_err();
     assert_eq!(error, RosterError::Reason { bytes: 513 });
     let many = |count: u64| {
-        (0..count)
-            .map(|n| JournalMark {
-                incarnation: Incarnation(n),
-                ..mark(1, 1)
-            })
-            .collect()
+        (0..count).map(|n| JournalMark { incarnation: Incarnation(n), ..mark(1, 1) }).collect()
     };
-    let error = roster
-        .revoke(id(2), "x", many(1025), AT, &key(1))
-        .unwrap_err();
+    let error = roster.revoke(id(2), "x", many(1025), AT, &key(1)).unwrap_err();
     assert_eq!(error, RosterError::Frontier { marks: 1025 });
     assert!(roster.revoke(id(2), "x", many(1024), AT, &key(1)).is_ok());
 }
@@ -552,10 +472,7 @@ fn peer_is_sent_what_it_lacks_and_no_more() {
     admit(&mut a, 1, 2);
     let heads = b.heads();
     assert_eq!(a.missing_from(&heads).len(), 1);
-    assert!(
-        b.missing_from(&a.heads()).len() == 1,
-        "unknown heads tell nothing"
-    );
+    assert!(b.missing_from(&a.heads()).len() == 1, "unknown heads tell nothing");
     exchange(&mut a, &mut b);
     assert!(a.missing_from(&b.heads()).is_empty());
     assert_eq!(a.missing_from(&[]).len(), 2);
@@ -568,10 +485,7 @@ fn more_heads_than_parents_do_not_stop_a_revocation() {
     admit(&mut roster, 1, 3);
     let heads = roster.heads();
     for number in 0..PARENTS_MAX + 40 {
-        let act = Act::Rename {
-            device: id(2),
-            name: format!("name {number}"),
-        };
+        let act = Act::Rename { device: id(2), name: format!("name {number}") };
         let record = Record::new(Some(roster.mesh()), heads.clone(), id(2), AT, act);
         let (_, bytes) = record.seal(&key(2)).unwrap();
         take(&mut roster, &bytes);

@@ -27,10 +27,7 @@ fn refusal(change: &automerge::Change) -> DocumentError {
     let hash = ChangeHash(change.hash().0);
     let error = object.apply(change.raw_bytes(), hash, B).unwrap_err();
     assert_eq!(object.view().unwrap(), before);
-    assert_eq!(
-        Object::read_creation(change.raw_bytes(), hash, B),
-        Err(error.clone())
-    );
+    assert_eq!(Object::read_creation(change.raw_bytes(), hash, B), Err(error.clone()));
     error
 }
 
@@ -59,11 +56,7 @@ fn operations_outside_the_schema_are_refused() {
         foreign(|tx| tx.put(body, "/a", f64::NAN)),
     ];
     for change in &cases {
-        assert!(
-            matches!(refusal(change), DocumentError::Schema { .. }),
-            "{:?}",
-            refusal(change)
-        );
+        assert!(matches!(refusal(change), DocumentError::Schema { .. }), "{:?}", refusal(change));
     }
     let cases = [
         foreign(|tx| tx.put(body, "/a", ScalarValue::counter(1))),
@@ -80,13 +73,8 @@ fn a_compressed_change_is_refused_unread() {
     let mut change = foreign(|tx| tx.put(&skeleton().body, "/a", "x".repeat(10_000)));
     let bytes = change.bytes().into_owned();
     assert!(bytes.len() < 1_000);
-    let error = Object::new()
-        .apply(&bytes, ChangeHash(change.hash().0), B)
-        .unwrap_err();
-    assert_eq!(
-        error,
-        DocumentError::Undecodable("it is not an uncompressed change")
-    );
+    let error = Object::new().apply(&bytes, ChangeHash(change.hash().0), B).unwrap_err();
+    assert_eq!(error, DocumentError::Undecodable("it is not an uncompressed change"));
 }
 
 /// A creating change with these columns, whatever they hold.
@@ -135,22 +123,12 @@ fn a_few_bytes_cannot_ask_for_much_work() {
         let (bytes, hash) = handmade(&columns);
         Object::new().apply(&bytes, hash, A)
     };
-    assert_eq!(
-        columns((chunk::ACTION, &one)),
-        Ok(()),
-        "the frame of this test is sound"
-    );
+    assert_eq!(columns((chunk::ACTION, &one)), Ok(()), "the frame of this test is sound");
     let refused = Err(DocumentError::TooManyOps { limit: OPS_MAX });
     assert_eq!(columns((chunk::ACTION, &many(&[1]))), refused);
     assert_eq!(columns((chunk::INSERT, &MANY)), refused);
-    assert_eq!(
-        columns((chunk::OBJ_ACTOR, &[&[0][..], &MANY].concat())),
-        refused
-    );
-    assert_eq!(
-        columns((chunk::PRED_COUNT, &[&[0x7f][..], &MANY].concat())),
-        refused
-    );
+    assert_eq!(columns((chunk::OBJ_ACTOR, &[&[0][..], &MANY].concat())), refused);
+    assert_eq!(columns((chunk::PRED_COUNT, &[&[0x7f][..], &MANY].concat())), refused);
     assert!(matches!(
         columns((chunk::VALUE_META, &[&[0x7f][..], &MANY].concat())),
         Err(DocumentError::Undecodable(_))
@@ -173,10 +151,7 @@ fn what_is_overwritten_must_be_there() {
     let mut object = Object::new();
     // Automerge takes it in, and then either gives back another change or panics.
     let error = object.apply(&bytes, hash, A).unwrap_err();
-    assert!(matches!(
-        error,
-        DocumentError::Unfaithful | DocumentError::Poisoned
-    ));
+    assert!(matches!(error, DocumentError::Unfaithful | DocumentError::Poisoned));
     assert_eq!(object.heads(), []);
 }
 
@@ -195,10 +170,7 @@ fn numbers_that_leave_no_room_for_later_changes_are_refused() {
     assert_eq!(bytes[at], 3);
     bytes[at] = 100;
     let (bytes, hash) = sealed(bytes);
-    assert!(matches!(
-        Object::new().apply(&bytes, hash, A),
-        Err(DocumentError::Order(_))
-    ));
+    assert!(matches!(Object::new().apply(&bytes, hash, A), Err(DocumentError::Order(_))));
 }
 
 #[test]
@@ -206,21 +178,10 @@ fn another_hash_or_author_than_announced_is_refused() {
     let change = Object::create(&content(json!({})), A, NOW);
     let other = ChangeHash([7; 32]);
     let error = Object::new().apply(&change.bytes, other, A).unwrap_err();
-    assert_eq!(
-        error,
-        DocumentError::Hash {
-            expected: other,
-            found: change.hash
-        }
-    );
-    let error = Object::new()
-        .apply(&change.bytes, change.hash, B)
-        .unwrap_err();
+    assert_eq!(error, DocumentError::Hash { expected: other, found: change.hash });
+    let error = Object::new().apply(&change.bytes, change.hash, B).unwrap_err();
     assert_eq!(error, DocumentError::Actor);
-    assert_eq!(
-        Object::read_creation(&change.bytes, change.hash, B),
-        Err(DocumentError::Actor)
-    );
+    assert_eq!(Object::read_creation(&change.bytes, change.hash, B), Err(DocumentError::Actor));
 }
 
 #[test]
@@ -229,10 +190,7 @@ fn a_second_change_under_a_used_number_is_refused() {
     let two = Object::create(&content(json!({"a": 2})), A, NOW);
     let mut object = Object::new();
     object.apply(&one.bytes, one.hash, A).unwrap();
-    assert!(matches!(
-        object.apply(&two.bytes, two.hash, A),
-        Err(DocumentError::Automerge(_))
-    ));
+    assert!(matches!(object.apply(&two.bytes, two.hash, A), Err(DocumentError::Automerge(_))));
     object.apply(&one.bytes, one.hash, A).unwrap();
     assert_eq!(object.heads(), [one.hash]);
 }
@@ -264,10 +222,7 @@ fn a_snapshot_of_something_else_is_refused() {
     let mut tx = doc.transaction();
     tx.put(&ROOT, "kind", "x").unwrap();
     tx.commit();
-    assert!(matches!(
-        Object::load(&doc.save()),
-        Err(DocumentError::Snapshot(_))
-    ));
+    assert!(matches!(Object::load(&doc.save()), Err(DocumentError::Snapshot(_))));
     assert!(Object::load(b"no document").is_err());
 }
 

@@ -28,9 +28,7 @@ struct Model {
 }
 
 fn beneath<'a>(at: &str, all: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
-    all.into_iter()
-        .filter(|other| other.starts_with(&format!("{at}/")))
-        .collect()
+    all.into_iter().filter(|other| other.starts_with(&format!("{at}/"))).collect()
 }
 
 fn flatten(value: &Value, at: String, into: &mut BTreeMap<String, Leaf>) {
@@ -50,9 +48,7 @@ impl Model {
         let mut live: BTreeMap<String, BTreeMap<OpId, Leaf>> = BTreeMap::new();
         for (id, op) in &self.ops {
             if let (Some(leaf), false) = (&op.wrote, dead.contains(id)) {
-                live.entry(op.at.clone())
-                    .or_default()
-                    .insert(*id, leaf.clone());
+                live.entry(op.at.clone()).or_default().insert(*id, leaf.clone());
             }
         }
         live
@@ -80,10 +76,7 @@ impl Model {
                 changes.insert(at.clone(), None);
             }
         }
-        for (at, _) in flat
-            .iter()
-            .filter(|(at, leaf)| leaf.is_none() && implied(at))
-        {
+        for (at, _) in flat.iter().filter(|(at, leaf)| leaf.is_none() && implied(at)) {
             if !beneath(at, changes.keys()).is_empty() {
                 changes.insert(at.clone(), Some(None));
             }
@@ -115,12 +108,9 @@ fn show(
             .into_iter()
             .filter_map(|other| other[at.len() + 1..].split('/').next())
             .collect();
-        let members = keys.into_iter().map(|key| {
-            (
-                key.to_owned(),
-                show(live, &format!("{at}/{key}"), conflicts),
-            )
-        });
+        let members = keys
+            .into_iter()
+            .map(|key| (key.to_owned(), show(live, &format!("{at}/{key}"), conflicts)));
         Value::Object(members.collect::<Map<_, _>>())
     };
     let is_object = here.values().any(Option::is_none) || !beneath(at, live.keys()).is_empty();
@@ -152,12 +142,7 @@ fn small_json() -> impl Strategy<Value = Value> {
     scalar.prop_recursive(3, 8, 3, |inner| {
         prop::collection::btree_map(prop::sample::select(vec!["a", "b", "c"]), inner, 0..3)
             .prop_map(|members| {
-                Value::Object(
-                    members
-                        .into_iter()
-                        .map(|(k, v)| (k.to_owned(), v))
-                        .collect(),
-                )
+                Value::Object(members.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
             })
     })
 }
@@ -198,36 +183,19 @@ impl Replica {
         let content = Content::of(target).unwrap();
         let fresh = self.held.is_empty();
         let expected = self.model.difference(content.body());
-        let change = self
-            .object
-            .set(&content, [actor; 16], WallMillis(7))
-            .unwrap();
-        assert_eq!(
-            self.object.view().unwrap().content,
-            content,
-            "what was set is shown"
-        );
+        let change = self.object.set(&content, [actor; 16], WallMillis(7)).unwrap();
+        assert_eq!(self.object.view().unwrap().content, content, "what was set is shown");
         let Some(change) = change else {
-            assert!(
-                expected.is_empty() && !fresh,
-                "nothing was written, but {expected:?} is due"
-            );
+            assert!(expected.is_empty() && !fresh, "nothing was written, but {expected:?} is due");
             return None;
         };
-        assert_eq!(
-            self.object
-                .set(&content, [actor; 16], WallMillis(8))
-                .unwrap(),
-            None
-        );
+        assert_eq!(self.object.set(&content, [actor; 16], WallMillis(8)).unwrap(), None);
         let live = self.model.live();
         let read = Change::read(&change.bytes, change.hash, [actor; 16]).unwrap();
         let mut ops = BTreeMap::new();
         let mut found = BTreeMap::new();
         for (number, op) in (read.start_op..).zip(&read.ops) {
-            let Key::Member(at) = op.key else {
-                panic!("no lists here")
-            };
+            let Key::Member(at) = op.key else { panic!("no lists here") };
             if op.object.is_none() {
                 assert!(fresh, "kind and class stay as they are");
                 continue;
@@ -241,19 +209,9 @@ impl Replica {
                 Scalar::Str(value) => Some(json!(value)),
                 Scalar::Uint(value) => Some(json!(value)),
             });
-            let over = live
-                .get(at)
-                .map(|all| all.keys().copied().collect())
-                .unwrap_or_default();
+            let over = live.get(at).map(|all| all.keys().copied().collect()).unwrap_or_default();
             found.insert(at.to_owned(), wrote.clone());
-            ops.insert(
-                (number, actor),
-                Op {
-                    at: at.to_owned(),
-                    wrote,
-                    over,
-                },
-            );
+            ops.insert((number, actor), Op { at: at.to_owned(), wrote, over });
         }
         assert_eq!(found, expected, "only the difference is written");
         self.model.ops.extend(ops.clone());
