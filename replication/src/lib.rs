@@ -10,11 +10,13 @@
 //! | when to dial whom | [`dialer`] |
 //! | the bytes on the wire | [`wire`] |
 //! | who belongs to the mesh | [`roster`] |
-//! | how a device joins | `pairing`, `ticket` |
+//! | how a device joins | [`pairing`], [`ticket`] |
 
 pub mod dialer;
 pub mod engine;
+pub mod pairing;
 pub mod peers;
 pub mod roster;
 mod session;
+pub mod ticket;
 pub mod wire;

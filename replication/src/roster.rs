@@ -19,6 +19,7 @@ mod error;
 mod facts;
 mod judge;
 mod record;
+mod write;
 
 #[cfg(test)]
 mod properties;
@@ -90,7 +91,10 @@ impl Roster {
         at: WallMillis,
         signer: &dyn Signer,
     ) -> Result<Self, RosterError> {
-        let act = Act::Found { name: name.to_owned(), nonce };
+        let act = Act::Found {
+            name: name.to_owned(),
+            nonce,
+        };
         let record = Record::new(None, Vec::new(), signer.device(), at, act);
         let (id, bytes) = record.seal(signer)?;
         Ok(Self::with_founding(id, record, bytes))
@@ -114,9 +118,15 @@ impl Roster {
             bytes_read += bytes.len();
             let records = waiting.len() + usize::from(founding.is_some());
             if records >= RECORDS_MAX || bytes_read > ROSTER_BYTES_MAX {
-                return Err(RosterError::Full { records, bytes: bytes_read });
+                return Err(RosterError::Full {
+                    records,
+                    bytes: bytes_read,
+                });
             }
-            let orphan = Orphan { record, bytes: RecordBytes(bytes.to_vec()) };
+            let orphan = Orphan {
+                record,
+                bytes: RecordBytes(bytes.to_vec()),
+            };
             if !orphan.record.is_founding() {
                 waiting.insert(id, orphan);
             } else if founding.is_none() {
@@ -155,8 +165,11 @@ impl Roster {
         let mut lacking: BTreeMap<RecordId, usize> = BTreeMap::new();
         let mut ready = VecDeque::new();
         for (id, orphan) in &waiting {
-            let missing =
-                orphan.record.parents.iter().filter(|parent| !self.places.contains_key(parent));
+            let missing = orphan
+                .record
+                .parents
+                .iter()
+                .filter(|parent| !self.places.contains_key(parent));
             let mut count = 0;
             for parent in missing {
                 children.entry(*parent).or_default().push(*id);
@@ -184,7 +197,10 @@ impl Roster {
             }
         }
         if !waiting.is_empty() {
-            let missing = children.keys().filter(|parent| !waiting.contains_key(parent)).count();
+            let missing = children
+                .keys()
+                .filter(|parent| !waiting.contains_key(parent))
+                .count();
             return Err(RosterError::Incomplete { missing });
         }
         Ok(())
@@ -204,7 +220,13 @@ impl Roster {
             if self.orphans.len() >= ORPHANS_MAX {
                 return Err(RosterError::OrphansFull);
             }
-            self.orphans.insert(id, Orphan { record, bytes: RecordBytes(bytes.to_vec()) });
+            self.orphans.insert(
+                id,
+                Orphan {
+                    record,
+                    bytes: RecordBytes(bytes.to_vec()),
+                },
+            );
             return Ok(Inserted::Orphan(missing));
         }
         self.admit_to_set(&record)?;
@@ -228,17 +250,24 @@ impl Roster {
 
     fn missing_parents(&self, record: &Record) -> Vec<RecordId> {
         let parents = record.parents.iter().copied();
-        parents.filter(|parent| !self.places.contains_key(parent)).collect()
+        parents
+            .filter(|parent| !self.places.contains_key(parent))
+            .collect()
     }
 
     fn orphan_with_all_parents(&self) -> Option<RecordId> {
         let mut orphans = self.orphans.iter();
-        orphans.find(|(_, o)| self.missing_parents(&o.record).is_empty()).map(|(id, _)| *id)
+        orphans
+            .find(|(_, o)| self.missing_parents(&o.record).is_empty())
+            .map(|(id, _)| *id)
     }
 
     fn room_for(&self, bytes: usize) -> Result<(), RosterError> {
         if self.nodes.len() >= RECORDS_MAX || self.bytes + bytes > ROSTER_BYTES_MAX {
-            return Err(RosterError::Full { records: self.nodes.len(), bytes: self.bytes });
+            return Err(RosterError::Full {
+                records: self.nodes.len(),
+                bytes: self.bytes,
+            });
         }
         Ok(())
     }
@@ -250,7 +279,10 @@ impl Roster {
             return Err(RosterError::OtherMesh { mesh: self.mesh });
         }
         let past = self.past_of(record);
-        let admissions = self.admissions.get(&record.by).map_or(&[][..], Vec::as_slice);
+        let admissions = self
+            .admissions
+            .get(&record.by)
+            .map_or(&[][..], Vec::as_slice);
         if !admissions.iter().any(|place| past.has(*place)) {
             return Err(RosterError::Stranger { by: record.by });
         }
@@ -259,7 +291,11 @@ impl Roster {
 
     fn past_of(&self, record: &Record) -> Bits {
         let mut past = Bits::default();
-        for place in record.parents.iter().filter_map(|parent| self.places.get(parent)) {
+        for place in record
+            .parents
+            .iter()
+            .filter_map(|parent| self.places.get(parent))
+        {
             past.set(*place);
             past.join(&self.nodes[*place].past);
         }
@@ -278,7 +314,12 @@ impl Roster {
         }
         self.bytes += bytes.0.len();
         self.places.insert(id, place);
-        self.nodes.push(Node { id, record, bytes, past });
+        self.nodes.push(Node {
+            id,
+            record,
+            bytes,
+            past,
+        });
         self.judgement.take();
     }
 
@@ -324,7 +365,9 @@ impl Roster {
 
     /// Whether a record counts: it is held, and no rule voids it.
     pub fn counts(&self, record: RecordId) -> bool {
-        self.places.get(&record).is_some_and(|place| self.judgement().counts[*place])
+        self.places
+            .get(&record)
+            .is_some_and(|place| self.judgement().counts[*place])
     }
 
     /// Whether an entry with this place and hash is accepted from `device`.
@@ -365,14 +408,24 @@ impl Roster {
         journals
             .filter_map(|((lane, incarnation), marks)| {
                 let (seq, hash) = *marks.last()?;
-                Some(JournalMark { lane: *lane, incarnation: *incarnation, seq, hash })
+                Some(JournalMark {
+                    lane: *lane,
+                    incarnation: *incarnation,
+                    seq,
+                    hash,
+                })
             })
             .collect()
     }
 
     /// The meshes whose entries are accepted from `device`: this one, and those that it brought.
     pub fn allowed_meshes(&self, device: DeviceId) -> Vec<MeshId> {
-        let prior = self.judgement().prior_meshes.get(&device).into_iter().flatten();
+        let prior = self
+            .judgement()
+            .prior_meshes
+            .get(&device)
+            .into_iter()
+            .flatten();
         let prior = prior.copied().filter(|mesh| *mesh != self.mesh);
         std::iter::once(self.mesh).chain(prior).collect()
     }
@@ -422,112 +475,9 @@ impl Roster {
             held.join(&self.nodes[*place].past);
         }
         let nodes = self.nodes.iter().enumerate();
-        nodes.filter(|(place, _)| !held.has(*place)).map(|(_, node)| &node.bytes).collect()
-    }
-
-    /// A record that takes `device` in. `prior_mesh` is the mesh of one that it brings along, which
-    /// the caller has checked with [`read_founding`].
-    pub fn admit(
-        &self,
-        device: DeviceId,
-        name: &str,
-        prior_mesh: Option<MeshId>,
-        at: WallMillis,
-        signer: &dyn Signer,
-    ) -> Result<RecordBytes, RosterError> {
-        if self.is_member(device) {
-            return Err(RosterError::AlreadyMember { device });
-        }
-        let act = Act::Admit { device, name: name.to_owned(), prior_mesh };
-        self.write(act, at, signer, |node| {
-            self.knows(node, |of| of.record.revokes() == Some(device))
-        })
-    }
-
-    /// A record that puts `device` out; `frontier` is how far its journals are held here. With the
-    /// signer's own device: leaves the mesh.
-    pub fn revoke(
-        &self,
-        device: DeviceId,
-        reason: &str,
-        frontier: Vec<JournalMark>,
-        at: WallMillis,
-        signer: &dyn Signer,
-    ) -> Result<RecordBytes, RosterError> {
-        if !self.is_member(device) {
-            return Err(RosterError::NotMember { device });
-        }
-        if self.members().len() == 1 {
-            return Err(RosterError::LastMember { device });
-        }
-        let frontier = record::tidy_frontier(frontier);
-        let act = Act::Revoke { device, reason: reason.to_owned(), frontier };
-        self.write(act, at, signer, |node| node.record.by != device)
-    }
-
-    /// A record that says how far a revoked device's journals were held here when the revocation
-    /// arrived, so that nothing which was accepted before is lost.
-    pub fn witness(
-        &self,
-        revocation: RecordId,
-        frontier: Vec<JournalMark>,
-        at: WallMillis,
-        signer: &dyn Signer,
-    ) -> Result<RecordBytes, RosterError> {
-        if !self.judgement().revocations.contains(&revocation) {
-            return Err(RosterError::NoRevocation { revocation });
-        }
-        let frontier = record::tidy_frontier(frontier);
-        let act = Act::Witness { revocation, frontier };
-        self.write(act, at, signer, |node| self.knows(node, |of| of.id == revocation))
-    }
-
-    /// A record that names `device` anew.
-    pub fn rename(
-        &self,
-        device: DeviceId,
-        name: &str,
-        at: WallMillis,
-        signer: &dyn Signer,
-    ) -> Result<RecordBytes, RosterError> {
-        if !self.is_member(device) {
-            return Err(RosterError::NotMember { device });
-        }
-        let act = Act::Rename { device, name: name.to_owned() };
-        self.write(act, at, signer, |_| false)
-    }
-
-    /// Signs `act` on top of all heads. Of too many heads, those are kept that are `wanted`, then
-    /// those that hold the signer's own admission, then those that know most.
-    fn write(
-        &self,
-        act: Act,
-        at: WallMillis,
-        signer: &dyn Signer,
-        wanted: impl Fn(&Node) -> bool,
-    ) -> Result<RecordBytes, RosterError> {
-        let by = signer.device();
-        let Some(member) = self.members().get(&by) else {
-            return Err(RosterError::NotAuthorised { device: by });
-        };
-        let mut parents = self.heads();
-        if parents.len() > PARENTS_MAX {
-            parents.sort_by_cached_key(|id| {
-                let node = &self.nodes[self.places[id]];
-                let grounds = self.knows(node, |of| of.id == member.admission);
-                (!wanted(node), !grounds, std::cmp::Reverse(node.past.count()), *id)
-            });
-            parents.truncate(PARENTS_MAX);
-            parents.sort();
-        }
-        let record = Record::new(Some(self.mesh), parents, by, at, act);
-        let (_, bytes) = record.seal(signer)?;
-        self.room_for(bytes.0.len())?;
-        Ok(bytes)
-    }
-
-    /// Whether a record, or one in its past, is such.
-    fn knows(&self, node: &Node, such: impl Fn(&Node) -> bool) -> bool {
-        such(node) || node.past.iter().any(|place| such(&self.nodes[place]))
+        nodes
+            .filter(|(place, _)| !held.has(*place))
+            .map(|(_, node)| &node.bytes)
+            .collect()
     }
 }

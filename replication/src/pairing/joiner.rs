@@ -82,7 +82,7 @@ pub enum JoinerEvent {
 }
 
 enum Step {
-    Answer(Agreement, Transcript),
+    Answer(Agreement, Box<Transcript>),
     Confirmed(Keys),
     Roster(Channel, Vec<u8>),
     Storing(Channel),
@@ -185,7 +185,7 @@ impl Joiner {
             events: VecDeque::new(),
         };
         joiner.send(&hello, false);
-        joiner.wait(now, Step::Answer(agreement, transcript));
+        joiner.wait(now, Step::Answer(agreement, Box::new(transcript)));
         Ok(joiner)
     }
 
