@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 use srcos_lanes::lane::LaneId;
-use srcos_schemas::objects::{BATCH_OPS_MAX, ObjectDocument, PAGE_LIMIT_MAX};
+use srcos_schemas::objects::{ObjectDocument, PAGE_LIMIT_MAX};
 use srcos_schemas::peers::PeersDocument;
 use tokio::sync::mpsc;
 
@@ -39,6 +39,10 @@ pub const KIND: &str = "file";
 
 /// Files hashed ahead of the batch that is being written.
 const HASHED_AHEAD_MAX: usize = 64;
+
+/// Operations in one batch: with paths of the longest sort, all of them escaped, a batch stays within
+/// the limit of a request.
+const OPS_IN_BATCH_MAX: usize = 500;
 
 /// What one pass over the folder did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -206,18 +210,23 @@ impl Indexer {
             }
             match outcome {
                 Ok(facts) => batch.put(id, &facts, &self.label, &self.args.prefix),
+                Err(fault) if fault.is_vanished() => {
+                    if self.known.contains_key(&id) {
+                        batch.delete(id);
+                    }
+                }
                 Err(fault) => {
                     summary.failed += 1;
                     session.warn(&fault.to_string());
                 }
             }
-            if batch.ops.len() == BATCH_OPS_MAX {
+            if batch.ops.len() == OPS_IN_BATCH_MAX {
                 self.write(session, &mut batch, &mut summary).await?;
             }
         }
         for id in plan.gone {
             batch.delete(id);
-            if batch.ops.len() == BATCH_OPS_MAX {
+            if batch.ops.len() == OPS_IN_BATCH_MAX {
                 self.write(session, &mut batch, &mut summary).await?;
             }
         }
@@ -279,6 +288,10 @@ impl Indexer {
                 Err(error) => {
                     session.warn(&format!("this change is not written yet: {error}"));
                     watcher.look_again();
+                    // Perhaps an object was deleted by someone else in the meantime.
+                    if let Ok(known) = known(session, self.args.lane, &self.label).await {
+                        self.known = known;
+                    }
                 }
             }
         }

@@ -53,6 +53,13 @@ pub enum Unindexed {
     Unsteady(PathBuf),
 }
 
+impl Unindexed {
+    /// Whether the file is simply gone since it was seen.
+    pub fn is_vanished(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// A file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenFile {
@@ -383,5 +390,11 @@ mod tests {
         let facts = read_facts(&dir.path().join("a")).unwrap();
         assert_eq!(facts.size, 5);
         assert_eq!(facts.blake3, blake3::hash(b"hello").to_hex().to_string());
+        assert!(
+            read_facts(&dir.path().join("none"))
+                .unwrap_err()
+                .is_vanished()
+        );
+        assert!(!read_facts(dir.path()).unwrap_err().is_vanished());
     }
 }
