@@ -51,6 +51,13 @@ pub const EVENTS_MAX: usize = 128;
 /// over after one second.
 pub const PROOF_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// How often the interfaces are looked at, in seconds: a cable that is put back is noticed soon.
+pub const INTERFACE_CHECK_S: u32 = 2;
+
+/// How long after a change of interfaces everything is announced and asked anew, so that a burst of
+/// changes counts as one.
+pub const REFRESH_DELAY: Duration = Duration::from_millis(300);
+
 /// How long to wait before multicast is tried again from the start.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -138,6 +145,7 @@ pub fn spawn(
         events,
         table: Table::default(),
         working: None,
+        proven: false,
     };
     tokio::spawn(task.run());
     Ok((Discovery { commands }, reported))
@@ -177,6 +185,8 @@ struct Task {
     table: Table,
     /// What was last reported of multicast.
     working: Option<Result<(), String>>,
+    /// We were heard, by ourselves, since the interfaces last changed.
+    proven: bool,
 }
 
 /// Why a run of the daemon ended.
@@ -240,6 +250,7 @@ impl Task {
 
     fn start_daemon(&self) -> mdns_sd::Result<ServiceDaemon> {
         let daemon = ServiceDaemon::new_with_port(self.config.port)?;
+        daemon.set_ip_check_interval(INTERFACE_CHECK_S)?;
         if !self.config.loopback {
             daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
         }
@@ -266,6 +277,8 @@ impl Task {
             .any()
             .then(|| Instant::now() + PROOF_TIMEOUT);
         let mut trouble = None;
+        let mut refresh_due: Option<Instant> = None;
+        self.proven = false;
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -293,13 +306,32 @@ impl Task {
                 },
                 event = monitor.recv_async() => match event {
                     Ok(DaemonEvent::Error(error)) => trouble = Some(error.to_string()),
+                    Ok(DaemonEvent::IpAdd(_) | DaemonEvent::IpDel(_)) => {
+                        refresh_due = Some(Instant::now() + REFRESH_DELAY);
+                    }
                     Ok(_) => {}
                     Err(_) => return End::Failed("multicast DNS has ended".to_owned()),
                 },
+                () = sleep_until(refresh_due.unwrap_or_else(Instant::now)),
+                    if refresh_due.is_some() =>
+                {
+                    // The daemon asks less and less often, and what held for the old interfaces need
+                    // not hold for the new: ask, announce, and prove anew.
+                    refresh_due = None;
+                    self.proven = false;
+                    let again = self.register(daemon).and_then(|()| daemon.browse(SERVICE_TYPE));
+                    match again {
+                        Ok(again) => found = again,
+                        Err(error) => return End::Failed(format!("cannot listen: {error}")),
+                    }
+                    if self.announcement.ports.any() {
+                        proof_due = Some(Instant::now() + PROOF_TIMEOUT);
+                    }
+                }
                 _ = tick.tick(), if self.table.has_due() => self.report_due(),
                 () = sleep_until(proof_due.unwrap_or_else(Instant::now)), if proof_due.is_some() => {
                     proof_due = None;
-                    if self.working != Some(Ok(())) {
+                    if !self.proven {
                         self.not_working(no_proof(trouble.take())).await;
                     }
                 }
@@ -358,6 +390,7 @@ impl Task {
     }
 
     async fn proven(&mut self) {
+        self.proven = true;
         if self.working != Some(Ok(())) {
             self.working = Some(Ok(()));
             // An error says that nobody listens; the next command ends the task.

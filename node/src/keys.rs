@@ -423,19 +423,14 @@ mod tests {
         #[test]
         fn foreign_peers_are_no_device_and_foreign_bytes_no_panic(bytes in any::<[u8; 32]>()) {
             // A peer id that is a SHA-256 hash holds no key.
-            prop_assert_eq!(device_of_peer(&PeerId::random_hash(bytes)), None);
+            prop_assert_eq!(device_of_peer(&hashed_peer(bytes)), None);
             let _ = peer_of_device(&DeviceId(bytes));
         }
     }
 
-    trait RandomHash {
-        fn random_hash(bytes: [u8; 32]) -> PeerId;
-    }
-
-    impl RandomHash for PeerId {
-        fn random_hash(bytes: [u8; 32]) -> PeerId {
-            const SHA2_256: u8 = 0x12;
-            PeerId::from_bytes(&[&[SHA2_256, 32], &bytes[..]].concat()).unwrap()
-        }
+    /// A name that is a SHA-256 hash, as those of long keys are.
+    fn hashed_peer(hash: [u8; 32]) -> PeerId {
+        const SHA2_256: u8 = 0x12;
+        PeerId::from_bytes(&[&[SHA2_256, 32], &hash[..]].concat()).unwrap()
     }
 }

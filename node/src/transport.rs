@@ -30,6 +30,7 @@ mod events;
 mod link;
 mod pairing;
 mod queue;
+mod setup;
 #[cfg(test)]
 mod tests;
 

@@ -85,12 +85,9 @@ async fn two_instances_find_each_other_follow_changes_and_hear_goodbye() {
 
     b.shutdown().await;
     loop {
-        match timeout(PATIENCE, at_a.recv()).await.unwrap().unwrap() {
-            Event::PeerLost(tag) => {
-                assert_eq!(tag, b_seen.tag);
-                break;
-            }
-            _ => {}
+        if let Event::PeerLost(tag) = timeout(PATIENCE, at_a.recv()).await.unwrap().unwrap() {
+            assert_eq!(tag, b_seen.tag);
+            break;
         }
     }
     a.shutdown().await;
