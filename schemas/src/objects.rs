@@ -94,8 +94,6 @@ pub struct ConflictValue {
     pub value: Value,
     /// The device that wrote it, in hexadecimal.
     pub author: String,
-    /// When, by its clock.
-    pub at: Timestamp,
     /// Whether this is the value that reads show.
     pub shown: bool,
 }

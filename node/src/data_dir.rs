@@ -1,0 +1,280 @@
+//! The data directory: what lies where, how it is made, and how its store is opened.
+//!
+//! | file | what |
+//! |---|---|
+//! | `device.key` | the device's private key, mode 0600 |
+//! | `store.redb` | the store |
+//! | `node.sock` | the unix socket, while a daemon runs |
+//! | `http.token` | the bearer token of the HTTP interface |
+//!
+//! Beside the directory, as `.NAME.opens`, lies a count of how often the store was opened. The store
+//! has the same count inside. A directory that was put back from a backup, or copied, disagrees with
+//! it, and then the node writes under a new incarnation.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind as IoErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use srcos_lanes::error::StoreError;
+use srcos_lanes::ids::{MonoMillis, Now, WallMillis};
+use srcos_lanes::store::{self, Store};
+use srcos_replication::roster::{Roster, RosterError};
+
+use crate::api::{ApiError, ErrorKind};
+use crate::keys::{DeviceKey, random};
+
+/// The name of a device whose host has none.
+const NAME_DEFAULT: &str = "device";
+
+/// Reads both clocks. Monotonic time counts from the making of this value.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// The time now. A wall clock before 1970 reads as 1970.
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            mono: MonoMillis(self.start.elapsed().as_millis() as u64),
+            wall: WallMillis(wall.as_millis() as u64),
+        }
+    }
+
+    /// The instant of a monotonic time of this clock.
+    pub fn instant(&self, at: MonoMillis) -> Instant {
+        self.start + std::time::Duration::from_millis(at.0)
+    }
+}
+
+/// A data directory on this machine.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    path: PathBuf,
+}
+
+impl DataDir {
+    /// The directory at a path, whether it exists or not.
+    pub fn new(path: &Path) -> Self {
+        // The name of "." is what it stands for; the count beside it needs that name.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        Self { path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it has a store.
+    pub fn is_initialised(&self) -> bool {
+        self.store_file().exists()
+    }
+
+    /// The file of the store.
+    pub fn store_file(&self) -> PathBuf {
+        self.path.join("store.redb")
+    }
+
+    /// The file of the device's key.
+    pub fn key_file(&self) -> PathBuf {
+        self.path.join("device.key")
+    }
+
+    fn opens_file(&self) -> Option<PathBuf> {
+        let name = self.path.file_name()?;
+        let mut beside = std::ffi::OsString::from(".");
+        beside.push(name);
+        beside.push(".opens");
+        Some(self.path.parent()?.join(beside))
+    }
+
+    /// Makes the directory: key, store, and a mesh of one. Fails when there is a store already.
+    pub fn init(&self, name: Option<&str>) -> Result<(DeviceKey, Roster), ApiError> {
+        if self.is_initialised() {
+            return Err(ApiError::new(
+                ErrorKind::BadInput,
+                "already_initialised",
+                format!("{} has a store already", self.path.display()),
+                "use it, or name another directory with --data-dir",
+            ));
+        }
+        fs::create_dir_all(&self.path).map_err(|error| self.io("cannot be made", &error))?;
+        // Now that it exists its real name is known.
+        let dir = Self::new(&self.path);
+        let key = DeviceKey::load_or_create(&dir.key_file()).map_err(key_error)?;
+        let name = name.map_or_else(host_name, str::to_owned);
+        let nonce = random().map_err(internal)?;
+        let roster = Roster::found(&name, nonce, Clock::start().now().wall, key.signing())
+            .map_err(|error| roster_error(&error))?;
+        // Made under another name first, so that a store is there whole or not at all.
+        let making = dir.path.join("store.redb.new");
+        let _ = fs::remove_file(&making);
+        let options = dir.options(&key)?;
+        let mut store = Store::create(&making, &options).map_err(store_error)?;
+        store.set_mesh(roster.mesh()).map_err(store_error)?;
+        store.put_roster_record(&roster.founding().0).map_err(store_error)?;
+        let opens = store.opens().map_err(store_error)?;
+        store.close().map_err(store_error)?;
+        fs::rename(&making, dir.store_file())
+            .and_then(|()| File::open(&dir.path)?.sync_all())
+            .map_err(|error| dir.io("cannot be written", &error))?;
+        dir.write_opens(opens);
+        Ok((key, roster))
+    }
+
+    /// The device's key.
+    pub fn key(&self) -> Result<DeviceKey, ApiError> {
+        DeviceKey::load(&self.key_file()).map_err(key_error)
+    }
+
+    /// Opens the store for writing.
+    pub fn open(&self) -> Result<(DeviceKey, Store), ApiError> {
+        self.check_initialised()?;
+        let key = self.key()?;
+        let store = Store::open(&self.store_file(), &self.options(&key)?).map_err(store_error)?;
+        self.write_opens(store.opens().map_err(store_error)?);
+        Ok((key, store))
+    }
+
+    /// Opens the store for reading only; changes nothing.
+    pub fn open_reader(&self) -> Result<store::Reader, ApiError> {
+        self.check_initialised()?;
+        store::Reader::open(&self.store_file()).map_err(store_error)
+    }
+
+    fn check_initialised(&self) -> Result<(), ApiError> {
+        if self.is_initialised() {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ErrorKind::NotFound,
+            "not_initialised",
+            format!("{} has no store", self.path.display()),
+            "make one with: srcos-node init",
+        ))
+    }
+
+    fn options(&self, key: &DeviceKey) -> Result<store::OpenOptions, ApiError> {
+        Ok(store::OpenOptions {
+            device: key.device(),
+            opens_outside: self.read_opens(),
+            random: u32::from_be_bytes(random().map_err(internal)?),
+        })
+    }
+
+    fn read_opens(&self) -> Option<u64> {
+        let mut text = String::new();
+        File::open(self.opens_file()?).ok()?.take(32).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// Keeps the count of opens. When that fails, the next open starts a new incarnation, which
+    /// costs a little and loses nothing.
+    fn write_opens(&self, opens: u64) {
+        let Some(file) = self.opens_file() else { return };
+        let new = file.with_extension("opens.new");
+        let written = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(&new)
+            .and_then(|mut file| {
+                writeln!(file, "{opens}")?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&new, &file));
+        if let Err(error) = written {
+            tracing::warn!(file = %file.display(), %error, "the count of opens cannot be kept");
+        }
+    }
+
+    fn io(&self, what: &str, error: &std::io::Error) -> ApiError {
+        let hint = match error.kind() {
+            IoErrorKind::PermissionDenied | IoErrorKind::ReadOnlyFilesystem => {
+                "check the permissions, or name another directory with --data-dir"
+            }
+            IoErrorKind::StorageFull => "free some space on that disk",
+            _ => "check the path and the disk",
+        };
+        let message = format!("{} {what}: {error}", self.path.display());
+        ApiError::new(ErrorKind::StoreDamaged, "data_dir_unusable", message, hint)
+    }
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| fs::read_to_string("/etc/hostname"))
+        .unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(60).collect();
+    if name.is_empty() { NAME_DEFAULT.to_owned() } else { name }
+}
+
+/// A failure of the store, as callers see it.
+pub fn store_error(error: StoreError) -> ApiError {
+    let (kind, code, hint) = match &error {
+        StoreError::Absent(_) => {
+            (ErrorKind::NotFound, "not_initialised", "make one with: srcos-node init")
+        }
+        StoreError::Locked => (
+            ErrorKind::StoreLocked,
+            "store_locked",
+            "wait for the other command, or stop the node that has it open",
+        ),
+        StoreError::NeedsRecovery => (
+            ErrorKind::StoreLocked,
+            "store_needs_recovery",
+            "start the node, which recovers it by itself: srcos-node run",
+        ),
+        StoreError::Newer { .. } => {
+            (ErrorKind::StoreDamaged, "store_newer", "update srcos-node on this device")
+        }
+        StoreError::OtherDevice { .. } => (
+            ErrorKind::StoreDamaged,
+            "store_of_other_device",
+            "put back the device.key that belongs to this store",
+        ),
+        StoreError::Io(_) | StoreError::Latched(_) => (
+            ErrorKind::StoreDamaged,
+            "store_failed",
+            "check the disk's space and permissions, then restart the node",
+        ),
+        _ => (
+            ErrorKind::StoreDamaged,
+            "store_damaged",
+            "put back a backup, or make a new data directory and pair it; nothing was changed",
+        ),
+    };
+    ApiError::new(kind, code, error.to_string(), hint)
+}
+
+/// A failure of the roster, as callers see it.
+pub fn roster_error(error: &RosterError) -> ApiError {
+    ApiError::new(
+        ErrorKind::Refused,
+        "roster_refused",
+        error.to_string(),
+        "see who belongs to the mesh with: srcos-node peers",
+    )
+}
+
+fn key_error(error: crate::keys::KeyError) -> ApiError {
+    ApiError::new(
+        ErrorKind::StoreDamaged,
+        "key_unusable",
+        error.to_string(),
+        "the key is the device's identity; put back the right file, mode 0600",
+    )
+}
+
+/// A fault that no input explains.
+pub fn internal(error: impl std::fmt::Display) -> ApiError {
+    ApiError::internal(error.to_string())
+}
