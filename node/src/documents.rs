@@ -11,7 +11,7 @@ use srcos_lanes::object::Patch;
 use srcos_lanes::store::{
     Action, Applied, AppliedOp, HistoryEntry, Op, PutContent, ShownObject, Snapshot, Visibility,
 };
-use srcos_lanes::tables::{CountsRow, JournalRow, RowState};
+use srcos_lanes::tables::{CountsRow, JournalRow};
 use srcos_replication::peers::{LanePeer as PeerStanding, LaneState as Standing};
 use srcos_schemas::json::canonical;
 use srcos_schemas::lanes::{
@@ -350,14 +350,6 @@ fn lane_peer(peer: &PeerStanding, names: &BTreeMap<DeviceId, String>) -> LanePee
         missing_here: known.then_some(peer.missing_here),
         missing_there: known.then_some(peer.missing_there),
         confirmed_at: peer.confirmed_at.map(time),
-    }
-}
-
-/// Why a quarantined object is so.
-pub fn quarantine(shown: &ShownObject) -> Option<&str> {
-    match &shown.row.state {
-        RowState::Quarantined(why) => Some(why),
-        _ => None,
     }
 }
 

@@ -82,6 +82,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], RandomError> {
 }
 
 /// The secret by which this device signs and is known.
+#[derive(Clone)]
 pub struct DeviceKey(ed25519_dalek::SigningKey);
 
 impl std::fmt::Debug for DeviceKey {

@@ -6,12 +6,20 @@
 pub mod api;
 pub mod cli;
 pub mod client;
+pub mod core;
+pub mod data_dir;
+pub mod demo;
 pub mod discovery;
+pub mod documents;
 pub mod error;
 pub mod http;
 pub mod index;
 pub mod keys;
+pub mod pairing;
 pub mod render;
+pub mod run;
+pub mod runtime;
+pub mod served;
 pub mod transport;
 
 #[cfg(test)]

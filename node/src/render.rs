@@ -330,10 +330,9 @@ pub fn object(object: &ObjectDocument, _coloured: bool) -> String {
             let shown = if value.shown { "shown" } else { "     " };
             let _ = writeln!(
                 text,
-                "  {shown} {} by {} at {}",
+                "  {shown} {} by {}",
                 value.value,
-                short(&value.author),
-                value.at
+                short(&value.author)
             );
         }
     }

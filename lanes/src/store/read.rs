@@ -148,6 +148,8 @@ pub struct HistoryEntry {
     pub entry: EntryHash,
     /// The author's wall clock.
     pub wall: WallMillis,
+    /// The entry's signature.
+    pub signature: crate::signature::Signature,
     /// The entry's own signature verifies, and its header names this very change.
     pub verified: bool,
 }
@@ -285,10 +287,7 @@ impl Snapshot {
                 number.map_err(|_| StoreError::damaged_value(tables::FEED, key.value()))?;
             let bytes = tables::unseal(tables::FEED, key.value(), value.value())?;
             let row: FeedRow = tables::decode(tables::FEED, key.value(), bytes)?;
-            self.feed_row(number, &row, now, &mut applied)?;
-            if let Some(after) = after {
-                applied.retain(|change| change.cursor > after);
-            }
+            self.feed_row(number, &row, now, after, &mut applied)?;
         }
         Ok(applied)
     }
@@ -298,12 +297,16 @@ impl Snapshot {
         number: u64,
         row: &FeedRow,
         now: WallMillis,
+        after: Option<(u64, u32)>,
         applied: &mut Vec<Applied>,
     ) -> Result<(), StoreError> {
         let (lane, author, seq) = match row {
             FeedRow::Expired { lane, id, life } => {
                 let (op, id) = (AppliedOp::Expire, id.clone());
                 let cursor = (number, 0);
+                if after >= Some(cursor) {
+                    return Ok(());
+                }
                 applied.push(Applied { cursor, op, lane: *lane, id, life: *life, object: None });
                 return Ok(());
             }
@@ -316,6 +319,10 @@ impl Snapshot {
         let entry = read_stored(&key, &bytes)?;
         for index in 0..entry.bodies.len() {
             let Some(BodyParts { life, id, .. }) = entry.parts(index) else { continue };
+            // What was delivered already need not be read again.
+            if after >= Some((number, 2 * index as u32 + 1)) {
+                continue;
+            }
             let object = match self.object(lane, id, now)? {
                 Visibility::Shown(object) if object.life == life => Some(*object),
                 _ => None,
@@ -326,7 +333,9 @@ impl Snapshot {
                 .filter(|_| lane == LaneId::Tombstone)
                 .and_then(|object| serde_json::from_str::<TombstoneBody>(&object.row.body).ok());
             let id = id.to_owned();
-            applied.push(Applied { cursor, op: AppliedOp::Put, lane, id, life, object });
+            if after < Some(cursor) {
+                applied.push(Applied { cursor, op: AppliedOp::Put, lane, id, life, object });
+            }
             if let Some(target) = target
                 && let Ok(lane) = target.lane.parse()
             {
@@ -418,6 +427,7 @@ impl Snapshot {
                 seq: entry.header.seq,
                 entry: entry.hash,
                 wall: entry.header.wall,
+                signature: entry.signature,
                 verified: entry.verify_signature()
                     && entry.check_bodies().is_ok()
                     && item.key == crate::ids::ObjectKey::new(lane, id, life),

@@ -1,0 +1,581 @@
+//! Pairing as the daemon does it: streams of the transport on one side, the state machines of
+//! inviter and joiner on the other.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use libp2p::Multiaddr;
+use srcos_lanes::ids::{DeviceId, MonoMillis, Now};
+use srcos_replication::pairing::{
+    Code, Inviter, InviterEvent, JoinRequest, Joiner, JoinerEvent, Refusal, Secret, Stream,
+    Transmit,
+};
+use srcos_replication::roster::RecordBytes;
+use srcos_replication::ticket::{ADDRESSES_MAX, Ticket};
+use srcos_schemas::peers::{
+    InviteDocument, InviteStatus, JoinDocument, JoinStatus, JoinedDevice,
+};
+use tokio::sync::mpsc;
+
+use crate::api::{ApiError, ErrorKind};
+use crate::core::{Core, names};
+use crate::data_dir::internal;
+use crate::discovery::Candidate;
+use crate::documents::time;
+use crate::keys::random;
+use crate::runtime::{bare, peer_device};
+use crate::transport::{self, Attempt, Transport};
+
+/// How long a joiner looks for the inviter, in milliseconds: devices announce themselves within
+/// seconds, and a person waits.
+pub const JOIN_MS_MAX: u64 = 60_000;
+/// Addresses that one attempt to join tries, at most.
+pub const JOIN_ADDRESSES_MAX: usize = 64;
+/// Frames that wait to be written to a pairing stream: an exchange has few.
+const STREAM_FRAMES_MAX: usize = 64;
+/// Pairing streams at once: one is in use, others are told to wait.
+const STREAMS_MAX: usize = 8;
+
+/// What a pairing stream brought.
+#[derive(Debug)]
+pub struct PairingInput {
+    stream: Stream,
+    /// `None` when it has ended.
+    frame: Option<bytes::Bytes>,
+}
+
+/// The invitation that is open, and the attempt to join that is under way.
+pub struct Pairings {
+    transport: Transport,
+    tokio: tokio::runtime::Handle,
+    inputs: mpsc::Sender<PairingInput>,
+    next: u64,
+    streams: BTreeMap<u64, mpsc::Sender<(Vec<u8>, bool)>>,
+    invite: Option<Invite>,
+    join: Option<Join>,
+    learned: Vec<(DeviceId, Vec<String>)>,
+}
+
+struct Invite {
+    id: String,
+    inviter: Inviter,
+    status: InviteStatus,
+}
+
+struct Join {
+    id: String,
+    secret: JoinSecret,
+    status: JoinStatus,
+    waiting: VecDeque<Multiaddr>,
+    tried: BTreeSet<Multiaddr>,
+    opening: bool,
+    deadline: MonoMillis,
+    last_error: Option<String>,
+    joiner: Option<(Stream, Joiner)>,
+}
+
+enum JoinSecret {
+    Code(Code),
+    Ticket(Ticket),
+}
+
+impl Join {
+    fn is_over(&self) -> bool {
+        matches!(self.status, JoinStatus::Joined { .. } | JoinStatus::Failed { .. })
+    }
+
+    /// An address to try, once.
+    fn add(&mut self, addr: &Multiaddr) {
+        let addr = bare(addr);
+        if self.tried.len() < JOIN_ADDRESSES_MAX && self.tried.insert(addr.clone()) {
+            self.waiting.push_back(addr);
+        }
+    }
+
+    fn fail(&mut self, code: &'static str, message: String, hint: &str) {
+        let error = ApiError::new(ErrorKind::Unavailable, code, message, hint);
+        self.status = JoinStatus::Failed { error: error.body() };
+        self.joiner = None;
+        self.opening = false;
+    }
+
+    fn device(&self) -> Option<DeviceId> {
+        match &self.secret {
+            JoinSecret::Ticket(ticket) => Some(ticket.inviter),
+            JoinSecret::Code(_) => None,
+        }
+    }
+
+    fn matches(&self, candidate: &Candidate) -> bool {
+        match &self.secret {
+            JoinSecret::Code(code) => {
+                candidate.nameplate.as_deref() == Some(code.nameplate().to_string().as_str())
+            }
+            JoinSecret::Ticket(ticket) => candidate.tag.find([&ticket.inviter]).is_some(),
+        }
+    }
+}
+
+impl Pairings {
+    /// None yet. Must be called inside the tokio runtime.
+    pub fn new(transport: Transport, inputs: mpsc::Sender<PairingInput>) -> Self {
+        Self {
+            transport,
+            tokio: tokio::runtime::Handle::current(),
+            inputs,
+            next: 0,
+            streams: BTreeMap::new(),
+            invite: None,
+            join: None,
+            learned: Vec::new(),
+        }
+    }
+
+    /// Whether strangers may open pairing streams.
+    pub fn is_open(&self) -> bool {
+        self.invite.as_ref().is_some_and(|invite| invite.status == InviteStatus::Waiting)
+    }
+
+    /// The public number of the open invitation.
+    pub fn nameplate(&self) -> Option<String> {
+        let open = self.invite.as_ref().filter(|_| self.is_open());
+        open.map(|invite| invite.inviter.code().nameplate().to_string())
+    }
+
+    /// Opens an invitation; one that was open is withdrawn.
+    pub fn invite(
+        &mut self,
+        core: &Core,
+        now: Now,
+        ttl_ms: Option<u64>,
+        listen: Vec<String>,
+    ) -> Result<InviteDocument, ApiError> {
+        let seed = random().map_err(internal)?;
+        let mesh = core.engine.roster().mesh();
+        let me = core.key.device();
+        let addresses = useful(listen);
+        let inviter = Inviter::open(now, me, mesh, ttl_ms, addresses, seed).map_err(|error| {
+            let hint = "ask for 1 s to 1 h, or leave the time out";
+            ApiError::new(ErrorKind::BadInput, "invite_refused", error.to_string(), hint)
+        })?;
+        let id = data_encoding::HEXLOWER.encode(&random::<8>().map_err(internal)?);
+        let document = InviteDocument {
+            id: id.clone(),
+            code: inviter.code().to_string(),
+            ticket: inviter.ticket().to_text(),
+            expires_at: time(inviter.ticket().expires_at),
+        };
+        self.invite = Some(Invite { id, inviter, status: InviteStatus::Waiting });
+        Ok(document)
+    }
+
+    /// How far an invitation has come.
+    pub fn invite_status(&self, id: &str) -> Result<InviteStatus, ApiError> {
+        let invite = self.invite.as_ref().filter(|invite| invite.id == id);
+        invite.map(|invite| invite.status.clone()).ok_or_else(|| unknown("invitation", id))
+    }
+
+    /// Takes an invitation back.
+    pub fn cancel(&mut self, id: &str) -> Result<InviteStatus, ApiError> {
+        let invite = self.invite.as_mut().filter(|invite| invite.id == id);
+        let invite = invite.ok_or_else(|| unknown("invitation", id))?;
+        if invite.status == InviteStatus::Waiting {
+            invite.inviter.cancel();
+            invite.status = InviteStatus::Cancelled;
+        }
+        Ok(invite.status.clone())
+    }
+
+    /// Starts to join.
+    pub fn join(
+        &mut self,
+        core: &Core,
+        now: Now,
+        text: &str,
+        addrs: &[String],
+        seen: &[Candidate],
+    ) -> Result<JoinDocument, ApiError> {
+        if self.join.as_ref().is_some_and(|join| !join.is_over()) {
+            return Err(ApiError::new(
+                ErrorKind::Busy,
+                "joining_already",
+                "this device is joining already",
+                "wait until that attempt has ended",
+            ));
+        }
+        let members = core.engine.roster().members().len();
+        if members > 1 {
+            return Err(ApiError::new(
+                ErrorKind::Refused,
+                "already_in_a_mesh",
+                format!("this device is in a mesh of {members} devices and can be in one only"),
+                "revoke this device there first, or join with a new data directory",
+            ));
+        }
+        let secret = read_secret(text)?;
+        let mut join = Join {
+            id: data_encoding::HEXLOWER.encode(&random::<8>().map_err(internal)?),
+            secret,
+            status: JoinStatus::Searching,
+            waiting: VecDeque::new(),
+            tried: BTreeSet::new(),
+            opening: false,
+            deadline: now.mono.after_ms(JOIN_MS_MAX),
+            last_error: None,
+            joiner: None,
+        };
+        for addr in addrs {
+            let addr: Multiaddr = addr.parse().map_err(|error| {
+                ApiError::new(
+                    ErrorKind::BadInput,
+                    "address_malformed",
+                    format!("{addr:?} is no multiaddress: {error}"),
+                    "write it like /ip4/192.0.2.7/udp/4001/quic-v1",
+                )
+            })?;
+            join.add(&addr);
+        }
+        if let JoinSecret::Ticket(ticket) = &join.secret {
+            let addresses: Vec<Multiaddr> =
+                ticket.addresses.iter().filter_map(|addr| addr.parse().ok()).collect();
+            addresses.iter().for_each(|addr| join.add(addr));
+        }
+        for candidate in seen {
+            if join.matches(candidate) {
+                candidate.addrs.iter().for_each(|addr| join.add(addr));
+            }
+        }
+        let document = JoinDocument { id: join.id.clone(), status: join.status.clone() };
+        self.join = Some(join);
+        Ok(document)
+    }
+
+    /// How far joining has come.
+    pub fn join_status(&self, id: &str) -> Result<JoinDocument, ApiError> {
+        let join = self.join.as_ref().filter(|join| join.id == id);
+        let join = join.ok_or_else(|| unknown("attempt to join", id))?;
+        Ok(JoinDocument { id: join.id.clone(), status: join.status.clone() })
+    }
+
+    /// A device was discovered; it may be the one that we want to join.
+    pub fn seen(&mut self, _now: Now, candidate: &Candidate) {
+        if let Some(join) = self.join.as_mut().filter(|join| !join.is_over())
+            && join.matches(candidate)
+        {
+            candidate.addrs.iter().for_each(|addr| join.add(addr));
+        }
+    }
+
+    /// A pairing stream is open.
+    pub fn opened(&mut self, core: &Core, now: Now, pairing: transport::Pairing) {
+        if self.streams.len() >= STREAMS_MAX {
+            return;
+        }
+        let stream = Stream { id: self.next, device: pairing.device };
+        self.next += 1;
+        let (outbound, addr) = (pairing.outbound, pairing.addr.to_string());
+        self.streams.insert(stream.id, self.pump(stream, pairing));
+        if !outbound {
+            return;
+        }
+        let Some(join) = self.join.as_mut().filter(|join| join.opening) else {
+            self.streams.remove(&stream.id);
+            return;
+        };
+        join.opening = false;
+        join.status = JoinStatus::Connecting { address: addr };
+        let roster = core.engine.roster();
+        let me = core.key.device();
+        let request = JoinRequest {
+            name: names(roster).get(&me).cloned().unwrap_or_else(|| me.short()),
+            founding: roster.is_founder(me).then(|| roster.founding().clone()),
+            addresses: useful(core.network.listen.iter().cloned().collect()),
+        };
+        let secret = match &join.secret {
+            JoinSecret::Code(code) => Secret::Code(code.clone()),
+            JoinSecret::Ticket(ticket) => Secret::Ticket(Box::new(ticket.clone())),
+        };
+        let members = roster.members().len();
+        let started = random().map_err(internal).and_then(|seed| {
+            Joiner::start(now, me, stream, &secret, request, members, seed).map_err(|error| {
+                let hint = "use a new code from the other device";
+                ApiError::new(ErrorKind::Refused, "join_refused", error.to_string(), hint)
+            })
+        });
+        match started {
+            Ok(joiner) => {
+                join.status = JoinStatus::Authenticating;
+                join.joiner = Some((stream, joiner));
+            }
+            Err(error) => join.fail("join_refused", error.message, &error.hint),
+        }
+    }
+
+    /// A pairing stream could not be opened.
+    pub fn not_opened(&mut self, _now: Now, attempt: &Attempt) {
+        if let Some(join) = self.join.as_mut().filter(|join| join.opening) {
+            join.opening = false;
+            join.last_error = Some(format!("{}: {}", attempt.addr, attempt.error));
+        }
+    }
+
+    /// A pairing stream brought something.
+    pub fn handle(&mut self, now: Now, input: PairingInput) {
+        let PairingInput { stream, frame } = input;
+        if frame.is_none() {
+            self.streams.remove(&stream.id);
+        }
+        if let Some(join) = &mut self.join
+            && let Some((of, joiner)) = &mut join.joiner
+            && *of == stream
+        {
+            match &frame {
+                Some(frame) => joiner.handle_frame(now, frame),
+                None => joiner.handle_disconnected(),
+            }
+            return;
+        }
+        if let Some(invite) = &mut self.invite {
+            match &frame {
+                Some(frame) => invite.inviter.handle_frame(now, stream, frame),
+                None => invite.inviter.handle_disconnected(stream),
+            }
+        }
+    }
+
+    /// Moves everything on: timeouts, admissions, frames, the next address.
+    pub fn step(&mut self, core: &mut Core, now: Now) -> Result<(), ApiError> {
+        self.step_invite(core, now)?;
+        self.step_join(core, now)
+    }
+
+    /// Addresses that devices told while pairing.
+    pub fn take_addresses(&mut self) -> Vec<(DeviceId, Vec<String>)> {
+        std::mem::take(&mut self.learned)
+    }
+
+    /// When [`Pairings::step`] is due next.
+    pub fn poll_timeout(&self) -> Option<MonoMillis> {
+        let invite = self.invite.as_ref().filter(|_| self.is_open());
+        let join = self.join.as_ref().filter(|join| !join.is_over());
+        let joiner = join.and_then(|join| join.joiner.as_ref()?.1.poll_timeout());
+        let due = [
+            invite.and_then(|invite| invite.inviter.poll_timeout()),
+            join.map(|join| join.deadline),
+            joiner,
+        ];
+        due.into_iter().flatten().min()
+    }
+
+    fn step_invite(&mut self, core: &mut Core, now: Now) -> Result<(), ApiError> {
+        let Some(invite) = &mut self.invite else { return Ok(()) };
+        invite.inviter.handle_timeout(now);
+        while let Some(event) = invite.inviter.poll_event() {
+            tracing::debug!(?event, "pairing");
+            match event {
+                InviterEvent::Admit { device, request, prior_mesh } => {
+                    if core.engine.roster().is_member(device) {
+                        let records = records(core);
+                        invite.inviter.admitted(now, &records);
+                        continue;
+                    }
+                    let admitted =
+                        core.engine.admit(&mut core.store, now, device, &request.name, prior_mesh);
+                    match admitted {
+                        Ok(()) => {
+                            // Durable before told.
+                            core.commit()?;
+                            self.learned.push((device, request.addresses.clone()));
+                            let records = records(core);
+                            invite.inviter.admitted(now, &records);
+                        }
+                        Err(error) => {
+                            tracing::warn!(%device, %error, "a device could not be admitted");
+                            invite.inviter.refuse(Refusal::NotAdmitted);
+                        }
+                    }
+                }
+                InviterEvent::Joined { device, name } => {
+                    let device = device.to_string();
+                    invite.status =
+                        InviteStatus::Joined { joined: JoinedDevice { device, name } };
+                }
+                InviterEvent::Unconfirmed { device, name, why } => {
+                    invite.status = InviteStatus::Failed {
+                        reason: format!(
+                            "{name} ({}) was admitted but did not confirm it: {why}",
+                            device.short()
+                        ),
+                    };
+                }
+                InviterEvent::Burned { device, why } => {
+                    invite.status = InviteStatus::Failed {
+                        reason: format!("device {} tried a wrong code: {why}", device.short()),
+                    };
+                }
+                InviterEvent::Expired => invite.status = InviteStatus::Expired,
+                InviterEvent::Failed { device, why } => {
+                    tracing::warn!(%device, %why, "a pairing came to nothing; the invite stays open");
+                }
+                InviterEvent::Started { .. } => {}
+            }
+        }
+        let mut transmits = Vec::new();
+        while let Some(transmit) = invite.inviter.poll_transmit() {
+            transmits.push(transmit);
+        }
+        transmits.into_iter().for_each(|transmit| self.send(transmit));
+        Ok(())
+    }
+
+    fn step_join(&mut self, core: &mut Core, now: Now) -> Result<(), ApiError> {
+        let Some(join) = self.join.as_mut().filter(|join| !join.is_over()) else { return Ok(()) };
+        let mut transmits = Vec::new();
+        if let Some((stream, joiner)) = &mut join.joiner {
+            let inviter = stream.device;
+            joiner.handle_timeout(now);
+            while let Some(event) = joiner.poll_event() {
+                match event {
+                    JoinerEvent::Confirmed => join.status = JoinStatus::Receiving,
+                    JoinerEvent::Joined { mesh, records } => {
+                        let records: Vec<Vec<u8>> = records.into_iter().map(|r| r.0).collect();
+                        if let Err(error) = core.engine.join(&mut core.store, &records) {
+                            joiner.cancel(Refusal::NotStored);
+                            join.status = failed("join_failed", &error.to_string());
+                            continue;
+                        }
+                        // Durable before told.
+                        core.commit()?;
+                        joiner.stored();
+                        let names = names(core.engine.roster());
+                        join.status = JoinStatus::Joined {
+                            mesh: mesh.to_string(),
+                            admitted_by: JoinedDevice {
+                                device: inviter.to_string(),
+                                name: names.get(&inviter).cloned().unwrap_or_default(),
+                            },
+                        };
+                        let found = join.tried.iter().map(ToString::to_string).collect();
+                        self.learned.push((inviter, found));
+                    }
+                    JoinerEvent::Failed { why, told } => {
+                        let by = if told { " (said the other device)" } else { "" };
+                        let error = ApiError::new(
+                            ErrorKind::Refused,
+                            "join_refused",
+                            format!("joining came to nothing: {why}{by}"),
+                            why.hint(),
+                        );
+                        join.status = JoinStatus::Failed { error: error.body() };
+                    }
+                }
+            }
+            while let Some(transmit) = joiner.poll_transmit() {
+                transmits.push(transmit);
+            }
+        } else if !join.opening {
+            match join.waiting.pop_front() {
+                Some(addr) => {
+                    let device = join.device().or_else(|| peer_device(&addr));
+                    join.status = JoinStatus::Connecting { address: addr.to_string() };
+                    join.opening = true;
+                    if let Err(error) = self.transport.open_pairing(addr, device) {
+                        join.opening = false;
+                        join.last_error = Some(error.to_string());
+                    }
+                }
+                None => join.status = JoinStatus::Searching,
+            }
+        }
+        if !join.is_over() && join.deadline <= now.mono {
+            let seen = join.last_error.clone();
+            let message = match seen {
+                Some(error) => format!("the inviting device could not be reached; last: {error}"),
+                None => "the inviting device was not found on the local network".to_owned(),
+            };
+            join.fail(
+                "inviter_not_found",
+                message,
+                "check that both are on one network, or give its address with --addr, or use the \
+                 ticket",
+            );
+        }
+        transmits.into_iter().for_each(|transmit| self.send(transmit));
+        Ok(())
+    }
+
+    fn send(&mut self, transmit: Transmit) {
+        let Transmit { stream, frame, last } = transmit;
+        let Some(writer) = self.streams.get(&stream.id) else { return };
+        let full = writer.try_send((frame, last)).is_err();
+        if last || full {
+            self.streams.remove(&stream.id);
+        }
+    }
+
+    /// Reads and writes a stream on tasks of their own.
+    fn pump(&self, stream: Stream, pairing: transport::Pairing) -> mpsc::Sender<(Vec<u8>, bool)> {
+        let (writer, mut frames) = mpsc::channel::<(Vec<u8>, bool)>(STREAM_FRAMES_MAX);
+        let (mut read, mut write) = (pairing.reader, pairing.writer);
+        let inputs = self.inputs.clone();
+        self.tokio.spawn(async move {
+            loop {
+                let frame = read.recv().await.ok().flatten();
+                let ended = frame.is_none();
+                if inputs.send(PairingInput { stream, frame }).await.is_err() || ended {
+                    return;
+                }
+            }
+        });
+        self.tokio.spawn(async move {
+            while let Some((frame, last)) = frames.recv().await {
+                if write.send(&frame).await.is_err() || last {
+                    break;
+                }
+            }
+            // The other end sees the end of the stream, or has gone.
+            let _ = write.finish().await;
+        });
+        writer
+    }
+}
+
+fn failed(code: &'static str, message: &str) -> JoinStatus {
+    let hint = "make a new invite and try again";
+    let error = ApiError::new(ErrorKind::Internal, code, message, hint);
+    JoinStatus::Failed { error: error.body() }
+}
+
+fn records(core: &Core) -> Vec<RecordBytes> {
+    core.engine.roster().records_in_order().cloned().collect()
+}
+
+fn unknown(what: &str, id: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::NotFound,
+        "pairing_unknown",
+        format!("there is no {what} {id:?}; the daemon keeps the latest only"),
+        "start another one",
+    )
+}
+
+fn read_secret(text: &str) -> Result<JoinSecret, ApiError> {
+    let bad = |message: String| {
+        let hint = "type the code as it is shown on the other device, like 42-word-word-word";
+        ApiError::new(ErrorKind::BadInput, "code_malformed", message, hint)
+    };
+    if text.trim_start().to_ascii_lowercase().starts_with(srcos_replication::ticket::TICKET_PREFIX)
+    {
+        let ticket = text.trim().parse::<Ticket>().map_err(|error| bad(error.to_string()))?;
+        return Ok(JoinSecret::Ticket(ticket));
+    }
+    text.parse::<Code>().map(JoinSecret::Code).map_err(|error| bad(error.to_string()))
+}
+
+/// The addresses that are worth telling: those of the network before loopback, few enough.
+fn useful(listen: Vec<String>) -> Vec<String> {
+    let is_local = |addr: &String| addr.contains("/127.0.0.1/") || addr.contains("/::1/");
+    let (local, mut network): (Vec<_>, Vec<_>) = listen.into_iter().partition(is_local);
+    network.extend(local);
+    network.truncate(ADDRESSES_MAX);
+    network
+}
