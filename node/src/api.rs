@@ -315,22 +315,13 @@ impl ApiError {
         hint: impl Into<String>,
     ) -> Self {
         let (message, hint) = (message.into(), hint.into());
-        Self {
-            kind,
-            code: code.to_owned(),
-            message,
-            hint,
-            path: None,
-        }
+        Self { kind, code: code.to_owned(), message, hint, path: None }
     }
 
     /// The same error, naming what it concerns.
     #[must_use]
     pub fn at(self, path: impl Into<String>) -> Self {
-        Self {
-            path: Some(path.into()),
-            ..self
-        }
+        Self { path: Some(path.into()), ..self }
     }
 
     /// What is asked for needs the daemon, and none runs.
@@ -373,9 +364,7 @@ impl ApiError {
 impl From<ErrorBody> for ApiError {
     /// Reads back what another process of this program wrote; a kind that is not known is a fault.
     fn from(body: ErrorBody) -> Self {
-        let kind = ErrorKind::ALL
-            .into_iter()
-            .find(|kind| kind.name() == body.kind);
+        let kind = ErrorKind::ALL.into_iter().find(|kind| kind.name() == body.kind);
         Self {
             kind: kind.unwrap_or(ErrorKind::Internal),
             code: body.code,
@@ -394,14 +383,12 @@ pub fn describe(lane: LaneId) -> LaneDescription {
             ReplicationMode::Replicated,
             "to every member of the mesh, except classes that are confined to their device",
         ),
-        Replication::DeniedByDefault => (
-            ReplicationMode::Denied,
-            "to nobody without a grant; a policy may open the lane",
-        ),
-        Replication::LocalOnly => (
-            ReplicationMode::LocalOnly,
-            "to nobody; what the lane means is local",
-        ),
+        Replication::DeniedByDefault => {
+            (ReplicationMode::Denied, "to nobody without a grant; a policy may open the lane")
+        }
+        Replication::LocalOnly => {
+            (ReplicationMode::LocalOnly, "to nobody; what the lane means is local")
+        }
     };
     LaneDescription {
         name: lane.name().to_owned(),
@@ -418,10 +405,9 @@ pub fn describe(lane: LaneId) -> LaneDescription {
             replay_lag_entries_max: definition.sla.replay_lag_entries_max,
             replay_lag_ms_max: definition.sla.replay_lag_ms_max,
         },
-        ttl: definition.ttl.map(|ttl| TtlDocument {
-            default_ms: ttl.default_ms,
-            max_ms: ttl.max_ms,
-        }),
+        ttl: definition
+            .ttl
+            .map(|ttl| TtlDocument { default_ms: ttl.default_ms, max_ms: ttl.max_ms }),
         append_only: definition.append_only,
         node_writes_only: definition.node_writes_only,
     }
@@ -429,10 +415,7 @@ pub fn describe(lane: LaneId) -> LaneDescription {
 
 /// What `patch LANE ID JSON` sends: a patch of the body alone.
 pub fn body_patch(body: Value) -> PatchDocument {
-    PatchDocument {
-        body,
-        ..PatchDocument::default()
-    }
+    PatchDocument { body, ..PatchDocument::default() }
 }
 
 #[cfg(test)]
@@ -453,11 +436,7 @@ mod tests {
     fn a_cursor_is_digits_and_nothing_else() {
         assert_eq!("17".parse::<Cursor>().unwrap(), Cursor(17));
         for text in ["", "+1", "-1", "x", "1.0", "18446744073709551616"] {
-            assert_eq!(
-                text.parse::<Cursor>().unwrap_err().kind.exit_code(),
-                2,
-                "{text}"
-            );
+            assert_eq!(text.parse::<Cursor>().unwrap_err().kind.exit_code(), 2, "{text}");
         }
     }
 }

@@ -52,11 +52,7 @@ pub struct Io<'a> {
 pub fn main(backend: &dyn Backend) -> ExitCode {
     let (mut input, mut output, mut errors) =
         (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let mut io = Io {
-        input: &mut input,
-        output: &mut output,
-        errors: &mut errors,
-    };
+    let mut io = Io { input: &mut input, output: &mut output, errors: &mut errors };
     run(std::env::args_os(), backend, &mut io)
 }
 
@@ -108,13 +104,7 @@ fn refuse_usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
 
 fn start_log(cli: &Cli) {
     use tracing_subscriber::EnvFilter;
-    let Globals {
-        verbose,
-        quiet,
-        color,
-        log_format,
-        ..
-    } = &cli.globals;
+    let Globals { verbose, quiet, color, log_format, .. } = &cli.globals;
     let level = match (quiet, verbose, &cli.command) {
         (true, _, _) => "error",
         (false, 0, Command::Run(_)) => "warn,srcos_node=info",
@@ -154,18 +144,13 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Run(args) => Ok(backend.run(&data_dir(&globals)?, &globals, args)?),
         Command::Demo(args) => Ok(backend.demo(&globals, args)?),
         Command::Lanes(args::LanesCommand::List) => state::lanes_list(&globals, io),
-        Command::Lanes(args::LanesCommand::Describe { lane }) => show(
-            &globals,
-            io,
-            &crate::api::describe(lane),
-            render::lane_description,
-        ),
+        Command::Lanes(args::LanesCommand::Describe { lane }) => {
+            show(&globals, io, &crate::api::describe(lane), render::lane_description)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "srcos-node", &mut script);
-            io.output
-                .write_all(&script)
-                .map_err(|error| NodeError::output(&error))
+            io.output.write_all(&script).map_err(|error| NodeError::output(&error))
         }
         Command::Man { dir } => clap_mangen::generate_to(Cli::command(), &dir)
             .map_err(|error| NodeError::file(&dir, &error)),
@@ -189,11 +174,7 @@ async fn ask_node(
 ) -> Result<(), NodeError> {
     let dir = data_dir(&globals)?;
     let client = connect(&dir, backend).await?;
-    let mut session = Session {
-        globals,
-        client,
-        io,
-    };
+    let mut session = Session { globals, client, io };
     let session = &mut session;
     match command {
         Command::Status => state::status(session).await,

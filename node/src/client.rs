@@ -62,13 +62,8 @@ impl Client {
         match UnixStream::connect(&path).await {
             Ok(stream) => {
                 let sender = handshake(stream).await?;
-                let socket = Socket {
-                    path,
-                    idle: Mutex::new(vec![sender]),
-                };
-                Ok(Some(Self {
-                    via: Via::Socket(Arc::new(socket)),
-                }))
+                let socket = Socket { path, idle: Mutex::new(vec![sender]) };
+                Ok(Some(Self { via: Via::Socket(Arc::new(socket)) }))
             }
             Err(error) if is_nobody(&error, &path) => Ok(None),
             Err(error) => Err(ApiError::new(
@@ -84,9 +79,7 @@ impl Client {
     /// A client of a node in this process.
     pub fn direct(node: Arc<dyn Node>) -> Self {
         let app = router(node, Access::Local, CancellationToken::new());
-        Self {
-            via: Via::Direct(app),
-        }
+        Self { via: Via::Direct(app) }
     }
 
     /// Whether the node is a running daemon.
@@ -105,12 +98,8 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ApiError> {
-        self.document(request(
-            Method::POST,
-            path,
-            Some(("application/json", json_bytes(body)?)),
-        )?)
-        .await
+        self.document(request(Method::POST, path, Some(("application/json", json_bytes(body)?)))?)
+            .await
     }
 
     /// Deletes what a path names.
@@ -127,19 +116,14 @@ impl Client {
     ) -> Result<ObjectDocument, ApiError> {
         let Detail { conflicts, history } = detail;
         let path = object_path(lane, id);
-        self.get(&format!("{path}?conflicts={conflicts}&history={history}"))
-            .await
+        self.get(&format!("{path}?conflicts={conflicts}&history={history}")).await
     }
 
     /// A page of objects.
     pub async fn list(&self, lane: LaneId, query: &ListQuery) -> Result<ListPage, ApiError> {
         let mut text = form_urlencoded::Serializer::new(String::new());
         text.append_pair("limit", &query.limit.to_string());
-        let named = [
-            ("prefix", &query.prefix),
-            ("kind", &query.kind),
-            ("after", &query.after),
-        ];
+        let named = [("prefix", &query.prefix), ("kind", &query.kind), ("after", &query.after)];
         for (key, value) in named {
             if let Some(value) = value {
                 text.append_pair(key, value);
@@ -148,8 +132,7 @@ impl Client {
         for (key, value) in &query.labels {
             text.append_pair("label", &format!("{key}={value}"));
         }
-        self.get(&format!("/lanes/{lane}/objects?{}", text.finish()))
-            .await
+        self.get(&format!("/lanes/{lane}/objects?{}", text.finish())).await
     }
 
     /// Creates or replaces an object.
@@ -161,11 +144,7 @@ impl Client {
         if_match: Option<&Heads>,
     ) -> Result<Written, ApiError> {
         let body = ("application/json", json_bytes(content)?);
-        self.write(
-            request(Method::PUT, &object_path(lane, id), Some(body))?,
-            if_match,
-        )
-        .await
+        self.write(request(Method::PUT, &object_path(lane, id), Some(body))?, if_match).await
     }
 
     /// Merges a patch into an object.
@@ -177,11 +156,7 @@ impl Client {
         if_match: Option<&Heads>,
     ) -> Result<Written, ApiError> {
         let body = ("application/merge-patch+json", json_bytes(patch)?);
-        self.write(
-            request(Method::PATCH, &object_path(lane, id), Some(body))?,
-            if_match,
-        )
-        .await
+        self.write(request(Method::PATCH, &object_path(lane, id), Some(body))?, if_match).await
     }
 
     /// Starts the deletion of an object.
@@ -192,34 +167,21 @@ impl Client {
         reason: &str,
         if_match: Option<&Heads>,
     ) -> Result<ObjectDocument, ApiError> {
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("reason", reason)
-            .finish();
+        let query =
+            form_urlencoded::Serializer::new(String::new()).append_pair("reason", reason).finish();
         let path = format!("{}?{query}", object_path(lane, id));
-        Ok(self
-            .write(request(Method::DELETE, &path, None)?, if_match)
-            .await?
-            .object)
+        Ok(self.write(request(Method::DELETE, &path, None)?, if_match).await?.object)
     }
 
     /// Applies a batch of operations: `{"ops": [..]}`.
     pub async fn batch(&self, lane: LaneId, ops: &[Value]) -> Result<BatchResult, ApiError> {
-        self.post(
-            &format!("/lanes/{lane}/objects:batch"),
-            &json!({"ops": ops}),
-        )
-        .await
+        self.post(&format!("/lanes/{lane}/objects:batch"), &json!({"ops": ops})).await
     }
 
     /// Applies a batch of objects to put, given as JSON lines.
     pub async fn batch_lines(&self, lane: LaneId, lines: Bytes) -> Result<BatchResult, ApiError> {
         let path = format!("/lanes/{lane}/objects:batch");
-        self.document(request(
-            Method::POST,
-            &path,
-            Some(("application/x-ndjson", lines)),
-        )?)
-        .await
+        self.document(request(Method::POST, &path, Some(("application/x-ndjson", lines)))?).await
     }
 
     /// Follows changes after a cursor, or from now on.
@@ -238,11 +200,7 @@ impl Client {
         let path = format!("/changes?{}", query.finish());
         let (response, _connection) = self.send(request(Method::GET, &path, None)?).await?;
         let response = refuse_errors(response).await?;
-        Ok(Changes {
-            body: response.into_body(),
-            read: BytesMut::new(),
-            _connection,
-        })
+        Ok(Changes { body: response.into_body(), read: BytesMut::new(), _connection })
     }
 
     async fn write(
@@ -264,14 +222,9 @@ impl Client {
         }
         let (response, connection) = self.send(request).await?;
         let response = refuse_errors(response).await?;
-        debug_assert!(
-            response.headers().contains_key(ETAG),
-            "writes answer with the object"
-        );
-        let changed = response
-            .headers()
-            .get(CHANGED_HEADER)
-            .is_none_or(|changed| changed == "true");
+        debug_assert!(response.headers().contains_key(ETAG), "writes answer with the object");
+        let changed =
+            response.headers().get(CHANGED_HEADER).is_none_or(|changed| changed == "true");
         let object = self.read(response, connection).await?;
         Ok(Written { object, changed })
     }
@@ -313,10 +266,7 @@ impl Client {
             }
             Via::Socket(socket) => {
                 let mut connection = socket.connection().await?;
-                let response = connection
-                    .send_request(request)
-                    .await
-                    .map_err(|e| lost(&e))?;
+                let response = connection.send_request(request).await.map_err(|e| lost(&e))?;
                 Ok((response.map(Body::new), Some(connection)))
             }
         }
@@ -327,29 +277,19 @@ impl Socket {
     /// An idle connection that still works, or a new one.
     async fn connection(&self) -> Result<SendRequest<Body>, ApiError> {
         loop {
-            let idle = self
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(mut connection) = idle else { break };
             if connection.ready().await.is_ok() {
                 return Ok(connection);
             }
         }
-        handshake(
-            UnixStream::connect(&self.path)
-                .await
-                .map_err(|error| lost(&error))?,
-        )
-        .await
+        handshake(UnixStream::connect(&self.path).await.map_err(|error| lost(&error))?).await
     }
 }
 
 async fn handshake(stream: UnixStream) -> Result<SendRequest<Body>, ApiError> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| lost(&error))?;
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
     tokio::spawn(async move {
         // Its end is seen by whoever waits for a response.
         let _ = connection.await;
@@ -383,10 +323,7 @@ fn request(
     path: &str,
     body: Option<(&'static str, Bytes)>,
 ) -> Result<Request<Body>, ApiError> {
-    let mut builder = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, "localhost");
+    let mut builder = Request::builder().method(method).uri(path).header(HOST, "localhost");
     let body = match body {
         Some((content_type, bytes)) => {
             builder = builder.header(CONTENT_TYPE, content_type);
@@ -394,9 +331,7 @@ fn request(
         }
         None => Body::empty(),
     };
-    builder
-        .body(body)
-        .map_err(|error| ApiError::internal(format!("a request is wrong: {error}")))
+    builder.body(body).map_err(|error| ApiError::internal(format!("a request is wrong: {error}")))
 }
 
 fn json_bytes(value: &impl Serialize) -> Result<Bytes, ApiError> {
@@ -445,9 +380,7 @@ async fn refuse_errors(response: Response<Body>) -> Result<Response<Body>, ApiEr
     let bytes = whole(response.into_body()).await?;
     match serde_json::from_slice::<ErrorDocument>(&bytes) {
         Ok(document) => Err(document.error.into()),
-        Err(_) => Err(ApiError::internal(format!(
-            "the daemon answered {status} without a reason"
-        ))),
+        Err(_) => Err(ApiError::internal(format!("the daemon answered {status} without a reason"))),
     }
 }
 
@@ -487,11 +420,8 @@ impl Changes {
 
 /// Reads one block of a stream of events; comments and the like are nothing.
 fn read_event(block: &[u8]) -> Result<Option<ChangeDocument>, ApiError> {
-    let field = |name: &[u8]| {
-        block
-            .split(|byte| *byte == b'\n')
-            .find_map(|line| line.strip_prefix(name))
-    };
+    let field =
+        |name: &[u8]| block.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name));
     let Some(data) = field(b"data: ") else {
         return Ok(None);
     };

@@ -225,7 +225,10 @@ pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
             found.push(Diagnosis {
                 severity: Severity::Warning,
                 code: "objects_quarantined".into(),
-                message: format!("lane {name} has {} quarantined objects", lane.objects.quarantined),
+                message: format!(
+                    "lane {name} has {} quarantined objects",
+                    lane.objects.quarantined
+                ),
                 hint: format!("see them with: srcos-node list {name}"),
             });
         }

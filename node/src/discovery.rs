@@ -75,10 +75,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            loopback: false,
-            port: MDNS_PORT,
-        }
+        Self { loopback: false, port: MDNS_PORT }
     }
 }
 
@@ -271,11 +268,7 @@ impl Task {
         let mut tick = interval(CANDIDATE_EVENT_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Nothing comes back before something was announced.
-        let mut proof_due = self
-            .announcement
-            .ports
-            .any()
-            .then(|| Instant::now() + PROOF_TIMEOUT);
+        let mut proof_due = self.announcement.ports.any().then(|| Instant::now() + PROOF_TIMEOUT);
         let mut trouble = None;
         let mut refresh_due: Option<Instant> = None;
         self.proven = false;
@@ -408,9 +401,7 @@ impl Task {
 
 fn no_proof(trouble: Option<String>) -> String {
     let seconds = PROOF_TIMEOUT.as_secs();
-    let detail = trouble
-        .map(|trouble| format!(" ({trouble})"))
-        .unwrap_or_default();
+    let detail = trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
     format!(
         "our own announcement did not come back within {seconds} s{detail}: no interface carries \
          multicast, or a firewall blocks UDP port 5353; devices can still be reached by address"

@@ -110,8 +110,7 @@ pub fn object(
         document.conflicts = Some(conflicts);
     }
     if detail.history {
-        let history =
-            snapshot.history(lane, id, shown.life, HISTORY_MAX).map_err(store_error)?;
+        let history = snapshot.history(lane, id, shown.life, HISTORY_MAX).map_err(store_error)?;
         document.history = Some(history.iter().map(history_document).collect());
     }
     Ok(document)
@@ -188,12 +187,7 @@ pub fn put_content(content: ContentDocument) -> PutContent {
 
 /// What a patch asks of the store.
 pub fn patch(patch: PatchDocument) -> Patch {
-    Patch {
-        kind: patch.kind,
-        class: patch.class,
-        labels: patch.labels,
-        body: Some(patch.body),
-    }
+    Patch { kind: patch.kind, class: patch.class, labels: patch.labels, body: Some(patch.body) }
 }
 
 /// What one operation of a batch asks of the store.
@@ -239,11 +233,9 @@ pub fn write_error(error: WriteError) -> ApiError {
         WriteError::NotFound { .. } => {
             (ErrorKind::NotFound, "object_absent", "see what there is with: srcos-node list")
         }
-        WriteError::Stale { .. } => (
-            ErrorKind::PreconditionFailed,
-            "heads_differ",
-            "read the object again and decide anew",
-        ),
+        WriteError::Stale { .. } => {
+            (ErrorKind::PreconditionFailed, "heads_differ", "read the object again and decide anew")
+        }
         WriteError::NodeOnly(_) => {
             (ErrorKind::Refused, "lane_written_by_node", "delete objects to write tombstones")
         }

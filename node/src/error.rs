@@ -33,14 +33,9 @@ impl NodeError {
     /// A file that cannot be read or written.
     pub fn file(path: &std::path::Path, error: &io::Error) -> Self {
         let message = format!("{} cannot be used: {error}", path.display());
-        ApiError::new(
-            ErrorKind::BadInput,
-            "file_unusable",
-            message,
-            "check the path and its mode",
-        )
-        .at(path.display().to_string())
-        .into()
+        ApiError::new(ErrorKind::BadInput, "file_unusable", message, "check the path and its mode")
+            .at(path.display().to_string())
+            .into()
     }
 
     /// A request that is not right.
@@ -63,11 +58,7 @@ impl NodeError {
         if let Self::Api(error) = self {
             // Where not even standard error can be written, the exit code still tells.
             let _ = if json {
-                writeln!(
-                    errors,
-                    "{}",
-                    serde_json::to_string(&error.document()).unwrap_or_default()
-                )
+                writeln!(errors, "{}", serde_json::to_string(&error.document()).unwrap_or_default())
             } else {
                 match &error.path {
                     Some(path) if !error.message.contains(path.as_str()) => {
@@ -88,10 +79,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_error_has_its_exit_code() {
-        let codes: Vec<(&str, u8)> = ErrorKind::ALL
-            .into_iter()
-            .map(|kind| (kind.name(), kind.exit_code()))
-            .collect();
+        let codes: Vec<(&str, u8)> =
+            ErrorKind::ALL.into_iter().map(|kind| (kind.name(), kind.exit_code())).collect();
         assert_eq!(
             codes,
             [
@@ -113,14 +102,10 @@ mod tests {
 
     #[test]
     fn an_error_says_what_why_and_what_next() {
-        let error: NodeError = ApiError::new(
-            ErrorKind::NotFound,
-            "object_absent",
-            "not there",
-            "list the lane",
-        )
-        .at("normal/a")
-        .into();
+        let error: NodeError =
+            ApiError::new(ErrorKind::NotFound, "object_absent", "not there", "list the lane")
+                .at("normal/a")
+                .into();
         let mut printed = Vec::new();
         error.report(false, &mut printed);
         assert_eq!(

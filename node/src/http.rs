@@ -66,9 +66,7 @@ impl Shared {
         let node = Arc::clone(&self.node);
         match tokio::task::spawn_blocking(move || work(&*node)).await {
             Ok(result) => result,
-            Err(error) => Err(ApiError::internal(format!(
-                "a request was not finished: {error}"
-            ))),
+            Err(error) => Err(ApiError::internal(format!("a request was not finished: {error}"))),
         }
     }
 }

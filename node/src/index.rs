@@ -69,33 +69,17 @@ struct Indexer {
 
 /// Indexes a folder, and stays with it where asked to.
 pub(crate) async fn run(session: &mut Session<'_, '_>, args: IndexArgs) -> Result<(), NodeError> {
-    let root = args
-        .path
-        .canonicalize()
-        .map_err(|error| NodeError::file(&args.path, &error))?;
+    let root = args.path.canonicalize().map_err(|error| NodeError::file(&args.path, &error))?;
     if !root.is_dir() {
         let message = format!("{} is not a folder", root.display());
-        return Err(NodeError::usage(
-            "not_a_folder",
-            message,
-            "name the folder that holds it",
-        ));
+        return Err(NodeError::usage("not_a_folder", message, "name the folder that holds it"));
     }
     let peers: PeersDocument = session.client.get("/peers").await?;
     let label = root_label(&peers.device, &root);
     let known = known(session, args.lane, &label).await?;
-    let mut indexer = Indexer {
-        args,
-        root,
-        label,
-        known,
-    };
+    let mut indexer = Indexer { args, root, label, known };
     // Before the first pass, so that nothing that changes during it is missed.
-    let watcher = if indexer.args.watch {
-        Some(watch::Watcher::new(&indexer.root)?)
-    } else {
-        None
-    };
+    let watcher = if indexer.args.watch { Some(watch::Watcher::new(&indexer.root)?) } else { None };
     let summary = indexer.pass(session, &Scope::All).await?;
     session.show(&summary, words)?;
     if let Some(watcher) = watcher {
@@ -108,13 +92,7 @@ pub(crate) async fn run(session: &mut Session<'_, '_>, args: IndexArgs) -> Resul
 }
 
 fn words(summary: &IndexSummary, _coloured: bool) -> String {
-    let IndexSummary {
-        files,
-        unchanged,
-        written,
-        deleted,
-        failed,
-    } = summary;
+    let IndexSummary { files, unchanged, written, deleted, failed } = summary;
     let mut text = format!(
         "{files} files: {written} written, {unchanged} unchanged; {deleted} vanished and deleted"
     );
@@ -150,11 +128,7 @@ async fn known(
     };
     loop {
         let page = session.client.list(lane, &query).await?;
-        known.extend(
-            page.objects
-                .iter()
-                .map(|object| (object.id.clone(), known_of(object))),
-        );
+        known.extend(page.objects.iter().map(|object| (object.id.clone(), known_of(object))));
         let Some(next) = page.next else {
             return Ok(known);
         };
@@ -180,19 +154,13 @@ impl Indexer {
         session: &mut Session<'_, '_>,
         scope: &Scope,
     ) -> Result<IndexSummary, NodeError> {
-        let (root, prefix, hidden) = (
-            self.root.clone(),
-            self.args.prefix.clone(),
-            self.args.hidden,
-        );
+        let (root, prefix, hidden) =
+            (self.root.clone(), self.args.prefix.clone(), self.args.hidden);
         let looked_at = scope.clone();
         let seen =
             tokio::task::spawn_blocking(move || walk(&root, &prefix, hidden, &looked_at)).await;
         let seen = seen.map_err(|error| crate::api::ApiError::internal(error.to_string()))?;
-        let mut summary = IndexSummary {
-            files: seen.files.len(),
-            ..IndexSummary::default()
-        };
+        let mut summary = IndexSummary { files: seen.files.len(), ..IndexSummary::default() };
         for fault in &seen.faults {
             summary.failed += 1;
             session.warn(&fault.to_string());
@@ -331,8 +299,7 @@ impl Batch {
     }
 
     fn delete(&mut self, id: String) {
-        self.ops
-            .push(json!({"op": "delete", "id": id, "reason": "its file has vanished"}));
+        self.ops.push(json!({"op": "delete", "id": id, "reason": "its file has vanished"}));
         self.known.push((id, None));
     }
 }

@@ -113,20 +113,11 @@ impl DeviceKey {
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let io = |what| {
             move |source: io::Error| match source.kind() {
-                io::ErrorKind::NotFound => KeyError::Missing {
-                    path: path.to_owned(),
-                },
-                _ => KeyError::Io {
-                    what,
-                    path: path.to_owned(),
-                    source,
-                },
+                io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
+                _ => KeyError::Io { what, path: path.to_owned(), source },
             }
         };
-        let damaged = |why| KeyError::Damaged {
-            path: path.to_owned(),
-            why,
-        };
+        let damaged = |why| KeyError::Damaged { path: path.to_owned(), why };
         let file = fs::File::open(path).map_err(io("open"))?;
         let metadata = file.metadata().map_err(io("examine"))?;
         if !metadata.is_file() {
@@ -193,10 +184,7 @@ impl DeviceKey {
         if checksum(seed) != sum {
             return Err("its checksum does not match");
         }
-        let seed = HEXLOWER
-            .decode(seed.as_bytes())
-            .ok()
-            .and_then(|seed| seed.try_into().ok());
+        let seed = HEXLOWER.decode(seed.as_bytes()).ok().and_then(|seed| seed.try_into().ok());
         Ok(Self::from_seed(seed.ok_or("its secret is not 32 bytes")?))
     }
 }
@@ -212,10 +200,7 @@ fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), KeyError> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & !0o600 != 0 {
-        return Err(KeyError::TooOpen {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(KeyError::TooOpen { path: path.to_owned(), mode });
     }
     Ok(())
 }
@@ -230,13 +215,7 @@ fn check_mode(_: &Path, _: &fs::Metadata) -> Result<(), KeyError> {
 /// The bytes go to a temporary name first; a hard link gives them their real one, and fails if that
 /// is taken. A power cut so never leaves half a key under the real name.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
-    let io = |what| {
-        move |source| KeyError::Io {
-            what,
-            path: path.to_owned(),
-            source,
-        }
-    };
+    let io = |what| move |source| KeyError::Io { what, path: path.to_owned(), source };
     let suffix = HEXLOWER.encode(&random::<4>()?);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{suffix}.new"));
@@ -254,9 +233,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
     let removed = fs::remove_file(&temporary);
     match result {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(KeyError::Exists {
-                path: path.to_owned(),
-            });
+            return Err(KeyError::Exists { path: path.to_owned() });
         }
         result => result.map_err(io("write"))?,
     }
@@ -323,26 +300,15 @@ mod tests {
         let made = DeviceKey::create(&path).unwrap();
         let read = DeviceKey::load(&path).unwrap();
         assert_eq!(made.device(), read.device());
-        let names: Vec<_> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap())
-            .collect();
+        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap()).collect();
         assert_eq!(names.len(), 1, "no temporary file stays behind");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(
-                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-                0o600
-            );
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         let signature = read.signing().sign(b"x");
-        assert!(
-            made.signing()
-                .verifying_key()
-                .verify(b"x", &signature)
-                .is_ok()
-        );
+        assert!(made.signing().verifying_key().verify(b"x", &signature).is_ok());
     }
 
     #[test]
@@ -350,14 +316,8 @@ mod tests {
         let dir = dir();
         let path = dir.path().join(KEY_FILE);
         let first = DeviceKey::create(&path).unwrap();
-        assert!(matches!(
-            DeviceKey::create(&path),
-            Err(KeyError::Exists { .. })
-        ));
-        assert_eq!(
-            DeviceKey::load_or_create(&path).unwrap().device(),
-            first.device()
-        );
+        assert!(matches!(DeviceKey::create(&path), Err(KeyError::Exists { .. })));
+        assert_eq!(DeviceKey::load_or_create(&path).unwrap().device(), first.device());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -401,10 +361,7 @@ mod tests {
         let error = DeviceKey::load(&path).unwrap_err();
         assert!(matches!(error, KeyError::Damaged { .. }), "{error}");
         fs::write(&path, [b'x'; 4096]).unwrap();
-        assert!(matches!(
-            DeviceKey::load(&path),
-            Err(KeyError::Damaged { .. })
-        ));
+        assert!(matches!(DeviceKey::load(&path), Err(KeyError::Damaged { .. })));
     }
 
     #[test]

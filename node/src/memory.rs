@@ -40,11 +40,7 @@ pub(crate) struct MemoryNode {
 impl MemoryNode {
     pub(crate) fn new() -> Self {
         let ticks = watch::channel(0).0;
-        Self {
-            state: Mutex::default(),
-            ticks,
-            ready: ReadyState::Healthy,
-        }
+        Self { state: Mutex::default(), ticks, ready: ReadyState::Healthy }
     }
 
     fn put_in(
@@ -56,20 +52,12 @@ impl MemoryNode {
     ) -> Result<Written, ApiError> {
         if lane.definition().node_writes_only {
             let message = "only the node writes to this lane";
-            return Err(ApiError::new(
-                ErrorKind::Refused,
-                "lane_closed",
-                message,
-                "use another",
-            ));
+            return Err(ApiError::new(ErrorKind::Refused, "lane_closed", message, "use another"));
         }
         let key = (lane, id.to_owned());
         let present = state.objects.get(&key).cloned();
         if let Some(Heads(wanted)) = &request.if_match {
-            let heads = present
-                .as_ref()
-                .map(|object| object.heads.clone())
-                .unwrap_or_default();
+            let heads = present.as_ref().map(|object| object.heads.clone()).unwrap_or_default();
             if *wanted != heads {
                 let message = "the object has changed";
                 let hint = "read it again";
@@ -102,19 +90,13 @@ impl MemoryNode {
         object.class = content.class.unwrap_or(object.class);
         object.labels = content.labels.unwrap_or(object.labels);
         if present.as_ref() == Some(&object) {
-            return Ok(Written {
-                object,
-                changed: false,
-            });
+            return Ok(Written { object, changed: false });
         }
         let number = state.changes.len() as u64 + 1;
         object.heads = vec![format!("{number:064x}")];
         state.objects.insert(key, object.clone());
         self.tell(state, ChangeOp::Put, &object, Some(object.clone()));
-        Ok(Written {
-            object,
-            changed: true,
-        })
+        Ok(Written { object, changed: true })
     }
 
     fn delete_in(
@@ -123,10 +105,8 @@ impl MemoryNode {
         lane: LaneId,
         id: &str,
     ) -> Result<ObjectDocument, ApiError> {
-        let object = state
-            .objects
-            .remove(&(lane, id.to_owned()))
-            .ok_or_else(|| absent(lane, id))?;
+        let object =
+            state.objects.remove(&(lane, id.to_owned())).ok_or_else(|| absent(lane, id))?;
         self.tell(state, ChangeOp::Delete, &object, None);
         Ok(object)
     }
@@ -140,14 +120,7 @@ impl MemoryNode {
     ) {
         let cursor = state.changes.len() as u64 + 1;
         let (lane, id, life) = (of.lane.clone(), of.id.clone(), of.life);
-        let change = ChangeDocument {
-            cursor: cursor.to_string(),
-            op,
-            lane,
-            id,
-            life,
-            object,
-        };
+        let change = ChangeDocument { cursor: cursor.to_string(), op, lane, id, life, object };
         state.changes.push(change);
         self.ticks.send_replace(cursor);
     }
@@ -155,13 +128,8 @@ impl MemoryNode {
 
 fn absent(lane: LaneId, id: &str) -> ApiError {
     let message = "there is no such object";
-    ApiError::new(
-        ErrorKind::NotFound,
-        "object_absent",
-        message,
-        "see: srcos-node list",
-    )
-    .at(format!("{lane}/{id}"))
+    ApiError::new(ErrorKind::NotFound, "object_absent", message, "see: srcos-node list")
+        .at(format!("{lane}/{id}"))
 }
 
 impl Node for MemoryNode {
@@ -182,25 +150,17 @@ impl Node for MemoryNode {
     }
 
     fn readiness(&self) -> Readiness {
-        Readiness {
-            state: self.ready,
-            reason: "as the test says".to_owned(),
-        }
+        Readiness { state: self.ready, reason: "as the test says".to_owned() }
     }
 
     fn lanes_status(&self, lane: Option<LaneId>) -> Result<LanesStatus, ApiError> {
-        let lanes = LaneId::ALL
-            .into_iter()
-            .filter(|l| lane.is_none_or(|lane| lane == *l));
+        let lanes = LaneId::ALL.into_iter().filter(|l| lane.is_none_or(|lane| lane == *l));
         let lanes = lanes.map(|lane| LaneStatus {
             name: lane.name().to_owned(),
             status: LaneState::Active,
             objects: ObjectCounts::default(),
             journal: JournalState::default(),
-            replication: ReplicationState {
-                mode: describe(lane).replication,
-                peers: Vec::new(),
-            },
+            replication: ReplicationState { mode: describe(lane).replication, peers: Vec::new() },
         });
         Ok(LanesStatus {
             device: "ab".repeat(32),
@@ -212,36 +172,21 @@ impl Node for MemoryNode {
 
     fn get(&self, lane: LaneId, id: &str, _detail: Detail) -> Result<ObjectDocument, ApiError> {
         let state = self.state.lock().unwrap();
-        state
-            .objects
-            .get(&(lane, id.to_owned()))
-            .cloned()
-            .ok_or_else(|| absent(lane, id))
+        state.objects.get(&(lane, id.to_owned())).cloned().ok_or_else(|| absent(lane, id))
     }
 
     fn list(&self, lane: LaneId, query: &ListQuery) -> Result<ListPage, ApiError> {
         let state = self.state.lock().unwrap();
         let mut found = state.objects.iter().filter(|((of, id), object)| {
             *of == lane
-                && query
-                    .prefix
-                    .as_ref()
-                    .is_none_or(|prefix| id.starts_with(prefix))
+                && query.prefix.as_ref().is_none_or(|prefix| id.starts_with(prefix))
                 && query.kind.as_ref().is_none_or(|kind| object.kind == *kind)
-                && query
-                    .labels
-                    .iter()
-                    .all(|(key, value)| object.labels.get(key) == Some(value))
+                && query.labels.iter().all(|(key, value)| object.labels.get(key) == Some(value))
                 && query.after.as_ref().is_none_or(|after| id > after)
         });
-        let objects: Vec<_> = found
-            .by_ref()
-            .take(query.limit)
-            .map(|(_, object)| object.clone())
-            .collect();
-        let next = found
-            .next()
-            .and_then(|_| objects.last().map(|last| last.id.clone()));
+        let objects: Vec<_> =
+            found.by_ref().take(query.limit).map(|(_, object)| object.clone()).collect();
+        let next = found.next().and_then(|_| objects.last().map(|last| last.id.clone()));
         Ok(ListPage { objects, next })
     }
 
@@ -255,14 +200,7 @@ impl Node for MemoryNode {
             body: merge_patch(present.body, request.patch.body),
             ..Default::default()
         };
-        self.put(
-            lane,
-            id,
-            PutRequest {
-                content,
-                if_match: request.if_match,
-            },
-        )
+        self.put(lane, id, PutRequest { content, if_match: request.if_match })
     }
 
     fn delete(
@@ -277,22 +215,11 @@ impl Node for MemoryNode {
 
     fn batch(&self, lane: LaneId, ops: Vec<BatchOp>) -> Result<BatchResult, ApiError> {
         let mut state = self.state.lock().unwrap();
-        let mut result = BatchResult {
-            ops: ops.len(),
-            changed: 0,
-        };
+        let mut result = BatchResult { ops: ops.len(), changed: 0 };
         for (place, op) in ops.into_iter().enumerate() {
             let done = match op {
                 BatchOp::Put { id, content } => self
-                    .put_in(
-                        &mut state,
-                        lane,
-                        &id,
-                        PutRequest {
-                            content,
-                            if_match: None,
-                        },
-                    )
+                    .put_in(&mut state, lane, &id, PutRequest { content, if_match: None })
                     .map(|written| written.changed),
                 BatchOp::Delete { id, .. } => self.delete_in(&mut state, lane, &id).map(|_| true),
                 BatchOp::Patch { id, .. } => Err(absent(lane, &id)),
@@ -306,20 +233,9 @@ impl Node for MemoryNode {
         let state = self.state.lock().unwrap();
         if after.0 > state.changes.len() as u64 {
             let message = "this store never gave out that cursor";
-            return Err(ApiError::new(
-                ErrorKind::BadInput,
-                "cursor_unknown",
-                message,
-                "use 0",
-            ));
+            return Err(ApiError::new(ErrorKind::BadInput, "cursor_unknown", message, "use 0"));
         }
-        Ok(state
-            .changes
-            .iter()
-            .skip(after.0 as usize)
-            .take(limit)
-            .cloned()
-            .collect())
+        Ok(state.changes.iter().skip(after.0 as usize).take(limit).cloned().collect())
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {
@@ -328,11 +244,7 @@ impl Node for MemoryNode {
 
     fn peers(&self) -> Result<PeersDocument, ApiError> {
         let (device, mesh) = ("ab".repeat(32), "cd".repeat(32));
-        Ok(PeersDocument {
-            device,
-            mesh,
-            peers: Vec::new(),
-        })
+        Ok(PeersDocument { device, mesh, peers: Vec::new() })
     }
 
     fn revoke(&self, device: &str, _reason: &str) -> Result<PeerDocument, ApiError> {
@@ -358,10 +270,7 @@ impl Node for MemoryNode {
         Ok(match state.looks {
             1 => InviteStatus::Waiting,
             _ => InviteStatus::Joined {
-                joined: JoinedDevice {
-                    device: "ef".repeat(32),
-                    name: "desktop".to_owned(),
-                },
+                joined: JoinedDevice { device: "ef".repeat(32), name: "desktop".to_owned() },
             },
         })
     }
@@ -379,27 +288,15 @@ impl Node for MemoryNode {
     }
 
     fn network_offline(&self, offline: bool) -> Result<NetworkDocument, ApiError> {
-        Ok(NetworkDocument {
-            offline,
-            listen: Vec::new(),
-            connected: 0,
-        })
+        Ok(NetworkDocument { offline, listen: Vec::new(), connected: 0 })
     }
 
     fn provenance_log(&self, lane: LaneId, id: &str) -> Result<ProvenanceLog, ApiError> {
-        Ok(ProvenanceLog {
-            lane: lane.name().to_owned(),
-            id: id.to_owned(),
-            changes: Vec::new(),
-        })
+        Ok(ProvenanceLog { lane: lane.name().to_owned(), id: id.to_owned(), changes: Vec::new() })
     }
 
     fn provenance_verify(&self, _lane: Option<LaneId>) -> Result<ProvenanceVerify, ApiError> {
-        Ok(ProvenanceVerify {
-            verified: false,
-            checked_at: Timestamp(0),
-            lanes: Vec::new(),
-        })
+        Ok(ProvenanceVerify { verified: false, checked_at: Timestamp(0), lanes: Vec::new() })
     }
 
     fn metrics(&self) -> Vec<MetricFact> {

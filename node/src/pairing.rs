@@ -11,9 +11,7 @@ use srcos_replication::pairing::{
 };
 use srcos_replication::roster::RecordBytes;
 use srcos_replication::ticket::{ADDRESSES_MAX, Ticket};
-use srcos_schemas::peers::{
-    InviteDocument, InviteStatus, JoinDocument, JoinStatus, JoinedDevice,
-};
+use srcos_schemas::peers::{InviteDocument, InviteStatus, JoinDocument, JoinStatus, JoinedDevice};
 use tokio::sync::mpsc;
 
 use crate::api::{ApiError, ErrorKind};
@@ -396,8 +394,7 @@ impl Pairings {
                 }
                 InviterEvent::Joined { device, name } => {
                     let device = device.to_string();
-                    invite.status =
-                        InviteStatus::Joined { joined: JoinedDevice { device, name } };
+                    invite.status = InviteStatus::Joined { joined: JoinedDevice { device, name } };
                 }
                 InviterEvent::Unconfirmed { device, name, why } => {
                     invite.status = InviteStatus::Failed {

@@ -110,11 +110,7 @@ pub fn status(status: &StatusDocument, coloured: bool) -> String {
                 "daemon {} since {}{}",
                 daemon.pid,
                 daemon.started_at,
-                if daemon.offline {
-                    ", links cut on purpose"
-                } else {
-                    ""
-                }
+                if daemon.offline { ", links cut on purpose" } else { "" }
             );
             for address in &daemon.listen {
                 let _ = writeln!(text, "  listens on {}", plain(address));
@@ -130,15 +126,8 @@ pub fn status(status: &StatusDocument, coloured: bool) -> String {
         "peers: {} members, {} connected, {} in sync",
         peers.members, peers.connected, peers.in_sync
     );
-    let mut lanes = table(
-        &["lane", "status", "objects", "unapplied", "in sync with"],
-        coloured,
-    );
-    for lane in status
-        .lanes
-        .iter()
-        .filter(|lane| lane.status != LaneState::Dormant)
-    {
+    let mut lanes = table(&["lane", "status", "objects", "unapplied", "in sync with"], coloured);
+    for lane in status.lanes.iter().filter(|lane| lane.status != LaneState::Dormant) {
         lanes.add_row([
             cell(&lane.name, None),
             cell(word(&lane.status), lane_color(lane.status)),
@@ -193,10 +182,8 @@ pub fn lanes_status(status: &LanesStatus, coloured: bool) -> String {
         "leaves",
     ];
     let mut lanes = table(&header, coloured);
-    let mut peers = table(
-        &["lane", "peer", "state", "lacks here", "lacks there", "seen"],
-        coloured,
-    );
+    let mut peers =
+        table(&["lane", "peer", "state", "lacks here", "lacks there", "seen"], coloured);
     for lane in &status.lanes {
         lanes.add_row([
             cell(&lane.name, None),
@@ -213,11 +200,7 @@ pub fn lanes_status(status: &LanesStatus, coloured: bool) -> String {
             peers.add_row(peer_row(&lane.name, peer));
         }
     }
-    let mut text = format!(
-        "device {}, {}\n{lanes}\n",
-        short(&status.device),
-        status.generated_at
-    );
+    let mut text = format!("device {}, {}\n{lanes}\n", short(&status.device), status.generated_at);
     if peers.row_count() > 0 {
         let _ = writeln!(text, "{peers}");
     } else {
@@ -243,11 +226,7 @@ fn peer_row(lane: &str, peer: &LanePeer) -> [Cell; 6] {
         cell(word(&peer.state), color),
         cell(count(peer.missing_here), None),
         cell(count(peer.missing_there), None),
-        cell(
-            peer.confirmed_at
-                .map_or_else(|| "never".to_owned(), |at| at.to_string()),
-            None,
-        ),
+        cell(peer.confirmed_at.map_or_else(|| "never".to_owned(), |at| at.to_string()), None),
     ]
 }
 
@@ -273,25 +252,15 @@ pub fn lane_description(lane: &LaneDescription, _coloured: bool) -> String {
         ("purged", lane.purge.clone()),
         (
             "may be late by",
-            format!(
-                "{} entries, {} ms",
-                sla.replay_lag_entries_max, sla.replay_lag_ms_max
-            ),
+            format!("{} entries, {} ms", sla.replay_lag_entries_max, sla.replay_lag_ms_max),
         ),
-        (
-            "sign of life every",
-            format!("{} ms", sla.heartbeat_age_ms_max),
-        ),
+        ("sign of life every", format!("{} ms", sla.heartbeat_age_ms_max)),
     ];
     for (name, words) in rows {
         let _ = writeln!(text, "  {name:<20} {words}");
     }
     if let Some(ttl) = lane.ttl {
-        let words = format!(
-            "{} s, at most {} s",
-            ttl.default_ms / 1000,
-            ttl.max_ms / 1000
-        );
+        let words = format!("{} s, at most {} s", ttl.default_ms / 1000, ttl.max_ms / 1000);
         let _ = writeln!(text, "  {:<20} {words}", "objects live for");
     }
     if lane.append_only {
@@ -328,20 +297,11 @@ pub fn object(object: &ObjectDocument, _coloured: bool) -> String {
         let _ = writeln!(text, "conflict at {}:", plain(&conflict.path));
         for value in &conflict.values {
             let shown = if value.shown { "shown" } else { "     " };
-            let _ = writeln!(
-                text,
-                "  {shown} {} by {}",
-                value.value,
-                short(&value.author)
-            );
+            let _ = writeln!(text, "  {shown} {} by {}", value.value, short(&value.author));
         }
     }
     for change in object.history.iter().flatten() {
-        let held = if change.held {
-            ""
-        } else {
-            " (content not held)"
-        };
+        let held = if change.held { "" } else { " (content not held)" };
         let _ = writeln!(
             text,
             "change {} at {} by {} (entry {}){held}",
@@ -361,11 +321,8 @@ pub fn list(page: &ListPage, coloured: bool) -> String {
     }
     let mut list = table(&["id", "kind", "labels", "written", "by", "body"], coloured);
     for object in &page.objects {
-        let labels: Vec<String> = object
-            .labels
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let labels: Vec<String> =
+            object.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         list.add_row([
             plain(&object.id),
             plain(&object.kind),
@@ -423,9 +380,6 @@ mod tests {
 
     #[test]
     fn names_cannot_drive_the_terminal() {
-        assert_eq!(
-            plain("a\u{1b}[2Jb\nc\u{202e}d é"),
-            "a\\u{1b}[2Jb\\nc\\u{202e}d é"
-        );
+        assert_eq!(plain("a\u{1b}[2Jb\nc\u{202e}d é"), "a\\u{1b}[2Jb\\nc\\u{202e}d é");
     }
 }

@@ -100,7 +100,8 @@ async fn serve(dir: DataDir, json: bool, args: RunArgs) -> Result<(), ApiError> 
         Some(discovery::spawn(config, key.device()).map_err(internal)?)
     };
     core.network.listen.extend(bound.iter().map(ToString::to_string));
-    let parts = Parts { core, transport: network, network: events, discovery, peers, listen: bound };
+    let parts =
+        Parts { core, transport: network, network: events, discovery, peers, listen: bound };
     let (handle, mut ended) = runtime::start(parts)?;
 
     let node: Arc<dyn Node> = Arc::new(Served::daemon(dir, handle.clone()));
@@ -196,7 +197,11 @@ async fn say_ready(
         serde_json::to_string(&ready).map_err(internal)?
     } else {
         let http = ready.http.as_deref().unwrap_or("off");
-        format!("ready: device {}, listening on {}, http {http}", ready.device, ready.listen.join(" "))
+        format!(
+            "ready: device {}, listening on {}, http {http}",
+            ready.device,
+            ready.listen.join(" ")
+        )
     };
     use std::io::Write as _;
     let mut out = std::io::stdout();

@@ -217,9 +217,7 @@ pub struct Daemon {
 }
 
 /// Starts the loop on a thread of its own. The receiver ends with the loop, and says how it ended.
-pub fn start(
-    parts: Parts,
-) -> Result<(Handle, oneshot::Receiver<Result<(), ApiError>>), ApiError> {
+pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiError>>), ApiError> {
     let (calls, called) = mpsc::channel(CALLS_MAX);
     let (stop, stopping) = mpsc::channel(1);
     let next = parts.core.store.feed_next();
@@ -249,8 +247,13 @@ pub fn start(
         applied,
         failure,
     };
-    let inputs =
-        Inputs { network: parts.network, discovery: found, pairing: paired, calls: called, stopping };
+    let inputs = Inputs {
+        network: parts.network,
+        discovery: found,
+        pairing: paired,
+        calls: called,
+        stopping,
+    };
     let (ended, end) = oneshot::channel();
     let tokio = tokio::runtime::Handle::current();
     std::thread::Builder::new()
@@ -318,11 +321,7 @@ impl Inputs {
 }
 
 impl Daemon {
-    fn run(
-        mut self,
-        tokio: &tokio::runtime::Handle,
-        mut inputs: Inputs,
-    ) -> Result<(), ApiError> {
+    fn run(mut self, tokio: &tokio::runtime::Handle, mut inputs: Inputs) -> Result<(), ApiError> {
         loop {
             let timeout = self.next_timeout();
             let first = tokio.block_on(inputs.next(timeout));
@@ -655,8 +654,7 @@ impl Daemon {
         if link.outbound {
             // Where it was found this time is where to look first after a restart.
             let address = bare(&link.addr).to_string();
-            let kept =
-                self.core.store.put_peer_fact(device, ADDRESSES, address.as_bytes());
+            let kept = self.core.store.put_peer_fact(device, ADDRESSES, address.as_bytes());
             self.note_failure(kept.map_err(store_error));
         }
         self.core.network.links.insert(device, open);

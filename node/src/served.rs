@@ -211,9 +211,7 @@ impl Node for Served {
         let members = roster.members().len().saturating_sub(1);
         let mut diagnosis = core::diagnose(&lanes);
         let (daemon, peers) = match &self.source {
-            Source::Store(_) => {
-                (None, PeerCounts { members, connected: 0, in_sync: 0 })
-            }
+            Source::Store(_) => (None, PeerCounts { members, connected: 0, in_sync: 0 }),
             Source::Daemon(_) => self.call(|core| {
                 let facts = core.daemon.clone();
                 let daemon = facts.map(|facts| DaemonDocument {
@@ -336,9 +334,7 @@ impl Node for Served {
         let op = Op { id: id.to_owned(), action, if_heads: documents::heads(if_match)? };
         self.call(move |core| {
             let now = core.now();
-            core.engine
-                .write(&mut core.store, now, lane, &[op])
-                .map_err(documents::write_error)
+            core.engine.write(&mut core.store, now, lane, &[op]).map_err(documents::write_error)
         })?;
         Ok(before)
     }
@@ -415,9 +411,7 @@ impl Node for Served {
         self.call(move |core| {
             let device = core::find_device(core.engine.roster(), &device)?;
             let now = core.now();
-            core.engine
-                .revoke(&mut core.store, now, device, &reason)
-                .map_err(mesh_error)?;
+            core.engine.revoke(&mut core.store, now, device, &reason).map_err(mesh_error)?;
             peer_document(core, device)
         })
     }
@@ -461,9 +455,8 @@ impl Node for Served {
         let visibility = snapshot.object(lane, id, self.now()).map_err(store_error)?;
         let shown = documents::visible(lane, id, visibility)?;
         let names = core::names(&self.roster(&snapshot)?);
-        let history = snapshot
-            .history(lane, id, shown.life, documents::HISTORY_MAX)
-            .map_err(store_error)?;
+        let history =
+            snapshot.history(lane, id, shown.life, documents::HISTORY_MAX).map_err(store_error)?;
         let changes = history.iter().map(|change| ProvenanceChange {
             life: shown.life,
             change: HEXLOWER.encode(&change.change.0),
@@ -606,11 +599,9 @@ fn metrics(core: &Core) -> Vec<MetricFact> {
         ("srcos_lane_objects_hidden", "Objects that a tombstone hides.", |core, lane| {
             core.store.counts(lane).hidden
         }),
-        (
-            "srcos_lane_objects_conflicted",
-            "Shown objects with concurrent values.",
-            |core, lane| core.store.counts(lane).conflicted,
-        ),
+        ("srcos_lane_objects_conflicted", "Shown objects with concurrent values.", |core, lane| {
+            core.store.counts(lane).conflicted
+        }),
         (
             "srcos_lane_objects_quarantined",
             "Objects with a change that could not be applied.",

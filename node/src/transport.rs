@@ -120,21 +120,13 @@ pub struct Transports {
 
 impl Transports {
     /// QUIC and TCP.
-    pub const ALL: Self = Self {
-        quic: true,
-        tcp: true,
-    };
+    pub const ALL: Self = Self { quic: true, tcp: true };
 
     /// Every interface, both address families, ports chosen by the system.
     pub fn listen_anywhere(self) -> Vec<Multiaddr> {
         let quic = ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/udp/0/quic-v1"];
         let tcp = ["/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"];
-        let texts = self
-            .quic
-            .then_some(quic)
-            .into_iter()
-            .chain(self.tcp.then_some(tcp))
-            .flatten();
+        let texts = self.quic.then_some(quic).into_iter().chain(self.tcp.then_some(tcp)).flatten();
         // These texts are addresses, as a test shows.
         texts.filter_map(|text| text.parse().ok()).collect()
     }
@@ -360,14 +352,8 @@ pub struct Traffic {
 
 enum Command {
     Listen(Multiaddr),
-    Dial {
-        device: DeviceId,
-        addrs: Vec<Multiaddr>,
-    },
-    OpenPairing {
-        addr: Multiaddr,
-        device: Option<DeviceId>,
-    },
+    Dial { device: DeviceId, addrs: Vec<Multiaddr> },
+    OpenPairing { addr: Multiaddr, device: Option<DeviceId> },
     SetMembers(BTreeSet<DeviceId>),
     Offline,
     Shutdown(oneshot::Sender<()>),
@@ -395,15 +381,7 @@ pub fn spawn(config: &Config, key: &DeviceKey) -> Result<(Transport, Events), St
     let gate = Arc::new(Gate::default());
     let driver = driver::Driver::new(config, key, commanded, sender, links.clone(), gate.clone())?;
     tokio::spawn(driver.run());
-    Ok((
-        Transport {
-            commands,
-            links,
-            gate,
-            device: key.device(),
-        },
-        events,
-    ))
+    Ok((Transport { commands, links, gate, device: key.device() }, events))
 }
 
 impl Transport {
@@ -441,11 +419,7 @@ impl Transport {
     /// While true, every connection is closed and none is made or admitted. Listeners stay.
     pub fn set_offline(&self, offline: bool) -> Result<(), CommandError> {
         self.gate.offline.store(offline, Ordering::Relaxed);
-        if offline {
-            self.command(Command::Offline)
-        } else {
-            Ok(())
-        }
+        if offline { self.command(Command::Offline) } else { Ok(()) }
     }
 
     /// Whether strangers may open pairing streams.
@@ -493,12 +467,10 @@ impl Transport {
     }
 
     fn command(&self, command: Command) -> Result<(), CommandError> {
-        self.commands
-            .try_send(command)
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => CommandError::Busy,
-                mpsc::error::TrySendError::Closed(_) => CommandError::Stopped,
-            })
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::Busy,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Stopped,
+        })
     }
 
     fn link(&self, conn: ConnId) -> Option<Arc<LinkShared>> {

@@ -13,12 +13,7 @@ use srcos_lanes::lane::LaneId;
 /// done, but it does not hold (not found, not in sync, does not verify); 2 bad usage or input; 3 a
 /// daemon or peer is needed and not there; 4 refused by policy; 5 store damaged or locked; 70 a bug.
 #[derive(Parser, Debug)]
-#[command(
-    name = "srcos-node",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
+#[command(name = "srcos-node", version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     /// Options that every command has.
     #[command(flatten)]
@@ -33,13 +28,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
     /// Where the node keeps its key and store [default: the platform's data directory]
-    #[arg(
-        long,
-        global = true,
-        env = "SRCOS_DATA_DIR",
-        value_name = "DIR",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, env = "SRCOS_DATA_DIR", value_name = "DIR", hide_env_values = true)]
     pub data_dir: Option<PathBuf>,
     /// Print one JSON document (or JSON lines) and nothing else on standard output
     #[arg(long, global = true)]
@@ -160,12 +149,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_mdns: bool,
     /// Transports to use
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "quic,tcp",
-        value_name = "LIST"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = "quic,tcp", value_name = "LIST")]
     pub transport: Vec<Transport>,
     /// Loopback address of the HTTP interface, or off
     #[arg(long, default_value = "127.0.0.1:8765", value_name = "ADDR|off")]
@@ -197,9 +181,8 @@ impl std::str::FromStr for HttpAddress {
         if text == "off" {
             return Ok(Self::Off);
         }
-        let address: SocketAddr = text
-            .parse()
-            .map_err(|_| "must be an address such as 127.0.0.1:8765, or off")?;
+        let address: SocketAddr =
+            text.parse().map_err(|_| "must be an address such as 127.0.0.1:8765, or off")?;
         if !address.ip().is_loopback() {
             return Err("must be a loopback address such as 127.0.0.1 or [::1]".to_owned());
         }
@@ -261,12 +244,7 @@ pub struct PutArgs {
     #[arg(long, value_name = "SECONDS")]
     pub ttl: Option<u64>,
     /// Write only if the object has these heads now (as get shows them, separated by commas)
-    #[arg(
-        long,
-        value_name = "HEADS",
-        value_delimiter = ',',
-        conflicts_with = "if_absent"
-    )]
+    #[arg(long, value_name = "HEADS", value_delimiter = ',', conflicts_with = "if_absent")]
     pub if_match: Vec<String>,
     /// Write only if the object does not exist
     #[arg(long)]

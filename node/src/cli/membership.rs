@@ -37,16 +37,10 @@ async fn invite(
     no_wait: bool,
 ) -> Result<(), NodeError> {
     let ttl_ms = ttl.map(|seconds| seconds.saturating_mul(1000));
-    let invite: InviteDocument = session
-        .client
-        .post("/admin/pair/invites", &json!({"ttl_ms": ttl_ms}))
-        .await?;
+    let invite: InviteDocument =
+        session.client.post("/admin/pair/invites", &json!({"ttl_ms": ttl_ms})).await?;
     session.show(&invite, render::invite)?;
-    session
-        .io
-        .output
-        .flush()
-        .map_err(|error| NodeError::output(&error))?;
+    session.io.output.flush().map_err(|error| NodeError::output(&error))?;
     if no_wait {
         return Ok(());
     }
@@ -65,10 +59,7 @@ async fn invite(
             }
             InviteStatus::Expired => break ("invite_expired", "nobody joined in time".to_owned()),
             InviteStatus::Cancelled => {
-                break (
-                    "invite_cancelled",
-                    "the invitation was taken back".to_owned(),
-                );
+                break ("invite_cancelled", "the invitation was taken back".to_owned());
             }
             InviteStatus::Failed { reason } => break ("invite_failed", reason),
         }

@@ -32,15 +32,8 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
         body,
         ttl_ms: args.ttl.map(|seconds| seconds.saturating_mul(1000)),
     };
-    let heads = if args.if_absent {
-        Some(Heads::default())
-    } else {
-        heads(args.if_match)
-    };
-    let written = session
-        .client
-        .put(args.lane, &args.id, &content, heads.as_ref())
-        .await?;
+    let heads = if args.if_absent { Some(Heads::default()) } else { heads(args.if_match) };
+    let written = session.client.put(args.lane, &args.id, &content, heads.as_ref()).await?;
     tell_written(session, &written)
 }
 
@@ -48,10 +41,7 @@ pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Res
     check(args.lane, &args.id)?;
     let patch = body_patch(argument(session, &args.json_patch)?);
     let heads = heads(args.if_match);
-    let written = session
-        .client
-        .patch(args.lane, &args.id, &patch, heads.as_ref())
-        .await?;
+    let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await?;
     tell_written(session, &written)
 }
 
@@ -63,24 +53,14 @@ fn tell_written(
         return session.json_line(&written.object);
     }
     let object = &written.object;
-    let what = if written.changed {
-        "written"
-    } else {
-        "already so; nothing written"
-    };
+    let what = if written.changed { "written" } else { "already so; nothing written" };
     session.say(&format!("{}/{}: {what}", object.lane, object.id))
 }
 
 pub(super) async fn get(session: &mut Session<'_, '_>, args: GetArgs) -> Result<(), NodeError> {
     check(args.lane, &args.id)?;
-    let detail = Detail {
-        conflicts: args.conflicts,
-        history: args.history,
-    };
-    let object = session
-        .client
-        .get_object(args.lane, &args.id, detail)
-        .await?;
+    let detail = Detail { conflicts: args.conflicts, history: args.history };
+    let object = session.client.get_object(args.lane, &args.id, detail).await?;
     session.show(&object, render::object)
 }
 
@@ -102,17 +82,11 @@ pub(super) async fn delete(
 ) -> Result<(), NodeError> {
     check(args.lane, &args.id)?;
     let heads = heads(args.if_match);
-    let object = session
-        .client
-        .delete(args.lane, &args.id, &args.reason, heads.as_ref())
-        .await?;
+    let object = session.client.delete(args.lane, &args.id, &args.reason, heads.as_ref()).await?;
     if session.globals.json {
         return session.json_line(&object);
     }
-    session.say(&format!(
-        "{}/{}: deleted here; peers follow as they connect",
-        args.lane, args.id
-    ))
+    session.say(&format!("{}/{}: deleted here; peers follow as they connect", args.lane, args.id))
 }
 
 pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Result<(), NodeError> {
@@ -120,10 +94,7 @@ pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Res
         return Err(ApiError::needs_daemon("watch").into());
     }
     let mut left = args.count.unwrap_or(u64::MAX);
-    let mut changes = session
-        .client
-        .changes(args.after.as_deref(), args.lane)
-        .await?;
+    let mut changes = session.client.changes(args.after.as_deref(), args.lane).await?;
     while left > 0 {
         let next = tokio::select! {
             next = changes.next() => next?,
@@ -159,11 +130,7 @@ fn argument(session: &mut Session<'_, '_>, text: &str) -> Result<Value, NodeErro
     }
     let bytes = bounded(session.io.input).map_err(|error| {
         let message = format!("standard input cannot be read: {error}");
-        NodeError::usage(
-            "input_failed",
-            message,
-            "give the JSON as an argument, or --file",
-        )
+        NodeError::usage("input_failed", message, "give the JSON as an argument, or --file")
     })?;
     Ok(read_json(&bytes, Limits::BODY)?)
 }
@@ -171,8 +138,6 @@ fn argument(session: &mut Session<'_, '_>, text: &str) -> Result<Value, NodeErro
 /// Reads all, but no more than is needed to know that it is too much by far.
 fn bounded(source: &mut (impl std::io::Read + ?Sized)) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    source
-        .take(16 * BODY_BYTES_MAX as u64)
-        .read_to_end(&mut bytes)?;
+    source.take(16 * BODY_BYTES_MAX as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

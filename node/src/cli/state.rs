@@ -30,14 +30,8 @@ pub(super) async fn lanes_status(
 /// Whether every lane is as agreed, and proven equal with every peer that shares it.
 pub(super) fn in_step(status: &LanesStatus) -> bool {
     status.lanes.iter().all(|lane| {
-        matches!(
-            lane.status,
-            LaneState::Active | LaneState::Dormant | LaneState::Retired
-        ) && lane
-            .replication
-            .peers
-            .iter()
-            .all(|peer| peer.state == LanePeerState::InSync)
+        matches!(lane.status, LaneState::Active | LaneState::Dormant | LaneState::Retired)
+            && lane.replication.peers.iter().all(|peer| peer.state == LanePeerState::InSync)
     })
 }
 
@@ -59,9 +53,7 @@ pub(super) async fn provenance(
         }
         ProvenanceCommand::Verify { lane } => {
             let query = lane.map(|lane| format!("?lane={lane}")).unwrap_or_default();
-            let progress = session
-                .shows_progress()
-                .then(|| render::spinner("verifying"));
+            let progress = session.shows_progress().then(|| render::spinner("verifying"));
             let path = format!("/admin/provenance/verify{query}");
             let verified = session.client.get::<ProvenanceVerify>(&path).await;
             if let Some(progress) = progress {
@@ -75,9 +67,5 @@ pub(super) async fn provenance(
 }
 
 fn holds(holds: bool) -> Result<(), NodeError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(NodeError::DoesNotHold)
-    }
+    if holds { Ok(()) } else { Err(NodeError::DoesNotHold) }
 }

@@ -27,22 +27,12 @@ impl Backend for InMemory {
             return Ok(self.0.clone());
         }
         let hint = "make one with: srcos-node init";
-        Err(ApiError::new(
-            ErrorKind::NotFound,
-            "not_initialised",
-            "no data directory",
-            hint,
-        ))
+        Err(ApiError::new(ErrorKind::NotFound, "not_initialised", "no data directory", hint))
     }
 
     fn run(&self, _: &Path, _: &Globals, args: RunArgs) -> Result<(), ApiError> {
         assert_eq!(args.http, HttpAddress::Off);
-        Err(ApiError::new(
-            ErrorKind::StoreLocked,
-            "store_locked",
-            "another runs",
-            "stop it",
-        ))
+        Err(ApiError::new(ErrorKind::StoreLocked, "store_locked", "another runs", "stop it"))
     }
 
     fn demo(&self, _: &Globals, _: DemoArgs) -> Result<(), ApiError> {
@@ -79,31 +69,18 @@ impl Outcome {
 impl Shell {
     fn new() -> Self {
         let backend = InMemory(Arc::new(MemoryNode::new()));
-        Self {
-            backend,
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Self { backend, dir: tempfile::tempdir().unwrap() }
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Outcome {
         let dir = self.dir.path().to_str().unwrap();
-        let all = ["srcos-node", "--data-dir", dir]
-            .into_iter()
-            .chain(arguments.iter().copied());
+        let all = ["srcos-node", "--data-dir", dir].into_iter().chain(arguments.iter().copied());
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut input = input.as_bytes();
-        let mut io = Io {
-            input: &mut input,
-            output: &mut out,
-            errors: &mut err,
-        };
+        let mut io = Io { input: &mut input, output: &mut out, errors: &mut err };
         let code = run(all, &self.backend, &mut io);
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Outcome {
-            code,
-            out: text(out),
-            err: text(err),
-        }
+        Outcome { code, out: text(out), err: text(err) }
     }
 
     fn file(&self, name: &str, text: &str) -> String {
@@ -122,18 +99,7 @@ fn arguments_are_defined_without_contradiction() {
 #[test]
 fn what_is_put_can_be_read_listed_patched_and_deleted() {
     let shell = Shell::new();
-    let put = shell.run(
-        &[
-            "--json",
-            "put",
-            "normal",
-            "a/b",
-            r#"{"n":1.0}"#,
-            "--label",
-            "k=v",
-        ],
-        "",
-    );
+    let put = shell.run(&["--json", "put", "normal", "a/b", r#"{"n":1.0}"#, "--label", "k=v"], "");
     assert!(put.is(0), "{}", put.err);
     assert_eq!(put.json()["labels"], json!({"k": "v"}));
     let patched = shell.run(&["--json", "patch", "normal", "a/b", "-"], r#"{"m":2}"#);
@@ -142,8 +108,7 @@ fn what_is_put_can_be_read_listed_patched_and_deleted() {
     assert_eq!(listed.json()["objects"].as_array().unwrap().len(), 1);
     let read = shell.run(&["get", "normal", "a/b"], "");
     assert!(
-        read.out
-            .starts_with("normal/a/b\nkind object, class internal, life 1\n"),
+        read.out.starts_with("normal/a/b\nkind object, class internal, life 1\n"),
         "{}",
         read.out
     );
@@ -151,10 +116,7 @@ fn what_is_put_can_be_read_listed_patched_and_deleted() {
     assert!(deleted.is(0));
     let gone = shell.run(&["--json", "get", "normal", "a/b"], "");
     assert!(gone.is(1));
-    assert_eq!(
-        (gone.out.as_str(), &gone.error()["code"]),
-        ("", &json!("object_absent"))
-    );
+    assert_eq!((gone.out.as_str(), &gone.error()["code"]), ("", &json!("object_absent")));
 }
 
 #[test]
@@ -180,12 +142,7 @@ fn exit_codes_tell_what_happened() {
     ];
     for (arguments, code) in cases {
         let outcome = shell.run(arguments, "");
-        assert!(
-            outcome.is(code),
-            "{arguments:?}: {:?} {}",
-            outcome.code,
-            outcome.err
-        );
+        assert!(outcome.is(code), "{arguments:?}: {:?} {}", outcome.code, outcome.err);
     }
     let elsewhere = shell.dir.path().join("none");
     let outcome = shell.run(&["--data-dir", elsewhere.to_str().unwrap(), "status"], "");
@@ -198,14 +155,7 @@ fn bad_usage_is_a_document_where_documents_are_wanted() {
     let outcome = shell.run(&["--json", "get", "none", "a"], "");
     assert!(outcome.is(2));
     assert_eq!(outcome.error()["kind"], "bad_input");
-    assert!(
-        outcome.error()["message"]
-            .as_str()
-            .unwrap()
-            .contains("'none'"),
-        "{}",
-        outcome.err
-    );
+    assert!(outcome.error()["message"].as_str().unwrap().contains("'none'"), "{}", outcome.err);
 }
 
 #[test]
@@ -221,22 +171,15 @@ fn json_that_is_wrong_is_named_with_its_place() {
     let file = shell.file("big.json", &format!("\"{}\"", "x".repeat(1 << 20)));
     let outcome = shell.run(&["put", "normal", "a", "--file", &file], "");
     assert!(outcome.is(2));
-    assert!(
-        outcome
-            .err
-            .contains("1048578 bytes is over the limit of 1048576 bytes")
-    );
+    assert!(outcome.err.contains("1048578 bytes is over the limit of 1048576 bytes"));
 }
 
 #[test]
 fn a_write_can_be_conditional() {
     let shell = Shell::new();
     let put = |arguments: &[&str]| {
-        let all: Vec<&str> = ["--json", "put", "normal", "a", "1"]
-            .iter()
-            .chain(arguments)
-            .copied()
-            .collect();
+        let all: Vec<&str> =
+            ["--json", "put", "normal", "a", "1"].iter().chain(arguments).copied().collect();
         shell.run(&all, "")
     };
     let first = put(&["--if-absent"]);
@@ -250,9 +193,8 @@ fn a_write_can_be_conditional() {
 #[test]
 fn an_import_applies_everything_or_nothing() {
     let shell = Shell::new();
-    let mut lines: Vec<String> = (0..2500)
-        .map(|n| format!("{{\"id\":\"{n:05}\",\"body\":{{\"n\":{n}}}}}"))
-        .collect();
+    let mut lines: Vec<String> =
+        (0..2500).map(|n| format!("{{\"id\":\"{n:05}\",\"body\":{{\"n\":{n}}}}}")).collect();
     let good = shell.file("good", &lines.join("\n"));
     lines[1234] = "{\"id\":\"x\",\"id\":\"y\",\"body\":1}".to_owned();
     lines[2000] = "{\"id\":\"\",\"body\":1}".to_owned();
@@ -277,11 +219,7 @@ fn an_import_applies_everything_or_nothing() {
         skipped.json(),
         json!({"lane": "memory", "lines": 2498, "changed": 2498, "unchanged": 0, "skipped": 2})
     );
-    assert!(
-        skipped.err.contains("line 1235 is skipped"),
-        "{}",
-        skipped.err
-    );
+    assert!(skipped.err.contains("line 1235 is skipped"), "{}", skipped.err);
 
     let imported = shell.run(&["--json", "import", "normal", &good], "");
     assert_eq!(imported.json()["changed"], 2500);
@@ -294,10 +232,8 @@ fn an_import_applies_everything_or_nothing() {
 #[test]
 fn an_import_that_the_lane_refuses_names_the_line() {
     let shell = Shell::new();
-    let refused = shell.run(
-        &["--json", "import", "tombstone", "-"],
-        "\n{\"id\":\"a\",\"body\":1}\n",
-    );
+    let refused =
+        shell.run(&["--json", "import", "tombstone", "-"], "\n{\"id\":\"a\",\"body\":1}\n");
     assert!(refused.is(4));
     assert_eq!(
         refused.error()["message"],
@@ -308,17 +244,11 @@ fn an_import_that_the_lane_refuses_names_the_line() {
 #[test]
 fn a_line_over_the_limit_is_named_without_being_held() {
     let shell = Shell::new();
-    let text = format!(
-        "{{\"id\":\"a\",\"body\":1}}\n{{\"x\":\"{}\"}}\n",
-        "x".repeat(3 << 20)
-    );
+    let text = format!("{{\"id\":\"a\",\"body\":1}}\n{{\"x\":\"{}\"}}\n", "x".repeat(3 << 20));
     let refused = shell.run(&["--json", "import", "normal", "-"], &text);
     assert!(refused.is(2));
     let message = refused.error()["message"].to_string();
-    assert!(
-        message.contains("line 2: a line of 3145737 bytes is over the limit"),
-        "{message}"
-    );
+    assert!(message.contains("line 2: a line of 3145737 bytes is over the limit"), "{message}");
 }
 
 #[test]
@@ -337,15 +267,10 @@ fn indexing_writes_only_what_differs_and_deletes_only_what_vanished() {
     let counts = |files, unchanged, written, deleted| json!({"files": files, "unchanged": unchanged, "written": written, "deleted": deleted, "failed": 0});
     assert_eq!(index(), counts(3, 0, 3, 0));
     assert_eq!(index(), counts(3, 3, 0, 0));
-    let object = shell
-        .run(&["--json", "get", "normal", "d/c.json"], "")
-        .json();
+    let object = shell.run(&["--json", "get", "normal", "d/c.json"], "").json();
     assert_eq!(object["kind"], "file");
     assert_eq!(object["body"]["media_type"], "application/json");
-    assert_eq!(
-        object["body"]["blake3"],
-        blake3::hash(b"{}").to_hex().to_string()
-    );
+    assert_eq!(object["body"]["blake3"], blake3::hash(b"{}").to_hex().to_string());
 
     write("a.txt", "changed");
     std::fs::remove_file(folder.path().join("b.bin")).unwrap();
@@ -356,10 +281,7 @@ fn indexing_writes_only_what_differs_and_deletes_only_what_vanished() {
     // Another folder's files are another folder's.
     let second = tempfile::tempdir().unwrap();
     let path = second.path().to_str().unwrap();
-    assert_eq!(
-        shell.run(&["--json", "index", path], "").json(),
-        counts(0, 0, 0, 0)
-    );
+    assert_eq!(shell.run(&["--json", "index", path], "").json(), counts(0, 0, 0, 0));
     assert!(shell.run(&["get", "normal", "a.txt"], "").is(0));
 }
 
@@ -370,12 +292,7 @@ fn manual_pages_and_completions_are_made_from_the_same_text() {
     assert!(shell.run(&["man", folder], "").is(0));
     let page = std::fs::read_to_string(shell.dir.path().join("srcos-node-index.1")).unwrap();
     assert!(page.contains("Keep one object for each file of a folder"));
-    assert!(
-        shell
-            .run(&["completions", "zsh"], "")
-            .out
-            .contains("provenance")
-    );
+    assert!(shell.run(&["completions", "zsh"], "").out.contains("provenance"));
 }
 
 #[test]
@@ -384,21 +301,13 @@ fn every_command_and_option_has_help() {
         let path = format!("{path} {}", command.get_name());
         assert!(command.get_about().is_some(), "{path} has no help");
         for argument in command.get_arguments() {
-            assert!(
-                argument.get_help().is_some(),
-                "{path} {} has no help",
-                argument.get_id()
-            );
+            assert!(argument.get_help().is_some(), "{path} {} has no help", argument.get_id());
         }
-        command
-            .get_subcommands()
-            .for_each(|command| check(command, &path));
+        command.get_subcommands().for_each(|command| check(command, &path));
     }
     check(&Cli::command(), "");
-    let names: Vec<String> = Cli::command()
-        .get_subcommands()
-        .map(|command| command.get_name().to_owned())
-        .collect();
+    let names: Vec<String> =
+        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
     assert_eq!(
         names.join(" "),
         "init run demo status lanes put patch get list delete watch import export index pair peers \
@@ -419,11 +328,7 @@ fn output_that_nobody_reads_ends_the_command_quietly() {
     }
     let shell = Shell::new();
     let mut errors = Vec::new();
-    let mut io = Io {
-        input: &mut std::io::empty(),
-        output: &mut Closed,
-        errors: &mut errors,
-    };
+    let mut io = Io { input: &mut std::io::empty(), output: &mut Closed, errors: &mut errors };
     let code = run(["srcos-node", "lanes", "list"], &shell.backend, &mut io);
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
     assert!(errors.is_empty());
@@ -443,47 +348,27 @@ fn with_a_daemon_commands_speak_to_it_through_its_socket() {
         tokio::spawn(serve_unix(listener, app, stop.clone()));
         file
     });
-    let lines: String = (0..3000)
-        .map(|n| format!("{{\"id\":\"{n}\",\"body\":{n}}}\n"))
-        .collect();
+    let lines: String = (0..3000).map(|n| format!("{{\"id\":\"{n}\",\"body\":{n}}}\n")).collect();
     let imported = shell.run(&["--json", "import", "normal", "-"], &lines);
     assert_eq!(imported.json()["changed"], 3000, "{}", imported.err);
     // Without the daemon the same command would look into the store of the test's backend.
     assert!(
-        shell
-            .backend
-            .0
-            .get(srcos_lanes::lane::LaneId::Normal, "1", Default::default())
-            .is_err()
+        shell.backend.0.get(srcos_lanes::lane::LaneId::Normal, "1", Default::default()).is_err()
     );
-    let watched = shell.run(
-        &["watch", "normal", "--after", "1000", "--count", "2000"],
-        "",
-    );
+    let watched = shell.run(&["watch", "normal", "--after", "1000", "--count", "2000"], "");
     let ids: Vec<String> = watched
         .out
         .lines()
-        .map(|line| {
-            serde_json::from_str::<Value>(line).unwrap()["id"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        })
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(ids, (1000..3000).map(|n| n.to_string()).collect::<Vec<_>>());
 
     let invited = shell.run(&["--json", "pair", "invite"], "");
     assert!(invited.is(0), "{}", invited.err);
-    let lines: Vec<Value> = invited
-        .out
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<Value> =
+        invited.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["code"], "7-alpha");
-    assert_eq!(
-        lines[1],
-        json!({"joined": {"device": "ef".repeat(32), "name": "desktop"}})
-    );
+    assert_eq!(lines[1], json!({"joined": {"device": "ef".repeat(32), "name": "desktop"}}));
     stop.cancel();
     drop(file);
 }

@@ -38,10 +38,7 @@ pub(super) async fn import(
     args: ImportArgs,
 ) -> Result<(), NodeError> {
     let mut file = open(session, &args.file)?;
-    let size = file
-        .metadata()
-        .map_err(|error| NodeError::file(&args.file, &error))?
-        .len();
+    let size = file.metadata().map_err(|error| NodeError::file(&args.file, &error))?.len();
     let progress = session.shows_progress();
     let bar = |what| progress.then(|| render::byte_bar(size, what));
 
@@ -50,8 +47,7 @@ pub(super) async fn import(
     if let Some(bar) = checking {
         bar.finish_and_clear();
     }
-    file.rewind()
-        .map_err(|error| NodeError::file(&args.file, &error))?;
+    file.rewind().map_err(|error| NodeError::file(&args.file, &error))?;
 
     let writing = bar("writing");
     let done = write_lines(session, &file, &args, writing.as_ref()).await;
@@ -61,21 +57,9 @@ pub(super) async fn import(
     let BatchResult { ops, changed } = done?;
     let (lines, changed) = (ops as u64, changed as u64);
     let unchanged = lines.saturating_sub(changed);
-    let summary = ImportSummary {
-        lane: args.lane.name(),
-        lines,
-        changed,
-        unchanged,
-        skipped,
-    };
+    let summary = ImportSummary { lane: args.lane.name(), lines, changed, unchanged, skipped };
     session.show(&summary, |summary, _| {
-        let ImportSummary {
-            lane,
-            lines,
-            changed,
-            unchanged,
-            skipped,
-        } = summary;
+        let ImportSummary { lane, lines, changed, unchanged, skipped } = summary;
         format!(
             "{lane}: {lines} objects imported, {changed} of them changed, {unchanged} already so, \
              {skipped} lines skipped"
@@ -114,20 +98,14 @@ fn check_lines(
     let mut lines = Lines::new(file);
     let mut wrong = 0;
     let mut first = None;
-    while let Some(line) = lines
-        .next()
-        .map_err(|error| NodeError::file(&args.file, &error))?
-    {
+    while let Some(line) = lines.next().map_err(|error| NodeError::file(&args.file, &error))? {
         if let Some(bar) = bar.filter(|_| line.number % 1024 == 0) {
             bar.set_position(line.end);
         }
         let Err(error) = line.check() else { continue };
         wrong += 1;
         if args.skip_invalid {
-            session.warn(&format!(
-                "line {} is skipped: {}",
-                line.number, error.message
-            ));
+            session.warn(&format!("line {} is skipped: {}", line.number, error.message));
         } else if first.is_none() {
             first = Some((line.number, error));
         } else if wrong <= LISTED_MAX {
@@ -141,19 +119,10 @@ fn check_lines(
         1 => String::new(),
         wrong => format!(" ({} more lines are wrong)", wrong - 1),
     };
-    let message = format!(
-        "line {number}: {}{others}; nothing was imported",
-        error.message
-    );
+    let message = format!("line {number}: {}{others}; nothing was imported", error.message);
     let hint = "mend the lines, or pass over them with --skip-invalid".to_owned();
     let path = format!("{}:{number}", args.file.display());
-    Err(ApiError {
-        message,
-        hint,
-        path: Some(path),
-        ..error
-    }
-    .into())
+    Err(ApiError { message, hint, path: Some(path), ..error }.into())
 }
 
 /// The second pass: batches go out one after the other, the next being put together while one is
@@ -170,13 +139,10 @@ async fn write_lines(
     let mut batch = Batch::default();
     let mut applied_to = 0;
     loop {
-        let next = lines
-            .next()
-            .map_err(|error| NodeError::file(&args.file, &error))?;
+        let next = lines.next().map_err(|error| NodeError::file(&args.file, &error))?;
         let ended = next.is_none();
-        let full = next
-            .as_ref()
-            .is_some_and(|line| !batch.has_room(line.bytes.map_or(0, <[u8]>::len)));
+        let full =
+            next.as_ref().is_some_and(|line| !batch.has_room(line.bytes.map_or(0, <[u8]>::len)));
         if (ended && !batch.numbers.is_empty()) || full {
             if let Some(sent) = in_flight.take() {
                 applied_to = sent.finish(&mut total, applied_to, args).await?;
@@ -220,10 +186,7 @@ impl Batch {
     fn send(self, client: &Client, lane: LaneId) -> InFlight {
         let (client, bytes) = (client.clone(), Bytes::from(self.bytes));
         let answer = tokio::spawn(async move { client.batch_lines(lane, bytes).await });
-        InFlight {
-            answer,
-            numbers: self.numbers,
-        }
+        InFlight { answer, numbers: self.numbers }
     }
 }
 
@@ -243,10 +206,7 @@ impl InFlight {
         let answer = self.answer.await;
         let answer = answer.unwrap_or_else(|error| Err(ApiError::internal(error.to_string())));
         let done = answer.map_err(|error| {
-            let place = error
-                .path
-                .as_deref()
-                .and_then(|path| path.strip_prefix("ops/"));
+            let place = error.path.as_deref().and_then(|path| path.strip_prefix("ops/"));
             let number = place.and_then(|place| self.numbers.get(place.parse::<usize>().ok()?));
             let (from, at) = (self.numbers.first().copied().unwrap_or(0), number.copied());
             let message = match at {
@@ -258,11 +218,7 @@ impl InFlight {
                 line => format!("{message}; the lines up to {line} were imported"),
             };
             let path = format!("{}:{}", args.file.display(), at.unwrap_or(from));
-            ApiError {
-                message,
-                path: Some(path),
-                ..error
-            }
+            ApiError { message, path: Some(path), ..error }
         })?;
         total.ops += done.ops;
         total.changed += done.changed;
@@ -289,12 +245,7 @@ struct Line<'a> {
 impl<'a> Lines<'a> {
     fn new(file: &'a File) -> Self {
         let reader = BufReader::with_capacity(256 << 10, file);
-        Self {
-            reader,
-            line: Vec::new(),
-            number: 0,
-            end: 0,
-        }
+        Self { reader, line: Vec::new(), number: 0, end: 0 }
     }
 
     /// The next line that is not blank.
@@ -302,36 +253,22 @@ impl<'a> Lines<'a> {
         loop {
             self.line.clear();
             let limit = CONTENT_BYTES_MAX as u64 + 2;
-            let read = (&mut self.reader)
-                .take(limit)
-                .read_until(b'\n', &mut self.line)?;
+            let read = (&mut self.reader).take(limit).read_until(b'\n', &mut self.line)?;
             if read == 0 {
                 return Ok(None);
             }
             self.number += 1;
             self.end += read as u64;
             let whole = self.line.last() == Some(&b'\n') || (read as u64) < limit;
-            let over = if whole {
-                0
-            } else {
-                skip_line(&mut self.reader)?
-            };
+            let over = if whole { 0 } else { skip_line(&mut self.reader)? };
             self.end += over as u64;
             if !whole {
                 let bytes = Err(read + over);
-                return Ok(Some(Line {
-                    number: self.number,
-                    end: self.end,
-                    bytes,
-                }));
+                return Ok(Some(Line { number: self.number, end: self.end, bytes }));
             }
             if !self.line.trim_ascii().is_empty() {
                 let bytes = Ok(self.line.trim_ascii());
-                return Ok(Some(Line {
-                    number: self.number,
-                    end: self.end,
-                    bytes,
-                }));
+                return Ok(Some(Line { number: self.number, end: self.end, bytes }));
             }
         }
     }
@@ -386,11 +323,7 @@ pub(super) async fn export(
                 .map_err(|error| ApiError::internal(format!("an object is not JSON: {error}")))?;
             text.push(b'\n');
         }
-        session
-            .io
-            .output
-            .write_all(&text)
-            .map_err(|error| NodeError::output(&error))?;
+        session.io.output.write_all(&text).map_err(|error| NodeError::output(&error))?;
         let Some(next) = page.next else { return Ok(()) };
         query.after = Some(next);
     }

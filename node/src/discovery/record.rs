@@ -25,12 +25,7 @@ pub struct Tag {
 
 impl std::fmt::Debug for Tag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Tag({}:{})",
-            HEXLOWER.encode(&self.salt),
-            HEXLOWER.encode(&self.hash)
-        )
+        write!(f, "Tag({}:{})", HEXLOWER.encode(&self.salt), HEXLOWER.encode(&self.hash))
     }
 }
 
@@ -50,9 +45,7 @@ impl Tag {
         &self,
         devices: impl IntoIterator<Item = &'a DeviceId>,
     ) -> Option<&'a DeviceId> {
-        devices
-            .into_iter()
-            .find(|device| Self::new(self.salt, device) == *self)
+        devices.into_iter().find(|device| Self::new(self.salt, device) == *self)
     }
 }
 
@@ -92,12 +85,7 @@ impl Ports {
     }
 
     fn named(&self) -> [(&'static str, Option<u16>); 4] {
-        [
-            ("q4", self.quic4),
-            ("q6", self.quic6),
-            ("t4", self.tcp4),
-            ("t6", self.tcp6),
-        ]
+        [("q4", self.quic4), ("q6", self.quic6), ("t4", self.tcp4), ("t6", self.tcp6)]
     }
 
     pub(super) fn any(&self) -> bool {
@@ -123,10 +111,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn new(device: DeviceId, salt: [u8; 8], name: [u8; 8]) -> Self {
-        Self {
-            tag: Tag::new(salt, &device),
-            instance: HEXLOWER.encode(&name),
-        }
+        Self { tag: Tag::new(salt, &device), instance: HEXLOWER.encode(&name) }
     }
 
     pub(super) fn fullname(&self) -> String {
@@ -141,14 +126,8 @@ impl Identity {
             ("h".to_owned(), HEXLOWER.encode(&self.tag.hash)),
         ];
         let ports = announcement.ports.named();
-        let ports = ports
-            .into_iter()
-            .filter_map(|(name, port)| port.map(|port| (name, port)));
-        txt.extend(
-            ports
-                .clone()
-                .map(|(name, port)| (name.to_owned(), port.to_string())),
-        );
+        let ports = ports.into_iter().filter_map(|(name, port)| port.map(|port| (name, port)));
+        txt.extend(ports.clone().map(|(name, port)| (name.to_owned(), port.to_string())));
         let nameplate = announcement.nameplate.as_ref().filter(|p| is_nameplate(p));
         txt.extend(nameplate.map(|nameplate| ("p".to_owned(), nameplate.clone())));
         // The SRV record wants a port; ours are in the text.
@@ -174,16 +153,8 @@ pub(super) fn read(service: &ResolvedService, loopback: bool) -> Option<Candidat
     if text("v") != Some(VERSION) {
         return None;
     }
-    let tag = Tag {
-        salt: hex("s")?,
-        hash: hex("h")?,
-    };
-    let ports = Ports {
-        quic4: port("q4"),
-        quic6: port("q6"),
-        tcp4: port("t4"),
-        tcp6: port("t6"),
-    };
+    let tag = Tag { salt: hex("s")?, hash: hex("h")? };
+    let ports = Ports { quic4: port("q4"), quic6: port("q6"), tcp4: port("t4"), tcp6: port("t6") };
     let ips = service.addresses.iter().map(mdns_sd::ScopedIp::to_ip_addr);
     let mut addrs = addresses(ips, ports, loopback);
     addrs.truncate(ADDRESSES_PER_CANDIDATE_MAX);
@@ -191,11 +162,7 @@ pub(super) fn read(service: &ResolvedService, loopback: bool) -> Option<Candidat
         return None;
     }
     let nameplate = text("p").filter(|p| is_nameplate(p)).map(str::to_owned);
-    Some(Candidate {
-        tag,
-        addrs,
-        nameplate,
-    })
+    Some(Candidate { tag, addrs, nameplate })
 }
 
 /// The addresses to dial, in a fixed order.
@@ -206,11 +173,8 @@ fn addresses(ips: impl Iterator<Item = IpAddr>, ports: Ports, loopback: bool) ->
     let mut addrs = Vec::new();
     for ip in ips {
         let host = Multiaddr::from(ip);
-        let (quic, tcp) = if ip.is_ipv4() {
-            (ports.quic4, ports.tcp4)
-        } else {
-            (ports.quic6, ports.tcp6)
-        };
+        let (quic, tcp) =
+            if ip.is_ipv4() { (ports.quic4, ports.tcp4) } else { (ports.quic6, ports.tcp6) };
         addrs.extend(quic.map(|p| host.clone().with(Protocol::Udp(p)).with(Protocol::QuicV1)));
         addrs.extend(tcp.map(|p| host.clone().with(Protocol::Tcp(p))));
     }
@@ -243,41 +207,22 @@ mod tests {
     #[test]
     fn a_record_reads_back_and_names_neither_device_nor_peer() {
         let identity = Identity::new(device(1), [2; 8], [3; 8]);
-        let listens = [
-            "/ip4/10.0.0.1/udp/7/quic-v1",
-            "/ip6/fd00::1/tcp/8",
-            "/ip4/10.0.0.1/udp/9",
-        ];
+        let listens = ["/ip4/10.0.0.1/udp/7/quic-v1", "/ip6/fd00::1/tcp/8", "/ip4/10.0.0.1/udp/9"];
         let listens: Vec<Multiaddr> = listens.iter().map(|a| a.parse().unwrap()).collect();
         let ports = Ports::of(&listens);
-        assert_eq!(
-            ports,
-            Ports {
-                quic4: Some(7),
-                tcp6: Some(8),
-                ..Ports::default()
-            }
-        );
-        let announcement = Announcement {
-            ports,
-            nameplate: Some("42".to_owned()),
-        };
+        assert_eq!(ports, Ports { quic4: Some(7), tcp6: Some(8), ..Ports::default() });
+        let announcement = Announcement { ports, nameplate: Some("42".to_owned()) };
         let service = identity.service(&announcement).unwrap();
         let mut resolved = service.as_resolved_service();
         assert!(!format!("{resolved:?}").contains(&device(1).to_string()[..16]));
         for ip in ["10.0.0.2", "fd00::2", "fe80::1", "127.0.0.1"] {
-            resolved
-                .addresses
-                .insert(ip.parse::<IpAddr>().unwrap().into());
+            resolved.addresses.insert(ip.parse::<IpAddr>().unwrap().into());
         }
         let candidate = read(&resolved, false).unwrap();
         assert_eq!(candidate.nameplate.as_deref(), Some("42"));
         let addrs: Vec<_> = candidate.addrs.iter().map(ToString::to_string).collect();
         assert_eq!(addrs, ["/ip4/10.0.0.2/udp/7/quic-v1", "/ip6/fd00::2/tcp/8"]);
-        assert_eq!(
-            candidate.tag.find(&[device(7), device(1)]),
-            Some(&device(1))
-        );
+        assert_eq!(candidate.tag.find(&[device(7), device(1)]), Some(&device(1)));
         assert_eq!(candidate.tag.find(&[device(7)]), None);
         assert_eq!(read(&resolved, true).unwrap().addrs.len(), 3);
     }

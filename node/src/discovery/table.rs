@@ -54,13 +54,7 @@ impl Table {
         if self.heard.len() >= CANDIDATES_MAX && !self.push_out(known) {
             return;
         }
-        let heard = Heard {
-            candidate,
-            known,
-            changed: self.clock,
-            due: true,
-            reported: None,
-        };
+        let heard = Heard { candidate, known, changed: self.clock, due: true, reported: None };
         self.heard.insert(name, heard);
     }
 
@@ -192,9 +186,6 @@ mod tests {
         table.seen("x".into(), candidate(1, 1));
         drain(&mut table, now);
         table.know([device(1)].into());
-        assert_eq!(
-            drain(&mut table, now + CANDIDATE_EVENT_INTERVAL),
-            [candidate(1, 1)]
-        );
+        assert_eq!(drain(&mut table, now + CANDIDATE_EVENT_INTERVAL), [candidate(1, 1)]);
     }
 }

@@ -12,23 +12,13 @@ fn device(byte: u8) -> DeviceId {
 }
 
 fn announcement(quic: u16, nameplate: Option<&str>) -> Announcement {
-    let ports = Ports {
-        quic4: Some(quic),
-        tcp6: Some(quic),
-        ..Ports::default()
-    };
-    Announcement {
-        ports,
-        nameplate: nameplate.map(str::to_owned),
-    }
+    let ports = Ports { quic4: Some(quic), tcp6: Some(quic), ..Ports::default() };
+    Announcement { ports, nameplate: nameplate.map(str::to_owned) }
 }
 
 /// Two that announce, or `None`, said loudly, where this machine carries no multicast.
 async fn two(port: u16) -> Option<[(Discovery, mpsc::Receiver<Event>); 2]> {
-    let config = Config {
-        loopback: true,
-        port,
-    };
+    let config = Config { loopback: true, port };
     let mut a = spawn(config.clone(), device(1)).unwrap();
     let b = spawn(config, device(2)).unwrap();
     a.0.announce(announcement(1001, None)).unwrap();
@@ -64,10 +54,7 @@ async fn two_instances_find_each_other_follow_changes_and_hear_goodbye() {
     let is = |candidate: &Candidate, n| candidate.tag.find(&known) == Some(&device(n));
     let b_seen = seen(&mut at_a, |candidate| is(candidate, 2)).await;
     let ports: BTreeSet<_> = b_seen.addrs.iter().map(ToString::to_string).collect();
-    assert!(
-        ports.iter().any(|addr| addr.ends_with("/udp/1002/quic-v1")),
-        "{ports:?}"
-    );
+    assert!(ports.iter().any(|addr| addr.ends_with("/udp/1002/quic-v1")), "{ports:?}");
     assert_eq!(b_seen.nameplate, None);
     seen(&mut at_b, |candidate| is(candidate, 1)).await;
 
@@ -76,10 +63,7 @@ async fn two_instances_find_each_other_follow_changes_and_hear_goodbye() {
     let invites = |candidate: &Candidate| {
         is(candidate, 2)
             && candidate.nameplate.as_deref() == Some("17")
-            && candidate
-                .addrs
-                .iter()
-                .any(|addr| addr.to_string().contains("/udp/1003/"))
+            && candidate.addrs.iter().any(|addr| addr.to_string().contains("/udp/1003/"))
     };
     seen(&mut at_a, invites).await;
 
@@ -96,10 +80,7 @@ async fn two_instances_find_each_other_follow_changes_and_hear_goodbye() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_loopback_no_loopback_address_is_announced() {
-    let config = Config {
-        loopback: false,
-        port: 15_354,
-    };
+    let config = Config { loopback: false, port: 15_354 };
     let (a, mut at_a) = spawn(config.clone(), device(1)).unwrap();
     let (b, _at_b) = spawn(config, device(2)).unwrap();
     a.announce(announcement(1001, None)).unwrap();
@@ -108,18 +89,8 @@ async fn without_loopback_no_loopback_address_is_announced() {
     loop {
         match timeout(PATIENCE, at_a.recv()).await.unwrap().unwrap() {
             Event::PeerSeen(candidate) => {
-                assert!(
-                    candidate
-                        .addrs
-                        .iter()
-                        .all(|addr| !addr.to_string().contains("/127."))
-                );
-                assert!(
-                    candidate
-                        .addrs
-                        .iter()
-                        .all(|addr| !addr.to_string().contains("/::1/"))
-                );
+                assert!(candidate.addrs.iter().all(|addr| !addr.to_string().contains("/127.")));
+                assert!(candidate.addrs.iter().all(|addr| !addr.to_string().contains("/::1/")));
                 break;
             }
             Event::NotWorking { why } => {

@@ -28,10 +28,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/admin/peers/revoke", post(revoke))
         .route("/admin/peers/rename", post(rename))
         .route("/admin/pair/invites", post(invite))
-        .route(
-            "/admin/pair/invites/{id}",
-            get(invite_status).delete(invite_cancel),
-        )
+        .route("/admin/pair/invites/{id}", get(invite_status).delete(invite_cancel))
         .route("/admin/pair/joins", post(join))
         .route("/admin/pair/joins/{id}", get(join_status))
         .route("/admin/network", post(network))
@@ -43,9 +40,7 @@ async fn status(State(shared): State<Shared>) -> Reply {
 }
 
 async fn provenance_log(State(shared): State<Shared>, Object(lane, id): Object) -> Reply {
-    ok(&shared
-        .ask(move |node| node.provenance_log(lane, &id))
-        .await?)
+    ok(&shared.ask(move |node| node.provenance_log(lane, &id)).await?)
 }
 
 #[derive(Deserialize)]
@@ -69,9 +64,7 @@ struct RevokeRequest {
 
 async fn revoke(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
     let RevokeRequest { device, reason } = small_body(&headers, body).await?;
-    ok(&shared
-        .ask(move |node| node.revoke(&device, &reason))
-        .await?)
+    ok(&shared.ask(move |node| node.revoke(&device, &reason)).await?)
 }
 
 #[derive(Deserialize)]
@@ -115,9 +108,7 @@ struct JoinRequest {
 
 async fn join(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
     let JoinRequest { code, addrs } = small_body(&headers, body).await?;
-    ok(&shared
-        .ask(move |node| node.pair_join(&code, &addrs))
-        .await?)
+    ok(&shared.ask(move |node| node.pair_join(&code, &addrs)).await?)
 }
 
 async fn join_status(State(shared): State<Shared>, Text(id): Text) -> Reply {
@@ -132,9 +123,7 @@ struct NetworkRequest {
 
 async fn network(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
     let NetworkRequest { offline } = small_body(&headers, body).await?;
-    ok(&shared
-        .ask(move |node| node.network_offline(offline))
-        .await?)
+    ok(&shared.ask(move |node| node.network_offline(offline)).await?)
 }
 
 async fn shutdown(State(shared): State<Shared>) -> Reply {
@@ -145,10 +134,7 @@ async fn shutdown(State(shared): State<Shared>) -> Reply {
 async fn small_body<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Failure> {
     require_type(headers, &[JSON])?;
     let bytes = read_body(body, SMALL_BODY_BYTES_MAX).await?;
-    let limits = Limits {
-        bytes_max: SMALL_BODY_BYTES_MAX,
-        depth_max: 8,
-    };
+    let limits = Limits { bytes_max: SMALL_BODY_BYTES_MAX, depth_max: 8 };
     Ok(from_json(&bytes, limits)?)
 }
 

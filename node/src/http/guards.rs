@@ -39,11 +39,8 @@ impl TcpAccess {
     /// The guard of a listener on `address`.
     pub fn new(address: SocketAddr, token: Token) -> Self {
         let port = address.port();
-        let mut hosts = vec![
-            format!("127.0.0.1:{port}"),
-            format!("localhost:{port}"),
-            format!("[::1]:{port}"),
-        ];
+        let mut hosts =
+            vec![format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")];
         let own = address.to_string();
         if !hosts.contains(&own) {
             hosts.push(own);
@@ -58,11 +55,7 @@ impl TcpAccess {
         let (Some(host), None) = (host, hosts.next()) else {
             return Err(refused_host("a request must have one Host header"));
         };
-        if !self
-            .hosts
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(host))
-        {
+        if !self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
             return Err(refused_host("the Host header names another server"));
         }
         // A request line may name a server too, and must then name this one.
@@ -72,10 +65,7 @@ impl TcpAccess {
             return Err(refused_host("the request line names another server"));
         }
         for origin in headers.get_all(ORIGIN) {
-            let same = origin
-                .to_str()
-                .ok()
-                .and_then(|origin| origin.strip_prefix("http://"));
+            let same = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
             if !same.is_some_and(|origin| origin.eq_ignore_ascii_case(host)) {
                 return Err(ApiError::new(
                     ErrorKind::Refused,

@@ -31,10 +31,7 @@ fn text(facts: &[MetricFact]) -> String {
         }
         text.push_str(name);
         for (place, (key, value)) in fact.labels.iter().enumerate() {
-            let value = value
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
             let separator = if place == 0 { '{' } else { ',' };
             let _ = write!(text, "{separator}{key}=\"{value}\"");
         }
@@ -61,11 +58,7 @@ mod tests {
             labels: BTreeMap::from([("lane".to_owned(), lane.to_owned())]),
             value,
         };
-        let plain = MetricFact {
-            labels: BTreeMap::new(),
-            name: "up".into(),
-            ..fact("", 1.5)
-        };
+        let plain = MetricFact { labels: BTreeMap::new(), name: "up".into(), ..fact("", 1.5) };
         assert_eq!(
             text(&[fact("normal", 2.0), fact("a\"b", 3.0), plain]),
             "# HELP srcos_objects objects\\nlive\n# TYPE srcos_objects gauge\n\

@@ -13,13 +13,7 @@ pub(super) struct Operation {
 }
 
 const fn read(path: &'static str, summary: &'static str) -> Operation {
-    Operation {
-        method: "get",
-        path,
-        summary,
-        query: &[],
-        body: None,
-    }
+    Operation { method: "get", path, summary, query: &[], body: None }
 }
 
 /// Every operation that a caller with the token has.
@@ -29,29 +23,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/readyz",
         "Whether the node can be relied on: 200 healthy or degraded, 503 otherwise. Public",
     ),
-    read(
-        "/metrics",
-        "Measurements in the Prometheus text format. Public",
-    ),
+    read("/metrics", "Measurements in the Prometheus text format. Public"),
     read("/openapi.json", "This description"),
-    read(
-        "/lanes",
-        "The state of each lane here and against each peer",
-    ),
+    read("/lanes", "The state of each lane here and against each peer"),
     read("/lanes/{lane}", "The state of one lane"),
     Operation {
         query: &["prefix", "kind", "label", "limit", "after"],
-        ..read(
-            "/lanes/{lane}/objects",
-            "A page of the lane's objects; label=KEY=VALUE may repeat",
-        )
+        ..read("/lanes/{lane}/objects", "A page of the lane's objects; label=KEY=VALUE may repeat")
     },
     Operation {
         query: &["conflicts", "history"],
-        ..read(
-            "/lanes/{lane}/objects/{id}",
-            "One object; its ETag is its heads",
-        )
+        ..read("/lanes/{lane}/objects/{id}", "One object; its ETag is its heads")
     },
     Operation {
         method: "put",
@@ -65,18 +47,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         method: "patch",
         body: Some("application/merge-patch+json"),
-        ..read(
-            "/lanes/{lane}/objects/{id}",
-            "Merges {kind?, class?, labels?, body?} (RFC 7396)",
-        )
+        ..read("/lanes/{lane}/objects/{id}", "Merges {kind?, class?, labels?, body?} (RFC 7396)")
     },
     Operation {
         method: "delete",
         query: &["reason!"],
-        ..read(
-            "/lanes/{lane}/objects/{id}",
-            "Starts the deletion of an object",
-        )
+        ..read("/lanes/{lane}/objects/{id}", "Starts the deletion of an object")
     },
     Operation {
         method: "post",
@@ -89,10 +65,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         query: &["after", "lane"],
-        ..read(
-            "/changes",
-            "Applied changes as server-sent events, each once and in order",
-        )
+        ..read("/changes", "Applied changes as server-sent events, each once and in order")
     },
     read("/peers", "Every device that the mesh knows"),
 ];

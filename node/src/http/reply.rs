@@ -38,10 +38,7 @@ impl Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self {
-            status: error.kind.http_status(),
-            error,
-        }
+        Self { status: error.kind.http_status(), error }
     }
 }
 
@@ -119,10 +116,7 @@ pub(super) fn condition(headers: &HeaderMap) -> Result<Option<Heads>, ApiError> 
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    let tag = value
-        .to_str()
-        .ok()
-        .and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
+    let tag = value.to_str().ok().and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
     let heads: Option<Vec<String>> = tag.map(|tag| tag.split(',').map(str::to_owned).collect());
     match (heads, values.next()) {
         (Some(heads), None) if heads.iter().all(|head| is_hash(head)) => Ok(Some(Heads(heads))),
@@ -144,10 +138,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
 /// send any of them without asking first.
 pub(super) fn require_type(headers: &HeaderMap, allowed: &[&str]) -> Result<(), Failure> {
     let found = content_type(headers).unwrap_or("none");
-    if allowed
-        .iter()
-        .any(|allowed| allowed.eq_ignore_ascii_case(found))
-    {
+    if allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(found)) {
         return Ok(());
     }
     let found: String = found.chars().take(80).collect();
@@ -166,12 +157,7 @@ pub(super) fn require_type(headers: &HeaderMap, allowed: &[&str]) -> Result<(), 
 pub(super) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let too_large = |size: &str| {
         let message = format!("the request body{size} is over the limit of {bytes_max} bytes");
-        ApiError::new(
-            ErrorKind::TooLarge,
-            "body_too_large",
-            message,
-            "send less at once",
-        )
+        ApiError::new(ErrorKind::TooLarge, "body_too_large", message, "send less at once")
     };
     if let Some(size) = body.size_hint().exact()
         && size > bytes_max as u64

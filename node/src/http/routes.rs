@@ -43,10 +43,7 @@ pub(super) fn public() -> Router<Shared> {
         .route("/lanes/{lane}/objects:batch", post(batch))
         .route(
             "/lanes/{lane}/objects/{*id}",
-            get(get_object)
-                .put(put_object)
-                .patch(patch_object)
-                .delete(delete_object),
+            get(get_object).put(put_object).patch(patch_object).delete(delete_object),
         )
         .route("/changes", get(changes))
         .route("/peers", get(peers))
@@ -56,12 +53,7 @@ pub(super) async fn unknown_route(uri: Uri) -> Failure {
     let path: String = uri.path().chars().take(200).collect();
     let message = format!("there is nothing at {path}");
     let hint = "see /openapi.json for what there is";
-    Failure::from(ApiError::new(
-        ErrorKind::NotFound,
-        "route_unknown",
-        message,
-        hint,
-    ))
+    Failure::from(ApiError::new(ErrorKind::NotFound, "route_unknown", message, hint))
 }
 
 pub(super) async fn method_not_allowed(uri: Uri) -> Failure {
@@ -81,11 +73,7 @@ async fn healthz() -> Reply {
 async fn readyz(State(shared): State<Shared>) -> Reply {
     let readiness = shared.ask(|node| Ok(node.readiness())).await?;
     let ready = readiness.state.is_ready();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(document(status, &readiness))
 }
 
@@ -99,9 +87,7 @@ async fn lanes(State(shared): State<Shared>) -> Reply {
 }
 
 async fn lane(State(shared): State<Shared>, Lane(lane): Lane) -> Reply {
-    ok(&shared
-        .ask(move |node| node.lanes_status(Some(lane)))
-        .await?)
+    ok(&shared.ask(move |node| node.lanes_status(Some(lane))).await?)
 }
 
 async fn list_objects(
@@ -129,17 +115,10 @@ fn list_query(text: &str) -> Result<ListQuery, ApiError> {
             "kind" => query.kind = Some(value),
             "after" => query.after = Some(value),
             "limit" => {
-                let limit = value
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=PAGE_LIMIT_MAX).contains(limit));
+                let limit = value.parse().ok().filter(|limit| (1..=PAGE_LIMIT_MAX).contains(limit));
                 query.limit = limit.ok_or_else(|| {
                     let message = format!("limit must be 1 to {PAGE_LIMIT_MAX}");
-                    bad_input(
-                        "limit_invalid",
-                        message,
-                        "ask for less, and page with after",
-                    )
+                    bad_input("limit_invalid", message, "ask for less, and page with after")
                 })?;
             }
             "label" => match value.split_once('=') {
@@ -148,11 +127,7 @@ fn list_query(text: &str) -> Result<ListQuery, ApiError> {
                 }
                 None => {
                     let message = "label must have the form KEY=VALUE";
-                    return Err(bad_input(
-                        "label_invalid",
-                        message,
-                        "write label=KEY%3DVALUE",
-                    ));
+                    return Err(bad_input("label_invalid", message, "write label=KEY%3DVALUE"));
                 }
             },
             _ => return Err(unknown_parameter(&key)),
@@ -164,22 +139,14 @@ fn list_query(text: &str) -> Result<ListQuery, ApiError> {
 fn unknown_parameter(key: &str) -> ApiError {
     let key: String = key.chars().take(80).collect();
     let message = format!("unknown query parameter {key:?}");
-    bad_input(
-        "parameter_unknown",
-        message,
-        "see /openapi.json for the parameters",
-    )
+    bad_input("parameter_unknown", message, "see /openapi.json for the parameters")
 }
 
 /// Reads a query string into the parameters that a route has.
 pub(super) fn query<T: DeserializeOwned>(text: Option<&str>) -> Result<T, ApiError> {
     serde_urlencoded::from_str(text.unwrap_or_default()).map_err(|error| {
         let message = format!("the query string is not right: {error}");
-        bad_input(
-            "query_invalid",
-            message,
-            "see /openapi.json for the parameters",
-        )
+        bad_input("query_invalid", message, "see /openapi.json for the parameters")
     })
 }
 
@@ -256,11 +223,7 @@ async fn delete_object(
         let message = "a deletion needs a reason";
         return Err(bad_input("reason_missing", message, "give reason=TEXT").into());
     }
-    object(
-        &shared
-            .ask(move |node| node.delete(lane, &id, &reason, if_match.as_ref()))
-            .await?,
-    )
+    object(&shared.ask(move |node| node.delete(lane, &id, &reason, if_match.as_ref())).await?)
 }
 
 async fn batch(
@@ -274,23 +237,11 @@ async fn batch(
     let _place = shared.place().await?;
     let bytes = read_body(body, BATCH_BYTES_MAX).await?;
     let write = move |node: &dyn crate::api::Node| {
-        let ops = if lines {
-            ops_of_lines(&bytes)?
-        } else {
-            ops_of_document(&bytes)?
-        };
+        let ops = if lines { ops_of_lines(&bytes)? } else { ops_of_document(&bytes)? };
         if ops.len() > BATCH_OPS_MAX {
-            let message = format!(
-                "{} operations are over the limit of {BATCH_OPS_MAX}",
-                ops.len()
-            );
+            let message = format!("{} operations are over the limit of {BATCH_OPS_MAX}", ops.len());
             let hint = "send them in several batches";
-            return Err(ApiError::new(
-                ErrorKind::TooLarge,
-                "batch_too_large",
-                message,
-                hint,
-            ));
+            return Err(ApiError::new(ErrorKind::TooLarge, "batch_too_large", message, hint));
         }
         node.batch(lane, ops)
     };
@@ -299,16 +250,13 @@ async fn batch(
 
 fn ops_of_document(bytes: &[u8]) -> Result<Vec<BatchOp>, ApiError> {
     // The batch is three levels around a body.
-    let limits = Limits {
-        bytes_max: BATCH_BYTES_MAX,
-        depth_max: DEPTH_MAX + 3,
-    };
+    let limits = Limits { bytes_max: BATCH_BYTES_MAX, depth_max: DEPTH_MAX + 3 };
     let request: BatchRequest = from_json(bytes, limits)?;
     for (place, op) in request.ops.iter().enumerate() {
         let checked = check_id(op.id()).and_then(|()| match op {
-            BatchOp::Put { content, .. } => content
-                .check()
-                .and_then(|()| content.check_body(bytes.len())),
+            BatchOp::Put { content, .. } => {
+                content.check().and_then(|()| content.check_body(bytes.len()))
+            }
             BatchOp::Patch { .. } | BatchOp::Delete { .. } => Ok(()),
         });
         checked.map_err(|error| bad_content(&error).at(format!("ops/{place}")))?;
@@ -348,11 +296,7 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8], limits: Limits) -> Re
     let value = read_json(bytes, limits)?;
     serde_json::from_value(value).map_err(|error| {
         let message = format!("the request is not what this route takes: {error}");
-        bad_input(
-            "request_invalid",
-            message,
-            "see /openapi.json for what it takes",
-        )
+        bad_input("request_invalid", message, "see /openapi.json for what it takes")
     })
 }
 
@@ -366,28 +310,20 @@ fn bad_content(error: &srcos_schemas::objects::ContentError) -> ApiError {
     match error {
         ContentError::TooLong { field: "body", .. } => {
             let hint = "keep large data in a file, and its hash in the object";
-            ApiError::new(
-                ErrorKind::TooLarge,
-                "body_too_large",
-                error.to_string(),
-                hint,
-            )
+            ApiError::new(ErrorKind::TooLarge, "body_too_large", error.to_string(), hint)
         }
-        ContentError::EmptyId | ContentError::TooLong { field: "id", .. } => bad_input(
-            "id_invalid",
-            error.to_string(),
-            "use an id of 1 to 512 bytes",
-        ),
+        ContentError::EmptyId | ContentError::TooLong { field: "id", .. } => {
+            bad_input("id_invalid", error.to_string(), "use an id of 1 to 512 bytes")
+        }
         _ => bad_input("object_invalid", error.to_string(), hint),
     }
 }
 
 pub(super) fn read_lane(text: &str) -> Result<LaneId, ApiError> {
-    text.parse()
-        .map_err(|error: srcos_lanes::ids::ParseIdError| {
-            let hint = "see the lanes with: srcos-node lanes list";
-            ApiError::new(ErrorKind::NotFound, "lane_unknown", error.to_string(), hint)
-        })
+    text.parse().map_err(|error: srcos_lanes::ids::ParseIdError| {
+        let hint = "see the lanes with: srcos-node lanes list";
+        ApiError::new(ErrorKind::NotFound, "lane_unknown", error.to_string(), hint)
+    })
 }
 
 pub(super) fn bad_path(rejection: &PathRejection) -> ApiError {

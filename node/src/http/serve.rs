@@ -187,14 +187,8 @@ async fn serve(listener: impl Listener, app: Router, stop: CancellationToken) {
         });
     }
     tracker.close();
-    if tokio::time::timeout(Duration::from_millis(FINISH_MS_MAX), tracker.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            open = tracker.len(),
-            "requests were still in progress at shutdown"
-        );
+    if tokio::time::timeout(Duration::from_millis(FINISH_MS_MAX), tracker.wait()).await.is_err() {
+        tracing::warn!(open = tracker.len(), "requests were still in progress at shutdown");
     }
 }
 

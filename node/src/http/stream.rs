@@ -47,21 +47,15 @@ struct Follower {
 }
 
 pub(super) async fn response(shared: Shared, query: ChangesQuery) -> Reply {
-    let place = Arc::clone(&shared.streams)
-        .try_acquire_owned()
-        .map_err(|_| {
-            ApiError::new(
-                ErrorKind::Busy,
-                "streams_busy",
-                format!("{} change streams are open already", super::STREAMS_MAX),
-                "end one of them first",
-            )
-        })?;
-    let lane = query
-        .lane
-        .as_deref()
-        .map(super::routes::read_lane)
-        .transpose()?;
+    let place = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
+        ApiError::new(
+            ErrorKind::Busy,
+            "streams_busy",
+            format!("{} change streams are open already", super::STREAMS_MAX),
+            "end one of them first",
+        )
+    })?;
+    let lane = query.lane.as_deref().map(super::routes::read_lane).transpose()?;
     let ticks = shared.node.subscribe();
     let cursor = match query.after {
         Some(text) => text.parse()?,
@@ -151,8 +145,5 @@ impl Follower {
 
 fn event(change: &ChangeDocument) -> Bytes {
     let data = serde_json::to_string(change).unwrap_or_default();
-    Bytes::from(format!(
-        "id: {}\nevent: change\ndata: {data}\n\n",
-        change.cursor
-    ))
+    Bytes::from(format!("id: {}\nevent: change\ndata: {data}\n\n", change.cursor))
 }

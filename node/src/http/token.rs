@@ -39,20 +39,14 @@ impl Token {
         let path = data_dir.join(TOKEN_FILE);
         let fault = |action| {
             let path = path.clone();
-            move |source| TokenError {
-                path,
-                action,
-                source,
-            }
+            move |source| TokenError { path, action, source }
         };
         match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o077 == 0 => {
                 let text = fs::read_to_string(&path).map_err(fault("read"))?;
                 let text = text.trim();
                 if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                    return Ok(Self {
-                        text: text.to_owned(),
-                    });
+                    return Ok(Self { text: text.to_owned() });
                 }
             }
             Ok(_) => {}
@@ -85,11 +79,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
@@ -105,10 +95,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let token = Token::load_or_create(dir.path()).unwrap();
         assert_eq!(token.text().len(), 64);
-        let mode = fs::metadata(dir.path().join(TOKEN_FILE))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(dir.path().join(TOKEN_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = Token::load_or_create(dir.path()).unwrap();
         assert!(again.is(token.text()));
@@ -124,9 +111,6 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let new = Token::load_or_create(dir.path()).unwrap();
         assert!(!new.is(old.text()));
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

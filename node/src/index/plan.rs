@@ -70,40 +70,22 @@ mod tests {
     use super::*;
 
     fn file(size: u64, mtime: u64) -> SeenFile {
-        SeenFile {
-            path: PathBuf::new(),
-            size,
-            mtime: Timestamp(mtime),
-        }
+        SeenFile { path: PathBuf::new(), size, mtime: Timestamp(mtime) }
     }
 
     fn known(size: u64, mtime: u64) -> Known {
-        Known {
-            size: Some(size),
-            mtime: Some(Timestamp(mtime)),
-            blake3: Some("h".into()),
-        }
+        Known { size: Some(size), mtime: Some(Timestamp(mtime)), blake3: Some("h".into()) }
     }
 
     fn seen(files: BTreeMap<String, (u64, u64)>) -> Seen {
-        let files = files
-            .into_iter()
-            .map(|(id, (size, mtime))| (id, file(size, mtime)))
-            .collect();
-        Seen {
-            files,
-            looked_at: vec![String::new()],
-            ..Seen::default()
-        }
+        let files = files.into_iter().map(|(id, (size, mtime))| (id, file(size, mtime))).collect();
+        Seen { files, looked_at: vec![String::new()], ..Seen::default() }
     }
 
     #[test]
     fn a_body_that_lacks_something_is_written_again() {
         let present = seen(BTreeMap::from([("a".to_owned(), (1, 1))]));
-        let lacking = Known {
-            blake3: None,
-            ..known(1, 1)
-        };
+        let lacking = Known { blake3: None, ..known(1, 1) };
         let plan = plan(&BTreeMap::from([("a".to_owned(), lacking)]), &present);
         assert_eq!(plan.read, ["a"]);
     }
@@ -111,20 +93,14 @@ mod tests {
     #[test]
     fn nothing_below_what_could_not_be_looked_at_counts_as_gone() {
         let objects = ["a", "d/x", "d/y/z", "dd"].map(|id| (id.to_owned(), known(1, 1)));
-        let present = Seen {
-            not_looked_at: vec!["d".to_owned()],
-            ..seen(BTreeMap::new())
-        };
+        let present = Seen { not_looked_at: vec!["d".to_owned()], ..seen(BTreeMap::new()) };
         assert_eq!(plan(&objects.into(), &present).gone, ["a", "dd"]);
     }
 
     #[test]
     fn only_what_was_looked_at_can_be_gone() {
         let objects = ["a", "d", "d/x", "dd"].map(|id| (id.to_owned(), known(1, 1)));
-        let present = Seen {
-            looked_at: vec!["d".to_owned()],
-            ..seen(BTreeMap::new())
-        };
+        let present = Seen { looked_at: vec!["d".to_owned()], ..seen(BTreeMap::new()) };
         assert_eq!(plan(&objects.into(), &present).gone, ["d", "d/x"]);
     }
 

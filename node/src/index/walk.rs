@@ -103,10 +103,7 @@ pub fn walk(root: &Path, prefix: &str, hidden: bool, scope: &Scope) -> Seen {
     let mut seen = Seen::default();
     // A folder that is not there for the moment (an unmounted disk) has not lost its files.
     if let Err(source) = std::fs::read_dir(root) {
-        seen.faults.push(Unindexed::Unreadable {
-            path: root.to_owned(),
-            source,
-        });
+        seen.faults.push(Unindexed::Unreadable { path: root.to_owned(), source });
         return seen;
     }
     match scope {
@@ -142,10 +139,7 @@ pub fn walk(root: &Path, prefix: &str, hidden: bool, scope: &Scope) -> Seen {
                     _ => seen.not_looked_at.push(String::new()),
                 }
                 // What vanished between being listed and being looked at is no fault.
-                if error
-                    .io_error()
-                    .is_none_or(|error| error.kind() != io::ErrorKind::NotFound)
-                {
+                if error.io_error().is_none_or(|error| error.kind() != io::ErrorKind::NotFound) {
                     seen.faults.push(error.into());
                 }
             }
@@ -161,10 +155,7 @@ fn is_wanted(entry: &DirEntry, scope: &Scope) -> bool {
         Scope::Touched(paths) => {
             let path = entry.path();
             path.ancestors().any(|above| paths.contains(above))
-                || paths
-                    .range(path.to_owned()..)
-                    .next()
-                    .is_some_and(|next| next.starts_with(path))
+                || paths.range(path.to_owned()..).next().is_some_and(|next| next.starts_with(path))
         }
     }
 }
@@ -185,19 +176,11 @@ fn see(seen: &mut Seen, root: &Path, prefix: &str, entry: &DirEntry) {
     match entry.metadata() {
         Ok(meta) => {
             let (size, mtime) = (meta.len(), mtime(&meta));
-            seen.files.insert(
-                id,
-                SeenFile {
-                    path: path.to_owned(),
-                    size,
-                    mtime,
-                },
-            );
+            seen.files.insert(id, SeenFile { path: path.to_owned(), size, mtime });
         }
         Err(error) => {
-            let vanished = error
-                .io_error()
-                .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+            let vanished =
+                error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
             if !vanished {
                 seen.not_looked_at.push(id);
                 seen.faults.push(error.into());
@@ -230,21 +213,13 @@ fn path_of(error: &ignore::Error) -> Option<&Path> {
 
 fn mtime(meta: &Metadata) -> Timestamp {
     // Times before 1970, and systems that keep none, are shown as 1970.
-    let since = meta
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    Timestamp(since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }))
+    let since = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Timestamp(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// Size, time and hash of a file that stays the same while it is read.
 pub(super) fn read_facts(path: &Path) -> Result<FileFacts, Unindexed> {
-    let unreadable = |source| Unindexed::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| Unindexed::Unreadable { path: path.to_owned(), source };
     for _ in 0..READ_TRIES {
         let mut file = File::open(path).map_err(unreadable)?;
         let before = file.metadata().map_err(unreadable)?;
@@ -256,11 +231,7 @@ pub(super) fn read_facts(path: &Path) -> Result<FileFacts, Unindexed> {
         let after = file.metadata().map_err(unreadable)?;
         let (size, time) = (after.len(), mtime(&after));
         if before.len() == size && mtime(&before) == time {
-            return Ok(FileFacts {
-                size,
-                mtime: time,
-                blake3,
-            });
+            return Ok(FileFacts { size, mtime: time, blake3 });
         }
     }
     Err(Unindexed::Unsteady(path.to_owned()))
@@ -315,10 +286,7 @@ mod tests {
         let root = dir.path();
         assert_eq!(ids(&walk(root, "", false, &Scope::All)), ["a.c", "src/b.c"]);
         let with_hidden = walk(root, "p/", true, &Scope::All);
-        assert_eq!(
-            ids(&with_hidden),
-            ["p/.gitignore", "p/.secret", "p/a.c", "p/src/b.c"]
-        );
+        assert_eq!(ids(&with_hidden), ["p/.gitignore", "p/.secret", "p/a.c", "p/src/b.c"]);
     }
 
     #[test]
@@ -355,26 +323,15 @@ mod tests {
         let dir = folder(&[]);
         let name = std::ffi::OsStr::from_bytes(b"bad\xff");
         fs::write(dir.path().join(name), "").unwrap();
-        let deep = format!(
-            "{}/{}/{}",
-            "x".repeat(200),
-            "y".repeat(200),
-            "z".repeat(200)
-        );
+        let deep = format!("{}/{}/{}", "x".repeat(200), "y".repeat(200), "z".repeat(200));
         fs::create_dir_all(dir.path().join(&deep)).unwrap();
         fs::write(dir.path().join(deep).join("f"), "").unwrap();
         let seen = walk(dir.path(), "", false, &Scope::All);
         assert!(seen.files.is_empty());
         let mut faults: Vec<String> = seen.faults.iter().map(ToString::to_string).collect();
         faults.sort();
-        assert!(
-            faults[0].contains("bad\\xFF") && faults[0].contains("not UTF-8"),
-            "{faults:?}"
-        );
-        assert!(
-            faults[1].contains("over the limit of 512 bytes"),
-            "{faults:?}"
-        );
+        assert!(faults[0].contains("bad\\xFF") && faults[0].contains("not UTF-8"), "{faults:?}");
+        assert!(faults[1].contains("over the limit of 512 bytes"), "{faults:?}");
     }
 
     #[test]
@@ -390,11 +347,7 @@ mod tests {
         let facts = read_facts(&dir.path().join("a")).unwrap();
         assert_eq!(facts.size, 5);
         assert_eq!(facts.blake3, blake3::hash(b"hello").to_hex().to_string());
-        assert!(
-            read_facts(&dir.path().join("none"))
-                .unwrap_err()
-                .is_vanished()
-        );
+        assert!(read_facts(&dir.path().join("none")).unwrap_err().is_vanished());
         assert!(!read_facts(dir.path()).unwrap_err().is_vanished());
     }
 }

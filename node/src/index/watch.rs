@@ -63,14 +63,7 @@ impl Watcher {
             NodeError::usage("watch_failed", message, hint)
         })?;
         let root = root.to_owned();
-        Ok(Self {
-            root,
-            heard,
-            overheard,
-            faults: Vec::new(),
-            again: false,
-            _watcher: watcher,
-        })
+        Ok(Self { root, heard, overheard, faults: Vec::new(), again: false, _watcher: watcher })
     }
 
     /// What the system said went wrong since this was last asked.
@@ -97,11 +90,7 @@ impl Watcher {
     async fn gather(&mut self) -> Scope {
         use std::sync::atomic::Ordering;
         let mut touched = Touched::default();
-        let wait_ms = if self.again {
-            LOOK_AGAIN_MS
-        } else {
-            LOOK_AT_ALL_MS
-        };
+        let wait_ms = if self.again { LOOK_AGAIN_MS } else { LOOK_AT_ALL_MS };
         match timeout(Duration::from_millis(wait_ms), self.heard.recv()).await {
             Ok(Some(event)) => self.hear(event, &mut touched),
             // Nothing was heard for long, or the system has stopped telling.
@@ -147,14 +136,9 @@ impl Touched {
         self.all |= event.need_rescan();
         for path in &event.paths {
             // New rules may hide or show everything beside them.
-            let rules = path
-                .file_name()
-                .is_some_and(|name| name == ".gitignore" || name == ".ignore");
-            let place = if rules {
-                path.parent().unwrap_or(root)
-            } else {
-                path
-            };
+            let rules =
+                path.file_name().is_some_and(|name| name == ".gitignore" || name == ".ignore");
+            let place = if rules { path.parent().unwrap_or(root) } else { path };
             if place == root {
                 self.all = true;
             } else if place.starts_with(root) {
@@ -165,11 +149,7 @@ impl Touched {
     }
 
     fn into_scope(self) -> Scope {
-        if self.all {
-            Scope::All
-        } else {
-            Scope::Touched(self.paths)
-        }
+        if self.all { Scope::All } else { Scope::Touched(self.paths) }
     }
 }
 
@@ -181,9 +161,7 @@ mod tests {
 
     fn touched(kind: EventKind, paths: &[&str]) -> Scope {
         let mut touched = Touched::default();
-        let event = paths
-            .iter()
-            .fold(Event::new(kind), |event, path| event.add_path(path.into()));
+        let event = paths.iter().fold(Event::new(kind), |event, path| event.add_path(path.into()));
         touched.add(Path::new("/r"), &event);
         touched.into_scope()
     }
@@ -194,10 +172,7 @@ mod tests {
         let one = Scope::Touched(BTreeSet::from(["/r/a".into()]));
         assert_eq!(touched(create, &["/r/a", "/elsewhere/b"]), one);
         let none = Scope::Touched(BTreeSet::new());
-        assert_eq!(
-            touched(EventKind::Access(AccessKind::Read), &["/r/a"]),
-            none
-        );
+        assert_eq!(touched(EventKind::Access(AccessKind::Read), &["/r/a"]), none);
     }
 
     #[test]

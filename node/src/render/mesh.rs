@@ -56,10 +56,7 @@ pub fn join(join: &JoinDocument, _coloured: bool) -> String {
 
 /// `peers`.
 pub fn peers(peers: &PeersDocument, coloured: bool) -> String {
-    let mut list = table(
-        &["name", "device", "membership", "link", "last seen"],
-        coloured,
-    );
+    let mut list = table(&["name", "device", "membership", "link", "last seen"], coloured);
     for peer in &peers.peers {
         let (membership, color) = match (peer.membership, peer.this_device) {
             (Membership::Member, true) => ("this device", None),
@@ -68,17 +65,13 @@ pub fn peers(peers: &PeersDocument, coloured: bool) -> String {
         };
         let link = match (&peer.link, &peer.last_error) {
             (Some(link), _) => {
-                let rtt = link
-                    .rtt_ms
-                    .map_or_else(String::new, |ms| format!(", {ms:.1} ms"));
+                let rtt = link.rtt_ms.map_or_else(String::new, |ms| format!(", {ms:.1} ms"));
                 format!("{} {}{rtt}", link.transport, link.address)
             }
             (None, Some(error)) => format!("none: {error}"),
             (None, None) => "none".to_owned(),
         };
-        let seen = peer
-            .last_seen_at
-            .map_or_else(|| "never".to_owned(), |at| at.to_string());
+        let seen = peer.last_seen_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
         list.add_row([
             cell(&peer.name, None),
             cell(short(&peer.device), None),
@@ -92,23 +85,12 @@ pub fn peers(peers: &PeersDocument, coloured: bool) -> String {
 
 /// `provenance log`.
 pub fn provenance_log(log: &ProvenanceLog, coloured: bool) -> String {
-    let header = [
-        "life",
-        "change",
-        "author",
-        "entry",
-        "at",
-        "signature",
-        "content",
-    ];
+    let header = ["life", "change", "author", "entry", "at", "signature", "content"];
     let mut list = table(&header, coloured);
     for change in &log.changes {
         let name = change.author_name.as_deref().unwrap_or("not in the roster");
-        let (signature, color) = if change.verified {
-            ("verified", Color::Green)
-        } else {
-            ("WRONG", Color::Red)
-        };
+        let (signature, color) =
+            if change.verified { ("verified", Color::Green) } else { ("WRONG", Color::Red) };
         let content = match change.content {
             ContentState::Held => "held",
             ContentState::Withheld => "withheld",
@@ -130,14 +112,7 @@ pub fn provenance_log(log: &ProvenanceLog, coloured: bool) -> String {
 
 /// `provenance verify`.
 pub fn provenance_verify(verified: &ProvenanceVerify, coloured: bool) -> String {
-    let header = [
-        "lane",
-        "journals",
-        "entries",
-        "signatures",
-        "bodies",
-        "wrong",
-    ];
+    let header = ["lane", "journals", "entries", "signatures", "bodies", "wrong"];
     let mut list = table(&header, coloured);
     for lane in &verified.lanes {
         let wrong = lane.findings.len();
@@ -154,20 +129,10 @@ pub fn provenance_verify(verified: &ProvenanceVerify, coloured: bool) -> String 
     let mut text = format!("{list}\n");
     for lane in &verified.lanes {
         for found in &lane.findings {
-            let _ = writeln!(
-                text,
-                "{}: {} ({})",
-                lane.name,
-                plain(&found.message),
-                found.code
-            );
+            let _ = writeln!(text, "{}: {} ({})", lane.name, plain(&found.message), found.code);
         }
     }
-    text.push_str(if verified.verified {
-        "all of it verifies"
-    } else {
-        "not all of it verifies"
-    });
+    text.push_str(if verified.verified { "all of it verifies" } else { "not all of it verifies" });
     text
 }
 

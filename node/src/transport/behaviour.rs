@@ -42,11 +42,7 @@ impl Purpose {
     }
 
     fn of(protocol: &StreamProtocol) -> Self {
-        if *protocol == Self::Pairing.protocol() {
-            Self::Pairing
-        } else {
-            Self::Sync
-        }
+        if *protocol == Self::Pairing.protocol() { Self::Pairing } else { Self::Sync }
     }
 }
 
@@ -82,9 +78,7 @@ pub(super) struct Gate {
 
 impl Gate {
     fn strangers(&self) -> MutexGuard<'_, BTreeSet<ConnectionId>> {
-        self.strangers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This connection is no stranger's any more.
@@ -157,11 +151,7 @@ impl Streams {
 
     fn check_device(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
         self.check_offline()?;
-        if self
-            .per_device
-            .get(peer)
-            .is_some_and(|n| *n >= CONNECTIONS_PER_DEVICE_MAX)
-        {
+        if self.per_device.get(peer).is_some_and(|n| *n >= CONNECTIONS_PER_DEVICE_MAX) {
             return Err(ConnectionDenied::new(Shut::PerDevice));
         }
         Ok(())
@@ -232,11 +222,7 @@ impl NetworkBehaviour for Streams {
                     self.gate.strangers().insert(connection_id);
                 }
             }
-            FromSwarm::ConnectionClosed(ConnectionClosed {
-                peer_id,
-                connection_id,
-                ..
-            }) => {
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
                 self.gate.accept(connection_id);
                 if let Some(n) = self.per_device.get_mut(&peer_id) {
                     *n -= 1;
@@ -255,11 +241,7 @@ impl NetworkBehaviour for Streams {
         connection: ConnectionId,
         (purpose, outcome): THandlerOutEvent<Self>,
     ) {
-        let event = StreamEvent {
-            connection,
-            purpose,
-            outcome,
-        };
+        let event = StreamEvent { connection, purpose, outcome };
         self.out.push_back(ToSwarm::GenerateEvent(event));
     }
 
@@ -366,10 +348,7 @@ impl ConnectionHandler for Handler {
                 self.waits = false;
                 self.out.push_back((purpose, Ok(stream)));
             }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError {
-                info: purpose,
-                error,
-            }) => {
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info: purpose, error }) => {
                 let error = match error {
                     StreamUpgradeError::Timeout => OpenError::Timeout,
                     StreamUpgradeError::NegotiationFailed => {

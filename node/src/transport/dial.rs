@@ -48,11 +48,7 @@ pub struct Attempt {
 /// The addresses that a failed dial accounts for. `addrs` are those that were dialled.
 pub(super) fn attempts(error: &DialError, addrs: &[Multiaddr]) -> Vec<Attempt> {
     let all = |kind, error: String| {
-        let attempt = |addr: &Multiaddr| Attempt {
-            addr: addr.clone(),
-            kind,
-            error: error.clone(),
-        };
+        let attempt = |addr: &Multiaddr| Attempt { addr: addr.clone(), kind, error: error.clone() };
         addrs.iter().map(attempt).collect()
     };
     match error {
@@ -141,12 +137,7 @@ fn io_kind(error: &io::Error, text: &str) -> DialErrorKind {
         "upgrade",
     ]) {
         DialErrorKind::Handshake
-    } else if has(&[
-        "unexpected end of file",
-        "connection reset",
-        "aborted by peer",
-        "eof",
-    ]) {
+    } else if has(&["unexpected end of file", "connection reset", "aborted by peer", "eof"]) {
         // The transport was reached and went away before it proved anything.
         DialErrorKind::Handshake
     } else {
@@ -173,7 +164,5 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 /// The address without the peer id that libp2p appends to it.
 pub(super) fn without_peer(addr: &Multiaddr) -> Multiaddr {
     use libp2p::multiaddr::Protocol;
-    addr.iter()
-        .filter(|part| !matches!(part, Protocol::P2p(_)))
-        .collect()
+    addr.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
 }

@@ -58,10 +58,7 @@ struct Conn {
 
 enum Stage {
     /// No stream yet.
-    Opening {
-        purpose: Option<Purpose>,
-        deadline: Instant,
-    },
+    Opening { purpose: Option<Purpose>, deadline: Instant },
     /// A pairing stream was handed up.
     Pairing { deadline: Instant },
     /// A link runs, or has run.
@@ -211,10 +208,7 @@ impl Driver {
                 }
                 Err(error) => {
                     let error = chain(&error);
-                    self.held.push_back(Event::ListenFailed {
-                        addr: Some(addr),
-                        error,
-                    });
+                    self.held.push_back(Event::ListenFailed { addr: Some(addr), error });
                 }
             },
             Command::Dial { device, addrs } => self.dial(device, addrs),
@@ -234,9 +228,7 @@ impl Driver {
         for peer in members.difference(&self.members).filter_map(peer_of_device) {
             behaviour.limits.bypass_peer_id(&peer);
         }
-        behaviour
-            .streams
-            .set_members(members.iter().filter_map(peer_of_device).collect());
+        behaviour.streams.set_members(members.iter().filter_map(peer_of_device).collect());
         self.members = members;
     }
 
@@ -251,78 +243,41 @@ impl Driver {
             .map(|(id, _)| *id)
             .collect();
         for connection in others {
-            self.refuse(
-                connection,
-                DialErrorKind::Offline,
-                "this node went offline by command",
-            );
+            self.refuse(connection, DialErrorKind::Offline, "this node went offline by command");
         }
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
-                self.held.push_back(Event::Listening {
-                    addr: without_peer(&address),
-                });
+                self.held.push_back(Event::Listening { addr: without_peer(&address) });
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.held.push_back(Event::NotListening {
-                    addr: without_peer(&address),
-                });
+                self.held.push_back(Event::NotListening { addr: without_peer(&address) });
             }
-            SwarmEvent::ListenerClosed {
-                listener_id,
-                addresses,
-                reason,
-            } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 let addr = self.listeners.remove(&listener_key(listener_id));
                 for address in addresses {
-                    self.held.push_back(Event::NotListening {
-                        addr: without_peer(&address),
-                    });
+                    self.held.push_back(Event::NotListening { addr: without_peer(&address) });
                 }
                 if let Err(error) = reason {
-                    self.held.push_back(Event::ListenFailed {
-                        addr,
-                        error: chain(&error),
-                    });
+                    self.held.push_back(Event::ListenFailed { addr, error: chain(&error) });
                 }
             }
             SwarmEvent::ListenerError { listener_id, error } => {
                 let addr = self.listeners.get(&listener_key(listener_id)).cloned();
-                self.held.push_back(Event::ListenFailed {
-                    addr,
-                    error: chain(&error),
-                });
+                self.held.push_back(Event::ListenFailed { addr, error: chain(&error) });
             }
-            SwarmEvent::ConnectionEstablished {
-                peer_id,
-                connection_id,
-                endpoint,
-                ..
-            } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(connection_id, peer_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed {
-                connection_id,
-                cause,
-                ..
-            } => {
+            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
                 self.lost(connection_id, closed_reason(cause));
             }
-            SwarmEvent::OutgoingConnectionError {
-                connection_id,
-                error,
-                ..
-            } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.on_dial_error(connection_id, &error);
             }
-            SwarmEvent::IncomingConnectionError {
-                send_back_addr,
-                error,
-                ..
-            } => {
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(%send_back_addr, %error, "an inbound connection was not made");
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.on_stream(event),
@@ -349,11 +304,7 @@ impl Driver {
             self.swarm.close_connection(connection);
             if let Some(mut dial) = dial {
                 let error = format!("{peer} answered, whose key is not ed25519");
-                dial.failed.push(Attempt {
-                    addr,
-                    kind: DialErrorKind::WrongPeer,
-                    error,
-                });
+                dial.failed.push(Attempt { addr, kind: DialErrorKind::WrongPeer, error });
                 self.dial_failed(dial);
             }
             return;
@@ -367,20 +318,10 @@ impl Driver {
                 self.swarm.close_connection(connection);
                 stage = Stage::Closing;
             }
-            Some(purpose) => self
-                .swarm
-                .behaviour_mut()
-                .streams
-                .open(peer, connection, purpose),
+            Some(purpose) => self.swarm.behaviour_mut().streams.open(peer, connection, purpose),
             None => {}
         }
-        let conn = Conn {
-            device,
-            addr,
-            outbound,
-            stage,
-            bytes_in_at_ping_failure: None,
-        };
+        let conn = Conn { device, addr, outbound, stage, bytes_in_at_ping_failure: None };
         self.conns.insert(connection, conn);
     }
 
@@ -409,18 +350,10 @@ impl Driver {
             Stage::Opening { deadline, .. } | Stage::Pairing { deadline } => deadline <= now,
             Stage::Linked(_) | Stage::Closing => false,
         };
-        let late: Vec<_> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| due(conn))
-            .map(|(id, _)| *id)
-            .collect();
+        let late: Vec<_> =
+            self.conns.iter().filter(|(_, conn)| due(conn)).map(|(id, _)| *id).collect();
         for connection in late {
-            self.refuse(
-                connection,
-                DialErrorKind::Timeout,
-                "no stream was opened in time",
-            );
+            self.refuse(connection, DialErrorKind::Timeout, "no stream was opened in time");
         }
     }
 }

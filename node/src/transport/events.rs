@@ -31,32 +31,15 @@ pub(super) fn channel() -> (EventSender, Events) {
 impl EventSender {
     /// Hands an event up, waiting for room; false when nobody listens any more.
     pub(super) async fn send(&self, event: Event) -> bool {
-        self.items
-            .send(Item {
-                event,
-                _budget: None,
-            })
-            .await
-            .is_ok()
+        self.items.send(Item { event, _budget: None }).await.is_ok()
     }
 
     /// Hands a frame up, waiting for room in the budget of bytes.
     pub(super) async fn send_frame(&self, conn: ConnId, bytes: Bytes) -> bool {
         // A frame is smaller than the whole budget, and the semaphore is never closed.
-        let budget = self
-            .budget
-            .clone()
-            .acquire_many_owned(bytes.len() as u32)
-            .await
-            .ok();
+        let budget = self.budget.clone().acquire_many_owned(bytes.len() as u32).await.ok();
         let event = Event::Frame { conn, bytes };
-        self.items
-            .send(Item {
-                event,
-                _budget: budget,
-            })
-            .await
-            .is_ok()
+        self.items.send(Item { event, _budget: budget }).await.is_ok()
     }
 
     /// Room for one event, held for the caller; `None` when nobody listens any more.
@@ -70,10 +53,7 @@ pub(super) struct Room<'a>(mpsc::Permit<'a, Item>);
 
 impl Room<'_> {
     pub(super) fn fill(self, event: Event) {
-        self.0.send(Item {
-            event,
-            _budget: None,
-        });
+        self.0.send(Item { event, _budget: None });
     }
 }
 

@@ -110,14 +110,7 @@ impl Link {
     ///
     /// `done` is dropped when all is reported, which a successor waits for.
     pub(super) async fn run(self, done: oneshot::Sender<()>) {
-        let Self {
-            connected,
-            stream,
-            shared,
-            events,
-            predecessor,
-            ended,
-        } = self;
+        let Self { connected, stream, shared, events, predecessor, ended } = self;
         if let Some(predecessor) = predecessor {
             // An error says that the predecessor is gone, which is what was waited for.
             let _ = predecessor.await;
@@ -126,13 +119,7 @@ impl Link {
         if events.send(Event::Connected(connected)).await {
             let reason = pump(conn, stream, &shared, &events).await;
             shared.queue.close();
-            events
-                .send(Event::Disconnected {
-                    conn,
-                    device,
-                    reason,
-                })
-                .await;
+            events.send(Event::Disconnected { conn, device, reason }).await;
         }
         drop(done);
         // The driver is gone only at the very end, when nothing is to be told.
@@ -149,12 +136,8 @@ async fn pump(
     let (read, write) = stream.split();
     let mut reader = Reader::new(read);
     let mut stop = shared.stop.subscribe();
-    let mut writer = AbortOnDrop(tokio::spawn(write_frames(
-        conn,
-        write,
-        shared.clone(),
-        events.clone(),
-    )));
+    let mut writer =
+        AbortOnDrop(tokio::spawn(write_frames(conn, write, shared.clone(), events.clone())));
 
     let reason = {
         // Never dropped and begun again: half a frame may have been read.
@@ -213,9 +196,7 @@ fn flatten<T>(
 
 async fn ordered(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
     match stop.wait_for(Option::is_some).await {
-        Ok(order) => order
-            .clone()
-            .unwrap_or(Stop::Now(DisconnectReason::Shutdown)),
+        Ok(order) => order.clone().unwrap_or(Stop::Now(DisconnectReason::Shutdown)),
         Err(_) => Stop::Now(DisconnectReason::Shutdown),
     }
 }
@@ -223,9 +204,7 @@ async fn ordered(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
 /// Waits until a graceful end is to become a sudden one.
 async fn cut_short(stop: &mut watch::Receiver<Option<Stop>>) {
     // An error says that all is gone, which cuts short as well.
-    let _ = stop
-        .wait_for(|order| matches!(order, Some(Stop::Now(_))))
-        .await;
+    let _ = stop.wait_for(|order| matches!(order, Some(Stop::Now(_)))).await;
 }
 
 /// A broken stream does not know why it broke; the connection's end, told by the driver, does.
@@ -266,14 +245,8 @@ async fn read_frames(
     let refused = async {
         let mut accepted = shared.accepted.subscribe();
         // The sender lives in `shared`, so an error cannot be.
-        let in_time = timeout_at(deadline, accepted.wait_for(|accepted| *accepted))
-            .await
-            .is_ok();
-        if in_time {
-            std::future::pending().await
-        } else {
-            DisconnectReason::NotAccepted
-        }
+        let in_time = timeout_at(deadline, accepted.wait_for(|accepted| *accepted)).await.is_ok();
+        if in_time { std::future::pending().await } else { DisconnectReason::NotAccepted }
     };
     tokio::select! {
         reason = reading => reason,
@@ -294,13 +267,7 @@ struct Reader {
 impl Reader {
     fn new(stream: ReadHalf<Stream>) -> Self {
         let chunk = vec![0; CHUNK_BYTES].into_boxed_slice();
-        Self {
-            stream,
-            chunk,
-            start: 0,
-            end: 0,
-            total: 0,
-        }
+        Self { stream, chunk, start: 0, end: 0, total: 0 }
     }
 
     /// The next frame.
@@ -377,11 +344,7 @@ impl Reader {
                 room = room.min(self.end + UNACCEPTED_BYTES_MAX - self.total);
             }
         }
-        let n = self
-            .stream
-            .read(&mut self.chunk[self.end..room])
-            .await
-            .map_err(network)?;
+        let n = self.stream.read(&mut self.chunk[self.end..room]).await.map_err(network)?;
         if n == 0 {
             return Err(if self.end == 0 {
                 DisconnectReason::PeerClosed
@@ -479,9 +442,7 @@ async fn write_all(
     while !bytes.is_empty() {
         let n = progress(stream.write(bytes)).await?;
         if n == 0 {
-            return Err(DisconnectReason::Network(
-                "the stream takes no more".to_owned(),
-            ));
+            return Err(DisconnectReason::Network("the stream takes no more".to_owned()));
         }
         shared.bytes_out.fetch_add(n as u64, Ordering::Relaxed);
         bytes = &bytes[n..];

@@ -48,13 +48,7 @@ impl Pairing {
     pub(super) fn new(device: DeviceId, addr: Multiaddr, outbound: bool, stream: Stream) -> Self {
         let (reader, writer) = stream.split();
         let (reader, writer) = (PairingReader(reader), PairingWriter(writer));
-        Self {
-            device,
-            addr,
-            outbound,
-            reader,
-            writer,
-        }
+        Self { device, addr, outbound, reader, writer }
     }
 }
 
@@ -99,17 +93,13 @@ impl PairingWriter {
             self.0.write_all(&bytes).await?;
             self.0.flush().await
         };
-        timeout(WRITE_TIMEOUT, send)
-            .await
-            .map_err(|_| PairingError::Timeout)??;
+        timeout(WRITE_TIMEOUT, send).await.map_err(|_| PairingError::Timeout)??;
         Ok(())
     }
 
     /// Ends our half; the peer reads `None` after the last frame.
     pub async fn finish(&mut self) -> Result<(), PairingError> {
-        timeout(WRITE_TIMEOUT, self.0.close())
-            .await
-            .map_err(|_| PairingError::Timeout)??;
+        timeout(WRITE_TIMEOUT, self.0.close()).await.map_err(|_| PairingError::Timeout)??;
         Ok(())
     }
 }

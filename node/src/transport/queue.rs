@@ -39,10 +39,7 @@ pub(super) struct Batch {
 
 impl SendQueue {
     pub(super) fn new() -> Self {
-        Self {
-            state: Mutex::default(),
-            filled: Notify::new(),
-        }
+        Self { state: Mutex::default(), filled: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,11 +109,7 @@ impl State {
         let relieved = self.bytes <= SEND_QUEUE_BYTES_MAX / 2
             && self.frames.len() <= SEND_QUEUE_FRAMES_MAX / 2;
         let writable = relieved && std::mem::take(&mut self.refused);
-        Batch {
-            frames,
-            last: self.frames.is_empty(),
-            writable,
-        }
+        Batch { frames, last: self.frames.is_empty(), writable }
     }
 }
 
@@ -164,19 +157,14 @@ mod tests {
         queue.push(Bytes::from_static(b"last words")).unwrap();
         queue.close();
         assert!(matches!(queue.push(Bytes::new()), Err(SendError::Gone)));
-        assert_eq!(
-            queue.pop(1).await.unwrap().frames,
-            [Bytes::from_static(b"last words")]
-        );
+        assert_eq!(queue.pop(1).await.unwrap().frames, [Bytes::from_static(b"last words")]);
         assert!(queue.pop(1).await.is_none());
     }
 
     #[test]
     fn an_oversized_frame_is_refused_by_name() {
         let queue = SendQueue::new();
-        let error = queue
-            .push(Bytes::from(vec![0; FRAME_BYTES_MAX + 1]))
-            .unwrap_err();
+        let error = queue.push(Bytes::from(vec![0; FRAME_BYTES_MAX + 1])).unwrap_err();
         assert!(matches!(error, SendError::TooLarge { bytes } if bytes == FRAME_BYTES_MAX + 1));
     }
 }

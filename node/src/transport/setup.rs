@@ -62,9 +62,7 @@ pub(super) fn swarm(
         .with_agent_version(AGENT.to_owned())
         .with_push_listen_addr_updates(true)
         .with_cache_size(0);
-    let ping = ping::Config::new()
-        .with_interval(PING_INTERVAL)
-        .with_timeout(PING_TIMEOUT);
+    let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_bytes_max),
@@ -76,27 +74,18 @@ pub(super) fn swarm(
         .with_idle_connection_timeout(config.idle_timeout)
         .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
         .with_smart_dial();
-    Ok(Swarm::new(
-        transport(config, key)?,
-        behaviour,
-        peer,
-        settings,
-    ))
+    Ok(Swarm::new(transport(config, key)?, behaviour, peer, settings))
 }
 
 type Muxed = Boxed<(PeerId, StreamMuxerBox)>;
 
 fn transport(config: &Config, key: &identity::Keypair) -> Result<Muxed, StartError> {
-    let tcp = config
-        .transports
-        .tcp
-        .then(|| tcp_transport(key))
-        .transpose()?;
+    let tcp = config.transports.tcp.then(|| tcp_transport(key)).transpose()?;
     let quic = config.transports.quic.then(|| quic_transport(key));
     match (quic, tcp) {
-        (Some(quic), Some(tcp)) => Ok(OrTransport::new(quic, tcp)
-            .map(|either, _| either.into_inner())
-            .boxed()),
+        (Some(quic), Some(tcp)) => {
+            Ok(OrTransport::new(quic, tcp).map(|either, _| either.into_inner()).boxed())
+        }
         (Some(one), None) | (None, Some(one)) => Ok(one),
         (None, None) => Err(StartError::NoTransport),
     }
@@ -107,15 +96,13 @@ fn tcp_transport(key: &identity::Keypair) -> Result<Muxed, StartError> {
         noise::Config::new(key).map_err(|error| StartError::Encryption(error.to_string()))?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(YAMUX_STREAMS_MAX);
-    Ok(
-        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-            .upgrade(upgrade::Version::V1Lazy)
-            .authenticate(noise)
-            .multiplex(yamux)
-            .timeout(HANDSHAKE_TIMEOUT)
-            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-            .boxed(),
-    )
+    Ok(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux)
+        .timeout(HANDSHAKE_TIMEOUT)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed())
 }
 
 fn quic_transport(key: &identity::Keypair) -> Muxed {

@@ -14,14 +14,8 @@ use tokio::time::timeout;
 /// Longer than anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const QUIC: Transports = Transports {
-    quic: true,
-    tcp: false,
-};
-const TCP: Transports = Transports {
-    quic: false,
-    tcp: true,
-};
+const QUIC: Transports = Transports { quic: true, tcp: false };
+const TCP: Transports = Transports { quic: false, tcp: true };
 
 struct Node {
     transport: Transport,
@@ -31,25 +25,14 @@ struct Node {
 
 impl Node {
     async fn start(seed: u8, transports: Transports) -> (Self, Vec<Multiaddr>) {
-        Self::start_with(
-            seed,
-            &Config {
-                transports,
-                ..Config::default()
-            },
-        )
-        .await
+        Self::start_with(seed, &Config { transports, ..Config::default() }).await
     }
 
     /// Listens on loopback with each transport.
     async fn start_with(seed: u8, config: &Config) -> (Self, Vec<Multiaddr>) {
         let key = DeviceKey::from_seed([seed; 32]);
         let (transport, events) = spawn(config, &key).unwrap();
-        let mut node = Self {
-            transport,
-            events,
-            key,
-        };
+        let mut node = Self { transport, events, key };
         let mut addrs = Vec::new();
         if config.transports.quic {
             addrs.push(node.listen("/ip4/127.0.0.1/udp/0/quic-v1").await);
@@ -70,10 +53,7 @@ impl Node {
     }
 
     async fn event(&mut self) -> Event {
-        timeout(PATIENCE, self.events.recv())
-            .await
-            .expect("an event in time")
-            .expect("an event")
+        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("an event")
     }
 
     /// The first event that `pick` takes; others are dropped.
@@ -127,11 +107,7 @@ impl Node {
 
 /// Two nodes with an accepted link; the first has dialled.
 async fn pair(transports: Transports) -> (Node, ConnId, Node, ConnId) {
-    pair_with(&Config {
-        transports,
-        ..Config::default()
-    })
-    .await
+    pair_with(&Config { transports, ..Config::default() }).await
 }
 
 async fn pair_with(config: &Config) -> (Node, ConnId, Node, ConnId) {
@@ -157,21 +133,7 @@ fn default_listen_addresses_are_addresses() {
 async fn frames_go_both_ways_and_stay_whole_and_in_order() {
     for transports in [QUIC, TCP] {
         let (mut a, to_b, mut b, to_a) = pair(transports).await;
-        let sizes = [
-            0,
-            1,
-            3,
-            4,
-            65_531,
-            65_532,
-            65_533,
-            70_000,
-            1,
-            40_000,
-            0,
-            FRAME_BYTES_MAX,
-            5,
-        ];
+        let sizes = [0, 1, 3, 4, 65_531, 65_532, 65_533, 70_000, 1, 40_000, 0, FRAME_BYTES_MAX, 5];
         let frame = |i: usize, size: usize| Bytes::from(vec![i as u8; size]);
         for (i, size) in sizes.into_iter().enumerate() {
             a.transport.try_send(to_b, frame(i, size)).unwrap();
@@ -258,14 +220,7 @@ async fn a_peer_that_is_not_read_fills_only_bounded_queues() {
         while got < sent {
             got += b.frame().await.len();
         }
-        a.until(|e| {
-            if matches!(e, Event::Writable { .. }) {
-                Ok(())
-            } else {
-                Err(e)
-            }
-        })
-        .await;
+        a.until(|e| if matches!(e, Event::Writable { .. }) { Ok(()) } else { Err(e) }).await;
     }
 }
 
@@ -273,18 +228,12 @@ async fn a_peer_that_is_not_read_fills_only_bounded_queues() {
 async fn a_quiet_link_outlives_the_idle_timeout() {
     for transports in [QUIC, TCP] {
         let idle_timeout = Duration::from_millis(100);
-        let config = Config {
-            transports,
-            idle_timeout,
-            ..Config::default()
-        };
+        let config = Config { transports, idle_timeout, ..Config::default() };
         let (mut a, to_b, mut b, _) = pair_with(&config).await;
         // Nothing but time can show it.
         let quiet = timeout(20 * idle_timeout, a.disconnected()).await;
         assert!(quiet.is_err(), "{quiet:?}");
-        a.transport
-            .try_send(to_b, Bytes::from_static(b"still here"))
-            .unwrap();
+        a.transport.try_send(to_b, Bytes::from_static(b"still here")).unwrap();
         assert_eq!(b.frame().await, "still here");
     }
 }
@@ -295,23 +244,14 @@ async fn shutdown_writes_out_what_was_queued() {
         let (a, to_b, mut b, _) = pair(transports).await;
         let frame = Bytes::from(vec![3; 1 << 20]);
         a.transport.try_send(to_b, frame.clone()).unwrap();
-        a.transport
-            .try_send(to_b, Bytes::from_static(b"last words"))
-            .unwrap();
+        a.transport.try_send(to_b, Bytes::from_static(b"last words")).unwrap();
         let started = std::time::Instant::now();
         a.transport.shutdown().await;
         assert!(started.elapsed() < GRACE * 2);
         assert_eq!(b.frame().await, frame);
         assert_eq!(b.frame().await, "last words");
-        assert_eq!(
-            b.disconnected().await,
-            DisconnectReason::PeerClosed,
-            "{transports:?}"
-        );
-        assert_eq!(
-            a.transport.try_send(to_b, Bytes::new()),
-            Err(SendError::Gone)
-        );
+        assert_eq!(b.disconnected().await, DisconnectReason::PeerClosed, "{transports:?}");
+        assert_eq!(a.transport.try_send(to_b, Bytes::new()), Err(SendError::Gone));
         assert_eq!(a.transport.set_offline(true), Err(CommandError::Stopped));
     }
 }
@@ -326,11 +266,7 @@ async fn shutdown_does_not_wait_for_a_peer_that_never_reads() {
     loop {
         match a.transport.try_send(to_b, frame.clone()) {
             Ok(()) => {}
-            Err(_)
-                if timeout(Duration::from_secs(1), a.events.recv())
-                    .await
-                    .is_err() =>
-            {
+            Err(_) if timeout(Duration::from_secs(1), a.events.recv()).await.is_err() => {
                 break;
             }
             Err(_) => {}
@@ -345,9 +281,7 @@ async fn shutdown_does_not_wait_for_a_peer_that_never_reads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn disconnect_writes_out_what_was_queued_and_both_ends_hear() {
     let (mut a, to_b, mut b, _) = pair(QUIC).await;
-    a.transport
-        .try_send(to_b, Bytes::from_static(b"bye"))
-        .unwrap();
+    a.transport.try_send(to_b, Bytes::from_static(b"bye")).unwrap();
     a.transport.disconnect(to_b);
     assert_eq!(b.frame().await, "bye");
     assert_eq!(a.disconnected().await, DisconnectReason::Local);

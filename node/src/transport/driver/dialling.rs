@@ -46,12 +46,7 @@ impl Driver {
 
     pub(super) fn open_pairing(&mut self, addr: Multiaddr, device: Option<DeviceId>) {
         let addrs = vec![without_peer(&addr)];
-        self.start(Dialling {
-            purpose: Purpose::Pairing,
-            device,
-            addrs,
-            failed: Vec::new(),
-        });
+        self.start(Dialling { purpose: Purpose::Pairing, device, addrs, failed: Vec::new() });
     }
 
     pub(super) fn start(&mut self, mut dial: Dialling) {
@@ -89,36 +84,21 @@ impl Driver {
     }
 
     pub(super) fn dial_failed(&mut self, dial: Dialling) {
-        let Dialling {
-            purpose,
-            device,
-            addrs,
-            mut failed,
-        } = dial;
+        let Dialling { purpose, device, addrs, mut failed } = dial;
         // libp2p leaves our own listen addresses out without a word.
         for addr in &addrs {
             if !failed.iter().any(|attempt| attempt.addr == *addr) {
-                let own = self
-                    .swarm
-                    .listeners()
-                    .any(|listens| without_peer(listens) == *addr);
+                let own = self.swarm.listeners().any(|listens| without_peer(listens) == *addr);
                 let (kind, error) = if own {
                     (DialErrorKind::OwnAddress, "this node itself listens there")
                 } else {
                     (DialErrorKind::Other, "the address was not dialled")
                 };
-                failed.push(Attempt {
-                    addr: addr.clone(),
-                    kind,
-                    error: error.to_owned(),
-                });
+                failed.push(Attempt { addr: addr.clone(), kind, error: error.to_owned() });
             }
         }
         self.held.push_back(match (purpose, device) {
-            (Purpose::Sync, Some(device)) => Event::DialFailed {
-                device,
-                attempts: failed,
-            },
+            (Purpose::Sync, Some(device)) => Event::DialFailed { device, attempts: failed },
             _ => Event::PairingFailed(failed.into_iter().next().unwrap_or_else(|| Attempt {
                 addr: Multiaddr::empty(),
                 kind: DialErrorKind::Other,
@@ -132,17 +112,11 @@ impl Driver {
             return;
         };
         let failed = attempts(error, &dial.addrs);
-        dial.addrs
-            .retain(|addr| !failed.iter().any(|attempt| attempt.addr == *addr));
+        dial.addrs.retain(|addr| !failed.iter().any(|attempt| attempt.addr == *addr));
         dial.failed.extend(failed);
         // Where an address now belongs to another device, libp2p gives up on the rest with it.
-        let misled = matches!(
-            error,
-            DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. }
-        );
-        let wanted = dial
-            .device
-            .is_some_and(|device| !self.current.contains_key(&device));
+        let misled = matches!(error, DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. });
+        let wanted = dial.device.is_some_and(|device| !self.current.contains_key(&device));
         if misled && wanted && !dial.addrs.is_empty() {
             self.start(dial);
         } else {
@@ -157,17 +131,10 @@ impl Driver {
             return;
         };
         let stage = std::mem::replace(&mut conn.stage, Stage::Closing);
-        if let Stage::Opening {
-            purpose: Some(purpose),
-            ..
-        } = stage
+        if let Stage::Opening { purpose: Some(purpose), .. } = stage
             && let Some(conn) = self.conns.get(&connection)
         {
-            let conn = Conn {
-                addr: conn.addr.clone(),
-                stage: Stage::Closing,
-                ..*conn
-            };
+            let conn = Conn { addr: conn.addr.clone(), stage: Stage::Closing, ..*conn };
             self.opening_failed(&conn, purpose, kind, why);
         }
     }
@@ -183,11 +150,7 @@ impl Driver {
         if purpose == Purpose::Sync && self.current.contains_key(&conn.device) {
             return;
         }
-        let attempt = Attempt {
-            addr: conn.addr.clone(),
-            kind,
-            error: why.to_owned(),
-        };
+        let attempt = Attempt { addr: conn.addr.clone(), kind, error: why.to_owned() };
         self.dial_failed(Dialling {
             purpose,
             device: Some(conn.device),

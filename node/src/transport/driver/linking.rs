@@ -23,11 +23,7 @@ const SETTLE_WINDOW: Duration = Duration::from_secs(5);
 
 impl Driver {
     pub(super) fn on_stream(&mut self, event: StreamEvent) {
-        let StreamEvent {
-            connection,
-            purpose,
-            outcome,
-        } = event;
+        let StreamEvent { connection, purpose, outcome } = event;
         let Some(conn) = self.conns.get_mut(&connection) else {
             return;
         };
@@ -48,9 +44,7 @@ impl Driver {
         }
         match purpose {
             Purpose::Pairing => {
-                conn.stage = Stage::Pairing {
-                    deadline: Instant::now() + PAIRING_TIMEOUT,
-                };
+                conn.stage = Stage::Pairing { deadline: Instant::now() + PAIRING_TIMEOUT };
                 let pairing = Pairing::new(conn.device, conn.addr.clone(), conn.outbound, stream);
                 self.held.push_back(Event::Pairing(pairing));
             }
@@ -96,9 +90,7 @@ impl Driver {
             },
         );
         let predecessor = replaced.and_then(|mut replaced| {
-            replaced
-                .shared
-                .stop(Stop::Now(DisconnectReason::Superseded));
+            replaced.shared.stop(Stop::Now(DisconnectReason::Superseded));
             replaced.done.take()
         });
         lock(&self.links).insert(id, shared.clone());
@@ -116,8 +108,7 @@ impl Driver {
 
     pub(super) fn on_link_ended(&mut self, connection: ConnectionId) {
         self.running = self.running.saturating_sub(1);
-        self.current
-            .retain(|_, current| current.connection != connection);
+        self.current.retain(|_, current| current.connection != connection);
         if let Some(conn) = self.conns.get_mut(&connection) {
             if let Stage::Linked(id) = conn.stage {
                 lock(&self.links).remove(&id);
@@ -140,10 +131,7 @@ impl Driver {
                     link.stop(Stop::Lost(reason));
                 }
             }
-            Stage::Opening {
-                purpose: Some(purpose),
-                ..
-            } => {
+            Stage::Opening { purpose: Some(purpose), .. } => {
                 let kind = DialErrorKind::Other;
                 self.opening_failed(&conn, purpose, kind, &reason.to_string());
             }

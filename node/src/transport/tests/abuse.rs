@@ -16,11 +16,7 @@ async fn rude_stream(to: &Node, addr: &Multiaddr) -> Rude {
     let key = DeviceKey::from_seed([9; 32]).network();
     let mut swarm = libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(
-            Default::default(),
-            libp2p::noise::Config::new,
-            libp2p::yamux::Config::default,
-        )
+        .with_tcp(Default::default(), libp2p::noise::Config::new, libp2p::yamux::Config::default)
         .unwrap()
         .with_quic()
         .with_behaviour(|_| Streams::new(Arc::new(Gate::default())))
@@ -35,9 +31,7 @@ async fn rude_stream(to: &Node, addr: &Multiaddr) -> Rude {
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { connection_id, .. } => {
-                    swarm
-                        .behaviour_mut()
-                        .open(peer, connection_id, Purpose::Sync);
+                    swarm.behaviour_mut().open(peer, connection_id, Purpose::Sync);
                 }
                 SwarmEvent::Behaviour(event) => {
                     if let Some(sender) = sender.take() {
@@ -58,20 +52,12 @@ async fn an_oversized_header_ends_the_link_before_anything_is_set_aside() {
     for transports in [QUIC, TCP] {
         let (mut node, addrs) = Node::start(1, transports).await;
         let mut rude = rude_stream(&node, &addrs[0]).await;
-        rude.stream
-            .write_all(&u32::MAX.to_be_bytes())
-            .await
-            .unwrap();
+        rude.stream.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
         rude.stream.flush().await.unwrap();
         let connected = node.connected().await;
         node.transport.accept(connected.conn);
         let reason = node.disconnected().await;
-        assert_eq!(
-            reason,
-            DisconnectReason::FrameTooLarge {
-                bytes: u64::from(u32::MAX)
-            }
-        );
+        assert_eq!(reason, DisconnectReason::FrameTooLarge { bytes: u64::from(u32::MAX) });
     }
 }
 
@@ -127,10 +113,7 @@ async fn a_link_that_is_not_accepted_is_read_little_and_closed() {
             }
         };
         assert_eq!(reason, DisconnectReason::NotAccepted);
-        assert!(
-            (1..=UNACCEPTED_BYTES_MAX / 1004).contains(&frames),
-            "{frames}"
-        );
+        assert!((1..=UNACCEPTED_BYTES_MAX / 1004).contains(&frames), "{frames}");
         assert!(traffic <= UNACCEPTED_BYTES_MAX, "{traffic}");
         timeout(PATIENCE, writer).await.unwrap().unwrap();
     }
@@ -156,16 +139,11 @@ async fn an_accepted_link_is_read_past_the_allowance_of_a_stranger() {
 async fn strangers_are_few_but_members_always_get_in() {
     let (mut node, addrs) = Node::start(1, TCP).await;
     let member = Node::start(200, TCP).await.0;
-    node.transport
-        .set_members([member.device()].into())
-        .unwrap();
+    node.transport.set_members([member.device()].into()).unwrap();
     let mut strangers = Vec::new();
     for seed in 10..40 {
         let (stranger, _) = Node::start(seed, TCP).await;
-        stranger
-            .transport
-            .dial(node.device(), addrs.clone())
-            .unwrap();
+        stranger.transport.dial(node.device(), addrs.clone()).unwrap();
         strangers.push(stranger);
     }
     for _ in 0..16 {

@@ -10,9 +10,7 @@ async fn going_offline_cuts_refuses_and_can_be_undone() {
         assert_eq!(b.disconnected().await, DisconnectReason::Offline);
         a.disconnected().await;
         // It dials nobody.
-        b.transport
-            .dial(a.device(), vec!["/ip4/127.0.0.1/tcp/9".parse().unwrap()])
-            .unwrap();
+        b.transport.dial(a.device(), vec!["/ip4/127.0.0.1/tcp/9".parse().unwrap()]).unwrap();
         assert_eq!(b.dial_failed().await[0].kind, DialErrorKind::Offline);
         // It admits nobody.
         let addr = if transports.quic {
@@ -41,18 +39,9 @@ async fn another_device_at_an_address_is_named_and_the_other_addresses_still_tri
     a.transport.dial(c.device(), wrong.clone()).unwrap();
     let attempts = a.dial_failed().await;
     assert_eq!(attempts.len(), 1);
-    assert_eq!(
-        (attempts[0].kind, &attempts[0].addr),
-        (DialErrorKind::WrongPeer, &wrong[0])
-    );
-    assert!(
-        attempts[0].error.contains(&b.device().short()),
-        "{}",
-        attempts[0].error
-    );
-    a.transport
-        .dial(c.device(), [wrong, right].concat())
-        .unwrap();
+    assert_eq!((attempts[0].kind, &attempts[0].addr), (DialErrorKind::WrongPeer, &wrong[0]));
+    assert!(attempts[0].error.contains(&b.device().short()), "{}", attempts[0].error);
+    a.transport.dial(c.device(), [wrong, right].concat()).unwrap();
     assert_eq!(a.connected().await.device, c.device());
 }
 
@@ -62,16 +51,13 @@ async fn failed_dials_say_why() {
     let device = DeviceKey::from_seed([7; 32]).device();
     // A port that was just free.
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", socket.local_addr().unwrap().port())
-        .parse()
-        .unwrap();
+    let closed: Multiaddr =
+        format!("/ip4/127.0.0.1/tcp/{}", socket.local_addr().unwrap().port()).parse().unwrap();
     drop(socket);
     let quic: Multiaddr = "/ip4/127.0.0.1/udp/9/quic-v1".parse().unwrap();
     a.transport.dial(device, own).unwrap();
     assert_eq!(a.dial_failed().await[0].kind, DialErrorKind::OwnAddress);
-    a.transport
-        .dial(device, vec![closed.clone(), quic.clone()])
-        .unwrap();
+    a.transport.dial(device, vec![closed.clone(), quic.clone()]).unwrap();
     let attempts = a.dial_failed().await;
     let kind = |addr| attempts.iter().find(|a| a.addr == addr).map(|a| a.kind);
     assert_eq!(kind(closed), Some(DialErrorKind::Refused), "{attempts:?}");
@@ -82,17 +68,9 @@ async fn failed_dials_say_why() {
     let web = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt as _;
         let (mut stream, _) = socket.accept().await.unwrap();
-        stream
-            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     });
-    a.transport
-        .dial(
-            device,
-            vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()],
-        )
-        .unwrap();
+    a.transport.dial(device, vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()]).unwrap();
     assert_eq!(a.dial_failed().await[0].kind, DialErrorKind::Handshake);
     web.await.unwrap();
 }
@@ -100,9 +78,7 @@ async fn failed_dials_say_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dial_without_addresses_fails_at_once() {
     let (mut a, _) = Node::start(1, TCP).await;
-    a.transport
-        .dial(DeviceKey::from_seed([7; 32]).device(), Vec::new())
-        .unwrap();
+    a.transport.dial(DeviceKey::from_seed([7; 32]).device(), Vec::new()).unwrap();
     assert!(a.dial_failed().await.is_empty());
 }
 

@@ -23,14 +23,8 @@ async fn throughput() {
             match a.transport.try_send(to_b, frame.clone()) {
                 Ok(()) => sent += frame.len(),
                 Err(_) => {
-                    a.until(|e| {
-                        if matches!(e, Event::Writable { .. }) {
-                            Ok(())
-                        } else {
-                            Err(e)
-                        }
-                    })
-                    .await;
+                    a.until(|e| if matches!(e, Event::Writable { .. }) { Ok(()) } else { Err(e) })
+                        .await;
                 }
             }
         }
@@ -39,13 +33,9 @@ async fn throughput() {
         let mut trips = Vec::new();
         for _ in 0..1000 {
             let started = std::time::Instant::now();
-            a.transport
-                .try_send(to_b, Bytes::from_static(&[1; 200]))
-                .unwrap();
+            a.transport.try_send(to_b, Bytes::from_static(&[1; 200])).unwrap();
             b.frame().await;
-            b.transport
-                .try_send(to_a, Bytes::from_static(&[1; 200]))
-                .unwrap();
+            b.transport.try_send(to_a, Bytes::from_static(&[1; 200])).unwrap();
             a.frame().await;
             trips.push(started.elapsed().as_micros());
         }
@@ -61,9 +51,6 @@ async fn throughput() {
         saturate(a, to_b, TOTAL).await;
         b.await.unwrap();
         let seconds = started.elapsed().as_secs_f64();
-        eprintln!(
-            "{name}: {:.0} MB/s each way, both ways",
-            TOTAL as f64 / 1e6 / seconds
-        );
+        eprintln!("{name}: {:.0} MB/s each way, both ways", TOTAL as f64 / 1e6 / seconds);
     }
 }

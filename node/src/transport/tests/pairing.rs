@@ -26,28 +26,17 @@ async fn strangers_pair_only_while_pairing_is_open() {
         assert_eq!(refused.kind, DialErrorKind::Unsupported, "{refused:?}");
 
         b.transport.set_pairing_open(true);
-        a.transport
-            .open_pairing(addrs[0].clone(), Some(b.device()))
-            .unwrap();
+        a.transport.open_pairing(addrs[0].clone(), Some(b.device())).unwrap();
         let (mut at_a, mut at_b) = (pairing(&mut a).await, pairing(&mut b).await);
         assert_eq!((at_a.device, at_b.device), (b.device(), a.device()));
         assert!(at_a.outbound && !at_b.outbound);
         at_a.writer.send(b"may I?").await.unwrap();
         assert_eq!(at_b.reader.recv().await.unwrap().unwrap(), "may I?");
-        at_b.writer
-            .send(&vec![1; PAIRING_FRAME_BYTES_MAX])
-            .await
-            .unwrap();
+        at_b.writer.send(&vec![1; PAIRING_FRAME_BYTES_MAX]).await.unwrap();
         at_b.writer.finish().await.unwrap();
-        assert_eq!(
-            at_a.reader.recv().await.unwrap().unwrap().len(),
-            PAIRING_FRAME_BYTES_MAX
-        );
+        assert_eq!(at_a.reader.recv().await.unwrap().unwrap().len(), PAIRING_FRAME_BYTES_MAX);
         assert_eq!(at_a.reader.recv().await.unwrap(), None);
-        let over = at_a
-            .writer
-            .send(&vec![1; PAIRING_FRAME_BYTES_MAX + 1])
-            .await;
+        let over = at_a.writer.send(&vec![1; PAIRING_FRAME_BYTES_MAX + 1]).await;
         assert!(matches!(over, Err(PairingError::TooLarge { .. })));
     }
 }
@@ -61,8 +50,6 @@ async fn pairing_and_a_link_of_one_device_live_side_by_side() {
     let (mut at_a, mut at_b) = (pairing(&mut a).await, pairing(&mut b).await);
     at_a.writer.send(b"again").await.unwrap();
     assert_eq!(at_b.reader.recv().await.unwrap().unwrap(), "again");
-    a.transport
-        .try_send(to_b, Bytes::from_static(b"link"))
-        .unwrap();
+    a.transport.try_send(to_b, Bytes::from_static(b"link")).unwrap();
     assert_eq!(b.frame().await, "link");
 }

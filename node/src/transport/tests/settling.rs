@@ -25,31 +25,13 @@ async fn both_ends_dialling_at_once_settle_on_one_link() {
             {
                 break;
             }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "{end_a:?} {end_b:?}"
-            );
+            assert!(tokio::time::Instant::now() < deadline, "{end_a:?} {end_b:?}");
         }
         let (up_a, up_b) = (end_a.up.unwrap(), end_b.up.unwrap());
-        assert_eq!(
-            end_a.heard.unwrap(),
-            (up_a.conn, Bytes::from_static(b"from b"))
-        );
-        assert_eq!(
-            end_b.heard.unwrap(),
-            (up_b.conn, Bytes::from_static(b"from a"))
-        );
-        assert_ne!(
-            up_a.outbound, up_b.outbound,
-            "round {round}: each kept its own"
-        );
-        assert_eq!(
-            (
-                lock(&a.transport.links).len(),
-                lock(&b.transport.links).len()
-            ),
-            (1, 1)
-        );
+        assert_eq!(end_a.heard.unwrap(), (up_a.conn, Bytes::from_static(b"from b")));
+        assert_eq!(end_b.heard.unwrap(), (up_b.conn, Bytes::from_static(b"from a")));
+        assert_ne!(up_a.outbound, up_b.outbound, "round {round}: each kept its own");
+        assert_eq!((lock(&a.transport.links).len(), lock(&b.transport.links).len()), (1, 1));
     }
 }
 
@@ -64,10 +46,7 @@ impl End {
     fn take(&mut self, transport: &Transport, word: &'static [u8], event: Event) {
         match event {
             Event::Connected(connected) => {
-                assert!(
-                    self.up.is_none(),
-                    "a second link before the end of the first"
-                );
+                assert!(self.up.is_none(), "a second link before the end of the first");
                 transport.accept(connected.conn);
                 // The link may have been superseded already.
                 let _ = transport.try_send(connected.conn, Bytes::from_static(word));
