@@ -193,6 +193,14 @@ pub enum WriteError {
         /// Why.
         source: DocumentError,
     },
+    /// The id was deleted and created as often as numbers go.
+    #[error("object id {id:?} in lane {lane} has had its last life; choose another id")]
+    LivesSpent {
+        /// The lane.
+        lane: LaneId,
+        /// The object.
+        id: String,
+    },
     /// The batch has too many operations.
     #[error("batch has {found} operations, at most {max} are allowed")]
     BatchTooLarge {

@@ -31,6 +31,8 @@ pub const ENTRY_BODIES_BYTES_TARGET: usize = 1024 * 1024;
 pub const ENTRY_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Most entries of other journals that one entry may wait for: one for each journal of a large mesh.
 pub const ENTRY_AFTER_MAX: usize = 1_024;
+/// The last life that an id may have, so that there is always a number for the next check to compare.
+pub const LIFE_MAX: u32 = u32::MAX - 1;
 /// Longest object id that a person or program may choose, in bytes.
 pub const OBJECT_ID_BYTES_MAX: usize = 512;
 /// Longest object id in an entry: the node's own ids carry another id and some words.
@@ -318,6 +320,9 @@ impl<'a> Entry<'a> {
             let parts = BodyParts::read(body).ok_or_else(|| wrong("it cannot be decoded"))?;
             if parts.id.len() > ENTRY_ID_BYTES_MAX || check_id_text(parts.id).is_err() {
                 return Err(wrong("its object id is not allowed"));
+            }
+            if parts.life == 0 || parts.life > LIFE_MAX {
+                return Err(wrong("its life is not a number that lives have"));
             }
             if ObjectKey::new(self.header.lane, parts.id, parts.life) != item.key {
                 return Err(wrong("its object key"));

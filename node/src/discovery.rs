@@ -58,6 +58,11 @@ pub const INTERFACE_CHECK_S: u32 = 2;
 /// changes counts as one.
 pub const REFRESH_DELAY: Duration = Duration::from_millis(300);
 
+/// How long after a change what we announce is announced once more: the daemon leaves out an
+/// announcement that follows another within a second (RFC 6762, section 6), and peers would keep the
+/// old one until they ask.
+pub const REPEAT_DELAY: Duration = Duration::from_millis(1_300);
+
 /// How long to wait before multicast is tried again from the start.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -271,6 +276,7 @@ impl Task {
         let mut proof_due = self.announcement.ports.any().then(|| Instant::now() + PROOF_TIMEOUT);
         let mut trouble = None;
         let mut refresh_due: Option<Instant> = None;
+        let mut repeat_due: Option<Instant> = None;
         self.proven = false;
         loop {
             tokio::select! {
@@ -284,6 +290,7 @@ impl Task {
                             return End::Failed(format!("cannot announce this device: {error}"));
                         }
                         proof_due = proof_due.or(Some(Instant::now() + PROOF_TIMEOUT));
+                        repeat_due = Some(Instant::now() + REPEAT_DELAY);
                     }
                     Some(Command::Know(devices)) => self.table.know(devices),
                     Some(Command::Shutdown(done)) => return End::Asked(Some(done)),
@@ -319,6 +326,14 @@ impl Task {
                     }
                     if self.announcement.ports.any() {
                         proof_due = Some(Instant::now() + PROOF_TIMEOUT);
+                    }
+                }
+                () = sleep_until(repeat_due.unwrap_or_else(Instant::now)),
+                    if repeat_due.is_some() =>
+                {
+                    repeat_due = None;
+                    if let Err(error) = self.register(daemon) {
+                        return End::Failed(format!("cannot announce this device: {error}"));
                     }
                 }
                 _ = tick.tick(), if self.table.has_due() => self.report_due(),

@@ -253,6 +253,9 @@ pub fn write_error(error: WriteError) -> ApiError {
             "object_quarantined",
             "delete it and create it again; what it held can still be read",
         ),
+        WriteError::LivesSpent { .. } => {
+            (ErrorKind::Refused, "lives_spent", "choose another id for the object")
+        }
         WriteError::BatchTooLarge { .. } => {
             (ErrorKind::TooLarge, "batch_too_large", "send it in parts")
         }

@@ -140,7 +140,7 @@ impl Dialer {
     /// No address of a dial led to the device.
     pub fn failed(&mut self, device: DeviceId, now: MonoMillis) {
         let wait =
-            self.targets.get(&device).map_or(BACKOFF_MS_MIN, |target| backoff(target.failures + 1));
+            self.targets.get(&device).map_or(BACKOFF_MS_MIN, |target| backoff(target.failures));
         let jitter = self.draw(wait / 2);
         let Some(target) = self.targets.get_mut(&device) else { return };
         target.dialling = false;

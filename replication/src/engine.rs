@@ -416,6 +416,8 @@ impl Engine {
         for conn in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.abort(conn, AbortReason::ShuttingDown, "");
         }
+        // The times of the last proofs too.
+        self.peers.values_mut().for_each(|peer| peer.unsaved = true);
         self.save_peers(store)
     }
 
@@ -1153,6 +1155,9 @@ impl Engine {
     }
 
     fn save_peers_soon(&mut self, now: MonoMillis) {
+        if self.peers.values().all(|peer| !peer.unsaved) {
+            return;
+        }
         self.peers_save_at.get_or_insert(now.after_ms(PEERS_SAVE_MS));
     }
 

@@ -191,8 +191,7 @@ impl Refusal {
     /// The refusal with a number.
     pub fn from_number(number: u8) -> Self {
         let at = usize::from(number).checked_sub(1);
-        at.and_then(|at| Self::ALL.get(at).copied())
-            .unwrap_or(Self::Other(number))
+        at.and_then(|at| Self::ALL.get(at).copied()).unwrap_or(Self::Other(number))
     }
 
     /// What a person can do about it.

@@ -91,10 +91,11 @@ impl Peer {
         at: WallMillis,
     ) {
         let view = self.lanes.entry(lane).or_default();
+        // What only repeats need not be written again.
+        self.unsaved |= view.held != held || view.unapplied != unapplied;
         view.held = held;
         view.unapplied = unapplied;
         view.heard_at = at;
-        self.unsaved = true;
     }
 
     /// Notes equality, if what the peer last said is what we hold.
@@ -102,8 +103,8 @@ impl Peer {
         let Some(view) = self.lanes.get_mut(&lane) else { return false };
         let equal = view.held == *ours && view.unapplied.is_empty();
         if equal {
+            self.unsaved |= view.confirmed_at.is_none();
             view.confirmed_at = Some(at);
-            self.unsaved = true;
         }
         equal
     }

@@ -91,10 +91,7 @@ impl Roster {
         at: WallMillis,
         signer: &dyn Signer,
     ) -> Result<Self, RosterError> {
-        let act = Act::Found {
-            name: name.to_owned(),
-            nonce,
-        };
+        let act = Act::Found { name: name.to_owned(), nonce };
         let record = Record::new(None, Vec::new(), signer.device(), at, act);
         let (id, bytes) = record.seal(signer)?;
         Ok(Self::with_founding(id, record, bytes))
@@ -118,15 +115,9 @@ impl Roster {
             bytes_read += bytes.len();
             let records = waiting.len() + usize::from(founding.is_some());
             if records >= RECORDS_MAX || bytes_read > ROSTER_BYTES_MAX {
-                return Err(RosterError::Full {
-                    records,
-                    bytes: bytes_read,
-                });
+                return Err(RosterError::Full { records, bytes: bytes_read });
             }
-            let orphan = Orphan {
-                record,
-                bytes: RecordBytes(bytes.to_vec()),
-            };
+            let orphan = Orphan { record, bytes: RecordBytes(bytes.to_vec()) };
             if !orphan.record.is_founding() {
                 waiting.insert(id, orphan);
             } else if founding.is_none() {
@@ -165,11 +156,8 @@ impl Roster {
         let mut lacking: BTreeMap<RecordId, usize> = BTreeMap::new();
         let mut ready = VecDeque::new();
         for (id, orphan) in &waiting {
-            let missing = orphan
-                .record
-                .parents
-                .iter()
-                .filter(|parent| !self.places.contains_key(parent));
+            let missing =
+                orphan.record.parents.iter().filter(|parent| !self.places.contains_key(parent));
             let mut count = 0;
             for parent in missing {
                 children.entry(*parent).or_default().push(*id);
@@ -197,10 +185,7 @@ impl Roster {
             }
         }
         if !waiting.is_empty() {
-            let missing = children
-                .keys()
-                .filter(|parent| !waiting.contains_key(parent))
-                .count();
+            let missing = children.keys().filter(|parent| !waiting.contains_key(parent)).count();
             return Err(RosterError::Incomplete { missing });
         }
         Ok(())
@@ -220,13 +205,7 @@ impl Roster {
             if self.orphans.len() >= ORPHANS_MAX {
                 return Err(RosterError::OrphansFull);
             }
-            self.orphans.insert(
-                id,
-                Orphan {
-                    record,
-                    bytes: RecordBytes(bytes.to_vec()),
-                },
-            );
+            self.orphans.insert(id, Orphan { record, bytes: RecordBytes(bytes.to_vec()) });
             return Ok(Inserted::Orphan(missing));
         }
         self.admit_to_set(&record)?;
@@ -250,24 +229,17 @@ impl Roster {
 
     fn missing_parents(&self, record: &Record) -> Vec<RecordId> {
         let parents = record.parents.iter().copied();
-        parents
-            .filter(|parent| !self.places.contains_key(parent))
-            .collect()
+        parents.filter(|parent| !self.places.contains_key(parent)).collect()
     }
 
     fn orphan_with_all_parents(&self) -> Option<RecordId> {
         let mut orphans = self.orphans.iter();
-        orphans
-            .find(|(_, o)| self.missing_parents(&o.record).is_empty())
-            .map(|(id, _)| *id)
+        orphans.find(|(_, o)| self.missing_parents(&o.record).is_empty()).map(|(id, _)| *id)
     }
 
     fn room_for(&self, bytes: usize) -> Result<(), RosterError> {
         if self.nodes.len() >= RECORDS_MAX || self.bytes + bytes > ROSTER_BYTES_MAX {
-            return Err(RosterError::Full {
-                records: self.nodes.len(),
-                bytes: self.bytes,
-            });
+            return Err(RosterError::Full { records: self.nodes.len(), bytes: self.bytes });
         }
         Ok(())
     }
@@ -279,10 +251,7 @@ impl Roster {
             return Err(RosterError::OtherMesh { mesh: self.mesh });
         }
         let past = self.past_of(record);
-        let admissions = self
-            .admissions
-            .get(&record.by)
-            .map_or(&[][..], Vec::as_slice);
+        let admissions = self.admissions.get(&record.by).map_or(&[][..], Vec::as_slice);
         if !admissions.iter().any(|place| past.has(*place)) {
             return Err(RosterError::Stranger { by: record.by });
         }
@@ -291,11 +260,7 @@ impl Roster {
 
     fn past_of(&self, record: &Record) -> Bits {
         let mut past = Bits::default();
-        for place in record
-            .parents
-            .iter()
-            .filter_map(|parent| self.places.get(parent))
-        {
+        for place in record.parents.iter().filter_map(|parent| self.places.get(parent)) {
             past.set(*place);
             past.join(&self.nodes[*place].past);
         }
@@ -314,12 +279,7 @@ impl Roster {
         }
         self.bytes += bytes.0.len();
         self.places.insert(id, place);
-        self.nodes.push(Node {
-            id,
-            record,
-            bytes,
-            past,
-        });
+        self.nodes.push(Node { id, record, bytes, past });
         self.judgement.take();
     }
 
@@ -365,9 +325,7 @@ impl Roster {
 
     /// Whether a record counts: it is held, and no rule voids it.
     pub fn counts(&self, record: RecordId) -> bool {
-        self.places
-            .get(&record)
-            .is_some_and(|place| self.judgement().counts[*place])
+        self.places.get(&record).is_some_and(|place| self.judgement().counts[*place])
     }
 
     /// Whether an entry with this place and hash is accepted from `device`.
@@ -408,24 +366,14 @@ impl Roster {
         journals
             .filter_map(|((lane, incarnation), marks)| {
                 let (seq, hash) = *marks.last()?;
-                Some(JournalMark {
-                    lane: *lane,
-                    incarnation: *incarnation,
-                    seq,
-                    hash,
-                })
+                Some(JournalMark { lane: *lane, incarnation: *incarnation, seq, hash })
             })
             .collect()
     }
 
     /// The meshes whose entries are accepted from `device`: this one, and those that it brought.
     pub fn allowed_meshes(&self, device: DeviceId) -> Vec<MeshId> {
-        let prior = self
-            .judgement()
-            .prior_meshes
-            .get(&device)
-            .into_iter()
-            .flatten();
+        let prior = self.judgement().prior_meshes.get(&device).into_iter().flatten();
         let prior = prior.copied().filter(|mesh| *mesh != self.mesh);
         std::iter::once(self.mesh).chain(prior).collect()
     }
@@ -475,9 +423,6 @@ impl Roster {
             held.join(&self.nodes[*place].past);
         }
         let nodes = self.nodes.iter().enumerate();
-        nodes
-            .filter(|(place, _)| !held.has(*place))
-            .map(|(_, node)| &node.bytes)
-            .collect()
+        nodes.filter(|(place, _)| !held.has(*place)).map(|(_, node)| &node.bytes).collect()
     }
 }

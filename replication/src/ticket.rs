@@ -114,14 +114,7 @@ impl Ticket {
         if !addresses_are_sound(&addresses) {
             return Err(TicketError::Addresses);
         }
-        Ok(Self {
-            version: VERSION,
-            mesh,
-            inviter,
-            secret,
-            expires_at,
-            addresses,
-        })
+        Ok(Self { version: VERSION, mesh, inviter, secret, expires_at, addresses })
     }
 
     /// The text to hand over, also what a QR code of the ticket holds.
@@ -139,25 +132,15 @@ impl FromStr for Ticket {
 
     fn from_str(text: &str) -> Result<Self, TicketError> {
         if text.len() > TICKET_CHARS_MAX {
-            return Err(TicketError::TooLong {
-                chars: text.chars().count(),
-            });
+            return Err(TicketError::TooLong { chars: text.chars().count() });
         }
-        let text: String = text
-            .split_ascii_whitespace()
-            .collect::<String>()
-            .to_ascii_lowercase();
-        let encoded = text
-            .strip_prefix(TICKET_PREFIX)
-            .ok_or(TicketError::Prefix)?;
+        let text: String = text.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
+        let encoded = text.strip_prefix(TICKET_PREFIX).ok_or(TicketError::Prefix)?;
         let bytes = base32()
             .decode(encoded.as_bytes())
-            .map_err(|error| TicketError::Damaged {
-                at: error.position + 1,
-            })?;
-        let (body, sum) = bytes
-            .split_last_chunk::<CHECKSUM_BYTES>()
-            .ok_or(TicketError::Checksum)?;
+            .map_err(|error| TicketError::Damaged { at: error.position + 1 })?;
+        let (body, sum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(TicketError::Checksum)?;
         if checksum(body) != *sum {
             return Err(TicketError::Checksum);
         }
@@ -189,13 +172,9 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 /// RFC 4648 base32 in lower case without padding.
 fn base32() -> Encoding {
     let mut specification = Specification::new();
-    specification
-        .symbols
-        .push_str("abcdefghijklmnopqrstuvwxyz234567");
+    specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     // The alphabet has 32 different characters, which is all that can go wrong here.
-    specification
-        .encoding()
-        .unwrap_or(data_encoding::BASE32_NOPAD)
+    specification.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
 }
 
 #[cfg(test)]
@@ -206,14 +185,7 @@ mod tests {
 
     fn ticket(addresses: Vec<String>) -> Ticket {
         let expires_at = WallMillis(1_700_000_000_000);
-        Ticket::new(
-            MeshId([1; 32]),
-            DeviceId([2; 32]),
-            [3; 32],
-            expires_at,
-            addresses,
-        )
-        .unwrap()
+        Ticket::new(MeshId([1; 32]), DeviceId([2; 32]), [3; 32], expires_at, addresses).unwrap()
     }
 
     fn one() -> Ticket {
@@ -258,23 +230,12 @@ mod tests {
         assert_eq!(refused("srcos2aaaaaaaa"), TicketError::Prefix);
         assert_eq!(refused("srcos1aa!a"), TicketError::Damaged { at: 3 });
         let long = "a".repeat(TICKET_CHARS_MAX + 1);
-        assert_eq!(
-            refused(&long),
-            TicketError::TooLong {
-                chars: TICKET_CHARS_MAX + 1
-            }
-        );
+        assert_eq!(refused(&long), TicketError::TooLong { chars: TICKET_CHARS_MAX + 1 });
         assert_eq!(refused(&sealed(&[])), TicketError::Malformed);
-        assert_eq!(
-            refused(&sealed(&[2, 0, 0])),
-            TicketError::Version { found: 2 }
-        );
+        assert_eq!(refused(&sealed(&[2, 0, 0])), TicketError::Version { found: 2 });
         assert_eq!(refused(&sealed(&[1, 0, 0])), TicketError::Malformed);
         let body = postcard::to_stdvec(&one()).unwrap();
-        assert_eq!(
-            refused(&sealed(&[&body[..], &[0]].concat())),
-            TicketError::Malformed
-        );
+        assert_eq!(refused(&sealed(&[&body[..], &[0]].concat())), TicketError::Malformed);
         // As many addresses as a length can claim, none of them there.
         let mut huge = body[..body.len() - 35].to_vec();
         huge.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
@@ -283,10 +244,7 @@ mod tests {
             let bad = Ticket { addresses, ..one() };
             assert_eq!(refused(&bad.to_text()), TicketError::Addresses);
         }
-        let many = Ticket {
-            addresses: vec!["x".into(); ADDRESSES_MAX + 1],
-            ..one()
-        };
+        let many = Ticket { addresses: vec!["x".into(); ADDRESSES_MAX + 1], ..one() };
         assert_eq!(refused(&many.to_text()), TicketError::Addresses);
     }
 

@@ -282,6 +282,12 @@ impl Store {
             // Nobody may delete there, whoever signed it.
             return Ok(());
         }
+        let named = crate::journal::check_id(&target.id).is_ok()
+            && (1..=crate::journal::LIFE_MAX).contains(&target.life);
+        if !named {
+            // It names nothing that can exist.
+            return Ok(());
+        }
         let key = tables::object_key(lane, &target.id, target.life);
         if redb::ReadableTable::get(&open.tombstones, key.as_slice())?.is_none() {
             let row = TombstoneRow {

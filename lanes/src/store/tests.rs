@@ -648,3 +648,34 @@ fn change_that_cannot_be_applied_quarantines_its_object_alone() {
     assert_eq!(b.body("y"), Some(json!(1)));
     assert!(matches!(b.put("x", json!(1)), Err(WriteError::Quarantined { .. })));
 }
+
+#[test]
+fn tombstone_that_names_nothing_possible_hides_nothing_and_harms_nothing() {
+    let mut a = Device::new(1);
+    a.write(LaneId::Audit, &[put_op("kept", json!(1))]).unwrap();
+    let (author, wall) = (a.store().author(), a.now().wall);
+    for (lane, id, life) in [
+        ("audit", "kept", 1),
+        ("normal", "a\0b", 1),
+        ("normal", "x", u32::MAX),
+        ("nowhere", "x", 1),
+    ] {
+        let target = apply::TombstoneBody {
+            lane: lane.into(),
+            id: id.into(),
+            life,
+            reason: "malice".into(),
+        };
+        a.store()
+            .with_turn(|store, turn| {
+                let mut open = Open::new(turn)?;
+                let mut overlay = overlay::Overlay::default();
+                store.entomb(turn, &mut open, &mut overlay, &target, author, wall)?;
+                store.flush(&mut open, overlay)
+            })
+            .unwrap();
+    }
+    a.store().commit().unwrap();
+    assert!(matches!(a.see(LaneId::Audit, "kept"), Visibility::Shown(_)));
+    assert_eq!(a.put("x", json!(1)).unwrap().life, 1);
+}

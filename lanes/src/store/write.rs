@@ -155,6 +155,9 @@ impl Store {
         if lane.definition().append_only && present.is_some() {
             return Err(WriteError::AppendOnly { lane, id: op.id.clone() });
         }
+        if present.is_none() && latest >= journal::LIFE_MAX {
+            return Err(WriteError::LivesSpent { lane, id: op.id.clone() });
+        }
         let life = match (present, latest) {
             (Some(_), life) => life,
             // A tombstone, or an expired life that is not swept up yet, is never written over.

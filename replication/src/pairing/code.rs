@@ -50,10 +50,7 @@ impl Code {
         // nameplate is no secret.
         let word = |at: usize| WORDS[pick(at) % WORD_COUNT];
         let nameplate = 10 + u16::from_be_bytes([random[0], random[1]]) % 90;
-        Self {
-            nameplate,
-            words: [word(2), word(4), word(6)],
-        }
+        Self { nameplate, words: [word(2), word(4), word(6)] }
     }
 
     /// The number by which the invite is found. Not a secret.
@@ -102,10 +99,7 @@ impl FromStr for Code {
         let [a, b, c] = typed[..] else {
             return Err(CodeError::Form);
         };
-        Ok(Self {
-            nameplate,
-            words: [find(a)?, find(b)?, find(c)?],
-        })
+        Ok(Self { nameplate, words: [find(a)?, find(b)?, find(c)?] })
     }
 }
 
@@ -113,17 +107,9 @@ fn find(word: &str) -> Result<&'static str, CodeError> {
     if let Ok(at) = WORDS.binary_search(&word) {
         return Ok(WORDS[at]);
     }
-    let nearest = WORDS
-        .iter()
-        .map(|known| (distance(word, known), *known))
-        .min();
-    let instead = nearest
-        .filter(|(distance, _)| *distance <= 2)
-        .map(|(_, known)| known);
-    Err(CodeError::Word {
-        word: word.to_owned(),
-        instead,
-    })
+    let nearest = WORDS.iter().map(|known| (distance(word, known), *known)).min();
+    let instead = nearest.filter(|(distance, _)| *distance <= 2).map(|(_, known)| known);
+    Err(CodeError::Word { word: word.to_owned(), instead })
 }
 
 /// How many letters must be put in, taken out or changed to make one of the other.
@@ -178,36 +164,20 @@ mod tests {
             format!("42-{a}-{b}-{c}-{c}"),
             "x".repeat(CODE_CHARS_MAX + 1),
         ] {
-            assert_eq!(
-                text.parse::<Code>().unwrap_err(),
-                CodeError::Form,
-                "{text:?}"
-            );
+            assert_eq!(text.parse::<Code>().unwrap_err(), CodeError::Form, "{text:?}");
         }
     }
 
     #[test]
     fn mistyped_word_is_named_with_the_nearest_one() {
         let error = "42-zebrra-across-acorn".parse::<Code>().unwrap_err();
-        assert_eq!(
-            error,
-            CodeError::Word {
-                word: "zebrra".into(),
-                instead: Some("zebra")
-            }
-        );
+        assert_eq!(error, CodeError::Word { word: "zebrra".into(), instead: Some("zebra") });
         assert_eq!(
             error.to_string(),
             "pairing codes have no word \"zebrra\", did you mean \"zebra\"?"
         );
         let error = "42-qqqqqq-across-acorn".parse::<Code>().unwrap_err();
-        assert_eq!(
-            error,
-            CodeError::Word {
-                word: "qqqqqq".into(),
-                instead: None
-            }
-        );
+        assert_eq!(error, CodeError::Word { word: "qqqqqq".into(), instead: None });
     }
 
     #[test]

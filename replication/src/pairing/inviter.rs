@@ -131,10 +131,7 @@ pub struct Inviter {
 impl std::fmt::Debug for Inviter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let stream = self.exchange.as_ref().map(|exchange| exchange.stream);
-        f.debug_struct("Inviter")
-            .field("state", &self.state)
-            .field("exchange", &stream)
-            .finish()
+        f.debug_struct("Inviter").field("state", &self.state).field("exchange", &stream).finish()
     }
 }
 
@@ -223,11 +220,7 @@ impl Inviter {
                         let device = stream.device;
                         let step = Step::Admission(channel, request.clone());
                         self.wait(now, stream, step);
-                        self.events.push_back(InviterEvent::Admit {
-                            device,
-                            request,
-                            prior_mesh,
-                        });
+                        self.events.push_back(InviterEvent::Admit { device, request, prior_mesh });
                     }
                     Err(why) => self.fail(stream, Step::Request(channel), why, true),
                 }
@@ -250,11 +243,7 @@ impl Inviter {
 
     fn begin(&mut self, now: Now, stream: Stream, bytes: &[u8]) {
         let (version, offer, share) = match decode(bytes) {
-            Ok(Frame::Hello {
-                version,
-                offer,
-                share,
-            }) => (version, offer, share),
+            Ok(Frame::Hello { version, offer, share }) => (version, offer, share),
             // Nothing is going on over that stream that could be refused.
             Ok(Frame::Refused { .. }) => return,
             Ok(_) => return self.refuse_stream(stream, Refusal::OutOfOrder),
@@ -284,10 +273,7 @@ impl Inviter {
         if stream.device == self.me {
             return self.refuse_stream(stream, Refusal::InvalidRequest);
         }
-        let devices = Devices {
-            inviter: self.me,
-            joiner: stream.device,
-        };
+        let devices = Devices { inviter: self.me, joiner: stream.device };
         let seed = self.random.draw();
         let (agreement, own_share) = Agreement::start(Role::Inviter, devices, &password, seed);
         let answer = Frame::Answer { share: own_share };
@@ -299,9 +285,7 @@ impl Inviter {
         };
         self.send(stream, &answer, false);
         self.wait(now, stream, Step::Confirm(keys));
-        self.events.push_back(InviterEvent::Started {
-            device: stream.device,
-        });
+        self.events.push_back(InviterEvent::Started { device: stream.device });
     }
 
     /// The device was admitted, durably: sends it all records. Without an exchange that waits for
@@ -317,10 +301,7 @@ impl Inviter {
         let payload = encode(&records.into_iter().collect::<Vec<_>>());
         let mut pieces = payload.chunks(PIECE_BYTES).peekable();
         while let Some(piece) = pieces.next() {
-            let sealed = Sealed::Roster {
-                piece: piece.to_vec(),
-                last: pieces.peek().is_none(),
-            };
+            let sealed = Sealed::Roster { piece: piece.to_vec(), last: pieces.peek().is_none() };
             let body = encode(&sealed);
             let mac = channel.seal(&body);
             self.send(stream, &Frame::Sealed { body, mac }, false);
@@ -366,11 +347,7 @@ impl Inviter {
             now.mono >= exchange.due || (late && matches!(exchange.step, Step::Confirm(_)))
         };
         if let Some(exchange) = self.exchange.take_if(over) {
-            let why = if late {
-                Refusal::Expired
-            } else {
-                Refusal::TimedOut
-            };
+            let why = if late { Refusal::Expired } else { Refusal::TimedOut };
             self.fail(exchange.stream, exchange.step, why, true);
         }
     }
@@ -393,29 +370,15 @@ impl Inviter {
     }
 
     fn wait(&mut self, now: Now, stream: Stream, step: Step) {
-        self.exchange = Some(Exchange {
-            stream,
-            due: now.mono.after_ms(STEP_MS_MAX),
-            step,
-        });
+        self.exchange = Some(Exchange { stream, due: now.mono.after_ms(STEP_MS_MAX), step });
     }
 
     fn send(&mut self, stream: Stream, frame: &Frame, last: bool) {
-        self.transmits.push_back(Transmit {
-            stream,
-            frame: encode(frame),
-            last,
-        });
+        self.transmits.push_back(Transmit { stream, frame: encode(frame), last });
     }
 
     fn refuse_stream(&mut self, stream: Stream, why: Refusal) {
-        self.send(
-            stream,
-            &Frame::Refused {
-                reason: why.number(),
-            },
-            true,
-        );
+        self.send(stream, &Frame::Refused { reason: why.number() }, true);
     }
 
     /// Ends an exchange in the step that it had reached.

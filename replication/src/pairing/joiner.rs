@@ -145,9 +145,7 @@ impl Joiner {
         };
         let (offer, password, mesh) = match secret {
             Secret::Code(code) => {
-                let offer = Offer::Code {
-                    nameplate: code.nameplate(),
-                };
+                let offer = Offer::Code { nameplate: code.nameplate() };
                 (offer, password("code", &code.password()), None)
             }
             Secret::Ticket(ticket) if ticket.inviter != stream.device => {
@@ -155,22 +153,13 @@ impl Joiner {
                 return Err(JoinError::OtherInviter { named, found });
             }
             // Whether it has expired, only the inviter's clock can say.
-            Secret::Ticket(ticket) => (
-                Offer::Ticket,
-                password("ticket", &ticket.secret),
-                Some(ticket.mesh),
-            ),
+            Secret::Ticket(ticket) => {
+                (Offer::Ticket, password("ticket", &ticket.secret), Some(ticket.mesh))
+            }
         };
-        let devices = Devices {
-            inviter: stream.device,
-            joiner: me,
-        };
+        let devices = Devices { inviter: stream.device, joiner: me };
         let (agreement, share) = Agreement::start(Role::Joiner, devices, &password, seed);
-        let hello = Frame::Hello {
-            version: VERSION,
-            offer,
-            share,
-        };
+        let hello = Frame::Hello { version: VERSION, offer, share };
         let mut transcript = Transcript::new(devices);
         transcript.add(&encode(&hello));
         let mut joiner = Self {
@@ -212,12 +201,7 @@ impl Joiner {
                 let Some(keys) = agreement.finish(&share, &transcript) else {
                     return self.fail(Refusal::Malformed, false);
                 };
-                self.send(
-                    &Frame::Confirm {
-                        mac: keys.confirmation(Role::Joiner),
-                    },
-                    false,
-                );
+                self.send(&Frame::Confirm { mac: keys.confirmation(Role::Joiner) }, false);
                 self.wait(now, Step::Confirmed(keys));
             }
             (Step::Confirmed(keys), Ok(Frame::Confirmed { mac })) => {
@@ -340,11 +324,7 @@ impl Joiner {
 
     fn send(&mut self, frame: &Frame, last: bool) {
         let stream = self.stream;
-        self.transmits.push_back(Transmit {
-            stream,
-            frame: encode(frame),
-            last,
-        });
+        self.transmits.push_back(Transmit { stream, frame: encode(frame), last });
     }
 
     fn send_sealed(&mut self, channel: &mut Channel, sealed: &Sealed, last: bool) {
@@ -358,12 +338,7 @@ impl Joiner {
         self.step = None;
         self.due = None;
         if !told {
-            self.send(
-                &Frame::Refused {
-                    reason: why.number(),
-                },
-                true,
-            );
+            self.send(&Frame::Refused { reason: why.number() }, true);
         }
         self.events.push_back(JoinerEvent::Failed { why, told });
     }

@@ -51,10 +51,7 @@ impl Agreement {
         seed: [u8; 32],
     ) -> (Self, Vec<u8>) {
         let password = Password::new(password);
-        let (joiner, inviter) = (
-            devices.identity(Role::Joiner),
-            devices.identity(Role::Inviter),
-        );
+        let (joiner, inviter) = (devices.identity(Role::Joiner), devices.identity(Role::Inviter));
         let random = Random::new(seed);
         let (state, share) = match role {
             Role::Joiner => Spake2::start_a_with_rng(&password, &joiner, &inviter, random),
@@ -120,12 +117,7 @@ impl Keys {
             Role::Inviter => (inviter, joiner),
             Role::Joiner => (joiner, inviter),
         };
-        Channel {
-            send,
-            receive,
-            sent: 0,
-            received: 0,
-        }
+        Channel { send, receive, sent: 0, received: 0 }
     }
 }
 

@@ -25,17 +25,11 @@ fn id(number: u8) -> DeviceId {
 }
 
 fn at(ms: u64) -> Now {
-    Now {
-        mono: MonoMillis(1_000_000 + ms),
-        wall: WallMillis(1_700_000_000_000 + ms),
-    }
+    Now { mono: MonoMillis(1_000_000 + ms), wall: WallMillis(1_700_000_000_000 + ms) }
 }
 
 fn stream(device: u8) -> Stream {
-    Stream {
-        id: u64::from(device),
-        device: id(device),
-    }
+    Stream { id: u64::from(device), device: id(device) }
 }
 
 /// The laptop, which invites into its mesh and admits whoever knows the secret.
@@ -51,11 +45,7 @@ impl Laptop {
         let addresses = vec!["/ip4/192.168.1.2/udp/4001/quic-v1".into()];
         let inviter =
             Inviter::open(at(0), id(LAPTOP), roster.mesh(), None, addresses, [11; 32]).unwrap();
-        Self {
-            roster,
-            inviter,
-            events: Vec::new(),
-        }
+        Self { roster, inviter, events: Vec::new() }
     }
 
     fn code(&self) -> Secret {
@@ -70,12 +60,7 @@ impl Laptop {
     fn hear(&mut self, now: Now, from: Stream, frame: &[u8]) -> Vec<Vec<u8>> {
         self.inviter.handle_frame(now, from, frame);
         while let Some(event) = self.inviter.poll_event() {
-            if let InviterEvent::Admit {
-                device,
-                request,
-                prior_mesh,
-            } = &event
-            {
+            if let InviterEvent::Admit { device, request, prior_mesh } = &event {
                 if !self.roster.is_member(*device) {
                     let admission = self
                         .roster
@@ -102,9 +87,7 @@ impl Laptop {
     }
 
     fn joined(&self) -> bool {
-        self.events
-            .iter()
-            .any(|event| matches!(event, InviterEvent::Joined { .. }))
+        self.events.iter().any(|event| matches!(event, InviterEvent::Joined { .. }))
     }
 }
 
@@ -132,10 +115,7 @@ impl Desktop {
         let request = request(me);
         let joiner =
             Joiner::start(at(0), id(me), stream(inviter), secret, request, 1, [me; 32]).unwrap();
-        Self {
-            joiner,
-            events: Vec::new(),
-        }
+        Self { joiner, events: Vec::new() }
     }
 
     fn hear(&mut self, now: Now, frame: &[u8]) -> Vec<Vec<u8>> {
@@ -150,9 +130,7 @@ impl Desktop {
     }
 
     fn said(&mut self) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.joiner.poll_transmit())
-            .map(|transmit| transmit.frame)
-            .collect()
+        std::iter::from_fn(|| self.joiner.poll_transmit()).map(|transmit| transmit.frame).collect()
     }
 
     fn joined(&self) -> Option<(MeshId, Vec<RecordBytes>)> {
@@ -213,10 +191,7 @@ fn right_code_joins() {
     assert_eq!(roster.allowed_meshes(id(DESKTOP)).len(), 2);
     assert!(laptop.joined());
     assert!(laptop.inviter.is_over() && desktop.joiner.is_over());
-    assert_eq!(
-        laptop.inviter.state(),
-        InviteState::Used { by: id(DESKTOP) }
-    );
+    assert_eq!(laptop.inviter.state(), InviteState::Used { by: id(DESKTOP) });
 }
 
 #[test]
@@ -234,9 +209,7 @@ fn inviter_says_joined_only_when_the_joiner_has_stored() {
     let mut laptop = Laptop::new();
     let mut desktop = Desktop::new(&laptop.code());
     // The last frame is lost, and the stream with it.
-    talk(&mut laptop, &mut desktop, |at, frame| {
-        if at < 6 { vec![frame] } else { vec![] }
-    });
+    talk(&mut laptop, &mut desktop, |at, frame| if at < 6 { vec![frame] } else { vec![] });
     assert!(desktop.joined().is_some() && !laptop.joined());
     laptop.inviter.handle_disconnected(stream(DESKTOP));
     let event = laptop.inviter.poll_event().unwrap();
@@ -249,9 +222,7 @@ fn inviter_says_joined_only_when_the_joiner_has_stored() {
 fn admission_that_nobody_confirms_is_unconfirmed_in_bounded_time() {
     let mut laptop = Laptop::new();
     let mut desktop = Desktop::new(&laptop.code());
-    talk(&mut laptop, &mut desktop, |at, frame| {
-        if at < 6 { vec![frame] } else { vec![] }
-    });
+    talk(&mut laptop, &mut desktop, |at, frame| if at < 6 { vec![frame] } else { vec![] });
     let due = laptop.inviter.poll_timeout().unwrap();
     assert_eq!(due, at(10 + STEP_MS_MAX).mono);
     laptop.inviter.handle_timeout(at(10 + STEP_MS_MAX));
@@ -266,20 +237,12 @@ fn joiner_that_cannot_store_says_so() {
     let mut laptop = Laptop::new();
     let mut desktop = Desktop::new(&laptop.code());
     let mut frames = desktop.said();
-    while !desktop
-        .events
-        .iter()
-        .any(|event| matches!(event, JoinerEvent::Joined { .. }))
-    {
-        let answers: Vec<_> = frames
-            .iter()
-            .flat_map(|f| laptop.hear(at(1), stream(DESKTOP), f))
-            .collect();
+    while !desktop.events.iter().any(|event| matches!(event, JoinerEvent::Joined { .. })) {
+        let answers: Vec<_> =
+            frames.iter().flat_map(|f| laptop.hear(at(1), stream(DESKTOP), f)).collect();
         for answer in answers {
             desktop.joiner.handle_frame(at(1), &answer);
-            desktop
-                .events
-                .extend(std::iter::from_fn(|| desktop.joiner.poll_event()));
+            desktop.events.extend(std::iter::from_fn(|| desktop.joiner.poll_event()));
         }
         frames = desktop.said();
     }
@@ -314,16 +277,8 @@ fn expired_invite_is_refused_even_when_the_hello_came_in_time() {
 
 #[test]
 fn invite_holds_for_an_hour_at_most() {
-    let open = |lifetime| {
-        Inviter::open(
-            at(0),
-            id(LAPTOP),
-            MeshId([0; 32]),
-            lifetime,
-            Vec::new(),
-            [0; 32],
-        )
-    };
+    let open =
+        |lifetime| Inviter::open(at(0), id(LAPTOP), MeshId([0; 32]), lifetime, Vec::new(), [0; 32]);
     let invite = open(Some(INVITE_MS_MAX)).unwrap();
     assert_eq!(invite.poll_timeout(), Some(at(INVITE_MS_MAX).mono));
     for lifetime_ms in [0, INVITE_MS_MAX + 1] {
@@ -337,20 +292,9 @@ fn device_in_a_mesh_with_others_joins_no_other() {
     let laptop = Laptop::new();
     let start = |me, members| {
         let request = request(me);
-        Joiner::start(
-            at(0),
-            id(me),
-            stream(LAPTOP),
-            &laptop.code(),
-            request,
-            members,
-            [2; 32],
-        )
+        Joiner::start(at(0), id(me), stream(LAPTOP), &laptop.code(), request, members, [2; 32])
     };
-    assert_eq!(
-        start(DESKTOP, 2).unwrap_err(),
-        JoinError::AlreadyInMesh { members: 2 }
-    );
+    assert_eq!(start(DESKTOP, 2).unwrap_err(), JoinError::AlreadyInMesh { members: 2 });
     assert_eq!(start(LAPTOP, 1).unwrap_err(), JoinError::OwnInvite);
     assert!(start(DESKTOP, 1).is_ok());
 }
@@ -359,27 +303,13 @@ fn device_in_a_mesh_with_others_joins_no_other() {
 fn joiner_checks_what_it_says_of_itself() {
     let laptop = Laptop::new();
     let start = |request| {
-        Joiner::start(
-            at(0),
-            id(DESKTOP),
-            stream(LAPTOP),
-            &laptop.code(),
-            request,
-            1,
-            [2; 32],
-        )
-        .unwrap_err()
+        Joiner::start(at(0), id(DESKTOP), stream(LAPTOP), &laptop.code(), request, 1, [2; 32])
+            .unwrap_err()
     };
     let good = request(DESKTOP);
-    let named = JoinRequest {
-        name: "\n".into(),
-        ..good.clone()
-    };
+    let named = JoinRequest { name: "\n".into(), ..good.clone() };
     assert!(matches!(start(named), JoinError::Name(_)));
-    let addressed = JoinRequest {
-        addresses: vec!["x".into(); 17],
-        ..good
-    };
+    let addressed = JoinRequest { addresses: vec!["x".into(); 17], ..good };
     assert_eq!(start(addressed), JoinError::Addresses);
     assert_eq!(start(request(3)), JoinError::Founding);
 }
@@ -390,10 +320,7 @@ fn large_roster_comes_in_pieces() {
     for number in 0..300_u32 {
         let name = format!("{number:064}");
         let at = WallMillis(u64::from(number));
-        let bytes = laptop
-            .roster
-            .rename(id(LAPTOP), &name, at, &key(LAPTOP))
-            .unwrap();
+        let bytes = laptop.roster.rename(id(LAPTOP), &name, at, &key(LAPTOP)).unwrap();
         laptop.roster.insert(&bytes.0).unwrap();
     }
     let mut desktop = Desktop::new(&laptop.code());
@@ -426,22 +353,14 @@ fn owner_who_declines_is_heard_and_the_invite_is_gone() {
         let mut answers = Vec::new();
         for frame in &frames {
             laptop.inviter.handle_frame(at(0), stream(DESKTOP), frame);
-            laptop
-                .events
-                .extend(std::iter::from_fn(|| laptop.inviter.poll_event()));
+            laptop.events.extend(std::iter::from_fn(|| laptop.inviter.poll_event()));
             laptop.inviter.refuse(Refusal::NotAdmitted);
             answers.extend(laptop.said(stream(DESKTOP)));
         }
-        frames = answers
-            .iter()
-            .flat_map(|answer| desktop.hear(at(0), answer))
-            .collect();
+        frames = answers.iter().flat_map(|answer| desktop.hear(at(0), answer)).collect();
     }
     assert_eq!(desktop.why_not(), Some(Refusal::NotAdmitted));
-    assert_eq!(
-        laptop.inviter.state(),
-        InviteState::Burned { by: id(DESKTOP) }
-    );
+    assert_eq!(laptop.inviter.state(), InviteState::Burned { by: id(DESKTOP) });
 }
 
 #[test]

@@ -25,11 +25,7 @@ pub(super) enum Offer {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(super) enum Frame {
     /// Joiner: which secret, and a share of the key.
-    Hello {
-        version: u16,
-        offer: Offer,
-        share: Vec<u8>,
-    },
+    Hello { version: u16, offer: Offer, share: Vec<u8> },
     /// Inviter: its share of the key.
     Answer { share: Vec<u8> },
     /// Joiner: has the key. It comes first, so that a stranger who guesses learns nothing before
@@ -66,9 +62,5 @@ pub(super) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T,
         return Err(Refusal::Malformed);
     }
     let value = postcard::from_bytes(bytes).map_err(|_| Refusal::Malformed)?;
-    if encode(&value) == bytes {
-        Ok(value)
-    } else {
-        Err(Refusal::Malformed)
-    }
+    if encode(&value) == bytes { Ok(value) } else { Err(Refusal::Malformed) }
 }

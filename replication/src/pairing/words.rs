@@ -140,12 +140,7 @@ mod tests {
     fn no_word_begins_another() {
         // In ascending order, what a word begins comes right after it.
         for pair in WORDS.windows(2) {
-            assert!(
-                !pair[1].starts_with(pair[0]),
-                "{} begins {}",
-                pair[0],
-                pair[1]
-            );
+            assert!(!pair[1].starts_with(pair[0]), "{} begins {}", pair[0], pair[1]);
         }
     }
 

@@ -21,11 +21,7 @@ impl Roster {
         if self.is_member(device) {
             return Err(RosterError::AlreadyMember { device });
         }
-        let act = Act::Admit {
-            device,
-            name: name.to_owned(),
-            prior_mesh,
-        };
+        let act = Act::Admit { device, name: name.to_owned(), prior_mesh };
         self.write(act, at, signer, |node| {
             self.knows(node, |of| of.record.revokes() == Some(device))
         })
@@ -48,11 +44,7 @@ impl Roster {
             return Err(RosterError::LastMember { device });
         }
         let frontier = tidy_frontier(frontier);
-        let act = Act::Revoke {
-            device,
-            reason: reason.to_owned(),
-            frontier,
-        };
+        let act = Act::Revoke { device, reason: reason.to_owned(), frontier };
         self.write(act, at, signer, |node| node.record.by != device)
     }
 
@@ -69,13 +61,8 @@ impl Roster {
             return Err(RosterError::NoRevocation { revocation });
         }
         let frontier = tidy_frontier(frontier);
-        let act = Act::Witness {
-            revocation,
-            frontier,
-        };
-        self.write(act, at, signer, |node| {
-            self.knows(node, |of| of.id == revocation)
-        })
+        let act = Act::Witness { revocation, frontier };
+        self.write(act, at, signer, |node| self.knows(node, |of| of.id == revocation))
     }
 
     /// A record that names `device` anew.
@@ -89,10 +76,7 @@ impl Roster {
         if !self.is_member(device) {
             return Err(RosterError::NotMember { device });
         }
-        let act = Act::Rename {
-            device,
-            name: name.to_owned(),
-        };
+        let act = Act::Rename { device, name: name.to_owned() };
         self.write(act, at, signer, |_| false)
     }
 
@@ -114,12 +98,7 @@ impl Roster {
             parents.sort_by_cached_key(|id| {
                 let node = &self.nodes[self.places[id]];
                 let grounds = self.knows(node, |of| of.id == member.admission);
-                (
-                    !wanted(node),
-                    !grounds,
-                    std::cmp::Reverse(node.past.count()),
-                    *id,
-                )
+                (!wanted(node), !grounds, std::cmp::Reverse(node.past.count()), *id)
             });
             parents.truncate(PARENTS_MAX);
             parents.sort();

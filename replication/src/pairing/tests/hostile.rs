@@ -19,14 +19,8 @@ fn wrong_code_burns_the_invite_after_one_guess_and_tells_both_sides() {
     let mut desktop = Desktop::new(&Secret::Code(wrong));
     talk(&mut laptop, &mut desktop, plainly);
     assert_eq!(desktop.why_not(), Some(Refusal::WrongCode));
-    assert_eq!(
-        laptop.inviter.state(),
-        InviteState::Burned { by: id(DESKTOP) }
-    );
-    let burned = InviterEvent::Burned {
-        device: id(DESKTOP),
-        why: Refusal::WrongCode,
-    };
+    assert_eq!(laptop.inviter.state(), InviteState::Burned { by: id(DESKTOP) });
+    let burned = InviterEvent::Burned { device: id(DESKTOP), why: Refusal::WrongCode };
     assert!(laptop.events.contains(&burned));
     // Neither the right code nor the ticket is good for anything now.
     for secret in [laptop.code(), laptop.ticket()] {
@@ -45,10 +39,7 @@ fn wrong_ticket_secret_burns_the_invite() {
     let mut desktop = Desktop::new(&Secret::Ticket(Box::new(ticket)));
     talk(&mut laptop, &mut desktop, plainly);
     assert_eq!(desktop.why_not(), Some(Refusal::WrongCode));
-    assert_eq!(
-        laptop.inviter.state(),
-        InviteState::Burned { by: id(DESKTOP) }
-    );
+    assert_eq!(laptop.inviter.state(), InviteState::Burned { by: id(DESKTOP) });
 }
 
 #[test]
@@ -56,9 +47,7 @@ fn wrong_number_costs_no_guess() {
     let mut laptop = Laptop::new();
     let right = laptop.inviter.code().clone();
     let words = right.to_string().split_once('-').unwrap().1.to_owned();
-    let wrong = format!("{}-{words}", right.nameplate() + 1)
-        .parse()
-        .unwrap();
+    let wrong = format!("{}-{words}", right.nameplate() + 1).parse().unwrap();
     let mut desktop = Desktop::new(&Secret::Code(wrong));
     talk(&mut laptop, &mut desktop, plainly);
     assert_eq!(desktop.why_not(), Some(Refusal::UnknownInvite));
@@ -80,10 +69,7 @@ fn one_device_pairs_at_a_time() {
     for frame in first.hear(at(0), &answer) {
         assert_eq!(laptop.hear(at(0), stream(DESKTOP), &frame).len(), 1);
     }
-    assert_eq!(
-        laptop.inviter.state(),
-        InviteState::Used { by: id(DESKTOP) }
-    );
+    assert_eq!(laptop.inviter.state(), InviteState::Used { by: id(DESKTOP) });
 }
 
 #[test]
@@ -106,11 +92,7 @@ fn repeated_frames_are_refused() {
         let mut laptop = Laptop::new();
         let mut desktop = Desktop::new(&laptop.code());
         talk(&mut laptop, &mut desktop, |at, frame| {
-            if at == repeated {
-                vec![frame.clone(), frame]
-            } else {
-                vec![frame]
-            }
+            if at == repeated { vec![frame.clone(), frame] } else { vec![frame] }
         });
         let refused = desktop.why_not().is_some()
             || laptop.events.iter().any(|event| {
@@ -122,10 +104,7 @@ fn repeated_frames_are_refused() {
                 )
             });
         // A second last piece of the roster is not even looked at.
-        assert!(
-            refused || (repeated == 5 && laptop.joined()),
-            "frame {repeated}"
-        );
+        assert!(refused || (repeated == 5 && laptop.joined()), "frame {repeated}");
     }
 }
 
@@ -147,10 +126,7 @@ fn recorded_exchange_is_worth_nothing_later() {
     for (_, frame) in frames.iter().filter(|(from_joiner, _)| *from_joiner) {
         answers.extend(again.hear(at(0), stream(DESKTOP), frame));
     }
-    assert_eq!(
-        again.inviter.state(),
-        InviteState::Burned { by: id(DESKTOP) }
-    );
+    assert_eq!(again.inviter.state(), InviteState::Burned { by: id(DESKTOP) });
     assert!(!again.roster.is_member(id(DESKTOP)));
 }
 
@@ -167,15 +143,8 @@ fn frames_in_any_wrong_order_are_refused() {
             let mut laptop = Laptop::new();
             let mut desktop = Desktop::new(&laptop.code());
             talk(&mut laptop, &mut desktop, |at, sent| {
-                assert!(
-                    at > upto || sent == script[at].1,
-                    "the script is the same every time"
-                );
-                if at == upto {
-                    vec![frame.clone()]
-                } else {
-                    vec![sent]
-                }
+                assert!(at > upto || sent == script[at].1, "the script is the same every time");
+                if at == upto { vec![frame.clone()] } else { vec![sent] }
             });
             assert!(!laptop.joined(), "frame {wrong} instead of {upto}");
             let stored = desktop.joined().is_some();
@@ -210,10 +179,7 @@ fn flipped_bit_anywhere_ends_in_a_refusal_and_never_in_a_wrong_mesh() {
                         | InviterEvent::Unconfirmed { .. }
                 )
             });
-            assert!(
-                refused || desktop.why_not().is_some(),
-                "frame {which} byte {byte}"
-            );
+            assert!(refused || desktop.why_not().is_some(), "frame {which} byte {byte}");
             match desktop.joined() {
                 // Only the joiner's own last word was damaged.
                 Some((mesh, _)) => assert!(which == 6 && mesh == laptop.roster.mesh()),
@@ -235,10 +201,7 @@ fn through_mallory(secret: impl Fn(&Laptop) -> Secret) {
         }
     }
     assert_eq!(desktop.why_not(), Some(Refusal::WrongCode));
-    assert_eq!(
-        laptop.inviter.state(),
-        InviteState::Burned { by: id(MALLORY) }
-    );
+    assert_eq!(laptop.inviter.state(), InviteState::Burned { by: id(MALLORY) });
     assert_eq!(laptop.roster.len(), 1);
 }
 
@@ -256,10 +219,7 @@ fn man_in_the_middle_with_his_own_key_gains_nothing() {
         1,
         [2; 32],
     );
-    let error = JoinError::OtherInviter {
-        named: id(LAPTOP),
-        found: id(MALLORY),
-    };
+    let error = JoinError::OtherInviter { named: id(LAPTOP), found: id(MALLORY) };
     assert_eq!(refused.unwrap_err(), error);
     // Even if Mallory had put himself into the ticket.
     through_mallory(|laptop| {
@@ -274,30 +234,19 @@ fn echoed_frames_do_not_confirm() {
     let laptop = Laptop::new();
     let mut desktop = Desktop::new(&laptop.code());
     let hello = desktop.said().remove(0);
-    let Frame::Hello { share, .. } = decode(&hello).unwrap() else {
-        panic!()
-    };
+    let Frame::Hello { share, .. } = decode(&hello).unwrap() else { panic!() };
     desktop.hear(at(0), &encode(&Frame::Answer { share }));
     assert_eq!(desktop.why_not(), Some(Refusal::Malformed));
 }
 
 /// A joiner that knows the secret and then says what it likes.
 fn after_confirming(laptop: &mut Laptop, bodies: &[Vec<u8>]) -> Refusal {
-    let devices = Devices {
-        inviter: id(LAPTOP),
-        joiner: id(DESKTOP),
-    };
+    let devices = Devices { inviter: id(LAPTOP), joiner: id(DESKTOP) };
     let password = password("ticket", &laptop.inviter.ticket().secret);
     let (agreement, share) = Agreement::start(Role::Joiner, devices, &password, [5; 32]);
-    let hello = encode(&Frame::Hello {
-        version: VERSION,
-        offer: Offer::Ticket,
-        share,
-    });
+    let hello = encode(&Frame::Hello { version: VERSION, offer: Offer::Ticket, share });
     let answer = laptop.hear(at(0), stream(DESKTOP), &hello).remove(0);
-    let Frame::Answer { share } = decode(&answer).unwrap() else {
-        panic!()
-    };
+    let Frame::Answer { share } = decode(&answer).unwrap() else { panic!() };
     let mut transcript = Transcript::new(devices);
     transcript.add(&hello);
     transcript.add(&answer);
@@ -308,10 +257,7 @@ fn after_confirming(laptop: &mut Laptop, bodies: &[Vec<u8>]) -> Refusal {
     let mut heard = Vec::new();
     for body in bodies {
         let mac = channel.seal(body);
-        let frame = encode(&Frame::Sealed {
-            body: body.clone(),
-            mac,
-        });
+        let frame = encode(&Frame::Sealed { body: body.clone(), mac });
         heard = laptop.hear(at(0), stream(DESKTOP), &frame);
     }
     match decode(heard.last().unwrap()) {
@@ -327,47 +273,23 @@ fn inviter_checks_the_request_of_one_who_knows_the_secret() {
     let oversized = RecordBytes(vec![0; FOUNDING_BYTES_MAX + 1]);
     for bad in [
         request(3),
-        JoinRequest {
-            name: String::new(),
-            ..good.clone()
-        },
-        JoinRequest {
-            addresses: vec!["a b".into()],
-            ..good.clone()
-        },
-        JoinRequest {
-            founding: Some(oversized),
-            ..good.clone()
-        },
-        JoinRequest {
-            founding: Some(RecordBytes(vec![1, 2, 3])),
-            ..good.clone()
-        },
+        JoinRequest { name: String::new(), ..good.clone() },
+        JoinRequest { addresses: vec!["a b".into()], ..good.clone() },
+        JoinRequest { founding: Some(oversized), ..good.clone() },
+        JoinRequest { founding: Some(RecordBytes(vec![1, 2, 3])), ..good.clone() },
     ] {
         let mut laptop = Laptop::new();
-        assert_eq!(
-            after_confirming(&mut laptop, &[asks(bad)]),
-            Refusal::InvalidRequest
-        );
+        assert_eq!(after_confirming(&mut laptop, &[asks(bad)]), Refusal::InvalidRequest);
         assert!(!laptop.roster.is_member(id(DESKTOP)));
-        assert_eq!(
-            laptop.inviter.state(),
-            InviteState::Burned { by: id(DESKTOP) }
-        );
+        assert_eq!(laptop.inviter.state(), InviteState::Burned { by: id(DESKTOP) });
     }
     let mut laptop = Laptop::new();
     let stored = encode(&Sealed::Stored);
-    assert_eq!(
-        after_confirming(&mut laptop, &[stored]),
-        Refusal::OutOfOrder
-    );
+    assert_eq!(after_confirming(&mut laptop, &[stored]), Refusal::OutOfOrder);
     let mut laptop = Laptop::new();
     let twice = [asks(good.clone()), asks(good)];
     assert_eq!(after_confirming(&mut laptop, &twice), Refusal::OutOfOrder);
-    assert!(matches!(
-        laptop.events.last(),
-        Some(InviterEvent::Unconfirmed { .. })
-    ));
+    assert!(matches!(laptop.events.last(), Some(InviterEvent::Unconfirmed { .. })));
 }
 
 /// Takes the exchange to where the inviter is asked to admit; then `answer` says what it sends.
@@ -396,9 +318,7 @@ fn joiner_checks_the_roster_that_it_is_given() {
     let mut laptop = Laptop::new();
     let own = read_own_mesh();
     let admit = |roster: &mut Roster, prior| {
-        let bytes = roster
-            .admit(id(DESKTOP), "desktop", prior, at(0).wall, &key(LAPTOP))
-            .unwrap();
+        let bytes = roster.admit(id(DESKTOP), "desktop", prior, at(0).wall, &key(LAPTOP)).unwrap();
         roster.insert(&bytes.0).unwrap();
     };
     // Not admitted at all.
@@ -417,18 +337,13 @@ fn joiner_checks_the_roster_that_it_is_given() {
     admit(&mut other, Some(own));
     let mut laptop = Laptop::new();
     let ticket = laptop.ticket();
-    assert_eq!(
-        admitted_with(&ticket, &mut laptop, &other),
-        Some(Refusal::WrongMesh)
-    );
+    assert_eq!(admitted_with(&ticket, &mut laptop, &other), Some(Refusal::WrongMesh));
     let mut laptop = Laptop::new();
     assert_eq!(admitted_with(&secret, &mut laptop, &other), None);
 }
 
 fn read_own_mesh() -> MeshId {
-    crate::roster::read_founding(&request(DESKTOP).founding.unwrap().0)
-        .unwrap()
-        .0
+    crate::roster::read_founding(&request(DESKTOP).founding.unwrap().0).unwrap().0
 }
 
 proptest! {
