@@ -241,7 +241,7 @@ impl NoResurrection {
                 }
                 Visibility::Deleted { .. } => *gone = (*gone).max(*shown),
                 // Nothing but a deletion or its expiry takes away what was shown.
-                Visibility::Absent if *shown > 0 => {
+                Visibility::Absent if *shown > 0 && lane.definition().ttl.is_none() => {
                     let what = format!("n{node} lost {lane} {id:?} life {shown}");
                     return violated(DurableBeforeTold::NAME, what);
                 }
@@ -456,8 +456,7 @@ impl Converged {
                 }
                 let name = (lane, object.id.clone());
                 if lane == LaneId::Tombstone {
-                    // Tombstones of confined objects are confined: they end with the object's id.
-                    if !confined.iter().any(|(_, id)| object.id.ends_with(id.as_str())) {
+                    if !stays(&object.id, confined) {
                         shown.insert(name, describe(&object));
                     }
                     continue;
@@ -486,6 +485,14 @@ impl Converged {
         }
         Ok(shown)
     }
+}
+
+/// Whether a tombstone stays on its device, as what it deletes did: see the form of its id.
+fn stays(tombstone: &str, confined: &BTreeSet<(LaneId, String)>) -> bool {
+    let mut parts = tombstone.splitn(3, '/');
+    let lane = parts.next().and_then(|lane| lane.parse::<LaneId>().ok());
+    let (Some(lane), Some(id)) = (lane, parts.nth(1)) else { return false };
+    !shared_lanes().any(|shared| shared == lane) || confined.contains(&(lane, id.to_owned()))
 }
 
 /// An object as text that is alike on every node, so without the numbers that a store gives.

@@ -112,9 +112,9 @@ impl Workload {
     fn put(&mut self) -> Action {
         let mut labels = BTreeMap::new();
         for _ in 0..self.stream.below(3) {
-            labels.insert(self.key(), self.key());
+            labels.insert(self.word(), self.word());
         }
-        let kind = self.stream.percent(30).then(|| self.key());
+        let kind = self.stream.percent(30).then(|| self.word());
         let labels = self.stream.percent(40).then_some(labels);
         Action::Put(PutContent { kind, labels, body: self.value(3), ..PutContent::default() })
     }
@@ -122,8 +122,8 @@ impl Workload {
     fn patch(&mut self) -> Action {
         let mut labels = BTreeMap::new();
         if self.stream.percent(20) {
-            let value = self.stream.percent(70).then(|| self.key());
-            labels.insert(self.key(), value);
+            let value = self.stream.percent(70).then(|| self.word());
+            labels.insert(self.word(), value);
         }
         let body = Some(self.map(2));
         Action::Patch(Patch { labels, body, ..Patch::default() })
@@ -131,6 +131,11 @@ impl Workload {
 
     fn key(&mut self) -> String {
         self.stream.pick(&["a", "b", "c", "a/b", "ключ", "", "~"]).to_owned()
+    }
+
+    /// A kind, a label's key or value: these may not be empty.
+    fn word(&mut self) -> String {
+        self.stream.pick(&["red", "green", "blau", "зелёный"]).to_owned()
     }
 
     fn map(&mut self, depth: u64) -> Value {
