@@ -6,6 +6,7 @@ use srcos_lanes::error::{StoreError, WriteError};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{Action, Outcome};
 use srcos_replication::engine::{ConnId, Event};
+use srcos_replication::wire::MESSAGE_BYTES_MAX;
 
 use crate::cluster::{self, Node};
 use crate::invariants::{
@@ -20,9 +21,10 @@ use crate::workload::{Work, Workload};
 
 /// Time between two looks of the checkers, in milliseconds.
 const LOOK_EVERY_MS: u64 = 250;
-/// Lag that a report may have besides the time to notice a dead link, in milliseconds: receipts
-/// gather, wait behind a full outbox and a full link, and cross it.
-const REPORT_LAG_MS: u64 = 30_000;
+/// Lag that a report may have on an idle link, in milliseconds: a digest comes every 30 s.
+const REPORT_LAG_MS: u64 = 31_000;
+/// Bytes that an engine queues for a link before a receipt, at most: its outbox and one message.
+const QUEUED_BYTES_MAX: usize = 512 * 1024 + MESSAGE_BYTES_MAX;
 /// Time until a node dials again, at most, in milliseconds.
 const REDIAL_MS_MAX: u64 = 2_000;
 /// Time for which a partition or a stop lasts, at most, in milliseconds.
@@ -134,6 +136,14 @@ pub fn run(options: &Options, sink: Option<Sink>) -> Report {
     simulation.report(verdict)
 }
 
+/// How far a report may lag behind what a peer does: until a dead link is noticed, or until the
+/// word of it has crossed a full link behind a full outbox.
+fn report_lag_ms(options: &Options) -> u64 {
+    let shape = options.shape;
+    let ahead = (shape.in_flight_bytes_max + QUEUED_BYTES_MAX) as u64 / shape.bytes_per_ms;
+    options.detect_ms_max + shape.latency_ms_max + REPORT_LAG_MS + ahead
+}
+
 struct Simulation<'o> {
     options: &'o Options,
     scheduler: Scheduler<Happening>,
@@ -190,7 +200,7 @@ impl<'o> Simulation<'o> {
             peers: HonestPeers,
             confined: Confined::default(),
             resurrection: NoResurrection::default(),
-            report: HonestReport::new(options.detect_ms_max + REPORT_LAG_MS),
+            report: HonestReport::new(report_lag_ms(options)),
             bounds: Bounds::default(),
             converged: Converged,
         }
