@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::ids::{Author, WallMillis};
 use crate::journal::{BodyParts, Entry, Header};
 use crate::lane::LaneId;
-use crate::object::{DocumentError, Object};
+use crate::object::{DocumentError, Object, View};
 use crate::tables::{self, FeedRow, Loc, ObjectRow, RowState, TombstoneRow};
 
 /// The body of an object in the tombstone lane.
@@ -152,7 +152,8 @@ impl Store {
                         view: &view,
                     };
                     touched.absorb(|n| self.authors.get(n).map(|a| a.device), &absorbed);
-                    return self.settle_new(turn, open, overlay, header, &key);
+                    Self::hide_if_deleted(open, overlay, &key)?;
+                    return self.delete_target(turn, open, overlay, header, &view);
                 }
                 Ok(None) => {}
                 Err(error) => result = Err(error),
@@ -162,8 +163,19 @@ impl Store {
             result = self.apply_to_document(open, touched, &key, header, item, loc, parts)?;
         }
         match result {
-            Ok(true) => self.settle_new(turn, open, overlay, header, &key),
-            Ok(false) => Ok(()),
+            Ok(first) => {
+                if first {
+                    Self::hide_if_deleted(open, overlay, &key)?;
+                }
+                if header.lane != LaneId::Tombstone {
+                    return Ok(());
+                }
+                // Another device recorded the same deletion: who asked first is looked at anew.
+                match Object::read_creation(parts.change, item.change, actor) {
+                    Ok(Some(view)) => self.delete_target(turn, open, overlay, header, &view),
+                    _ => Ok(()),
+                }
+            }
             Err(error) => {
                 self.quarantine(touched, header, loc, &error);
                 Ok(())
@@ -241,28 +253,33 @@ impl Store {
         Ok(document)
     }
 
-    /// Hides a new object that a tombstone already names, and lets a new tombstone take effect.
-    fn settle_new(
+    /// Hides a new object that a tombstone already names.
+    fn hide_if_deleted(
+        open: &Open<'_>,
+        overlay: &mut Overlay,
+        key: &[u8],
+    ) -> Result<(), StoreError> {
+        if overlay.grave(open, key)?.is_some()
+            && let Some(row) = &mut overlay.touch(open, key)?.row
+        {
+            row.state = RowState::Hidden;
+        }
+        Ok(())
+    }
+
+    /// Deletes what a tombstone names; what is no tombstone deletes nothing.
+    fn delete_target(
         &mut self,
         turn: &WriteTransaction,
         open: &mut Open<'_>,
         overlay: &mut Overlay,
         header: &Header,
-        key: &[u8],
+        view: &View,
     ) -> Result<(), StoreError> {
-        if redb::ReadableTable::get(&open.tombstones, key)?.is_some() {
-            let touched = overlay.touch(open, key)?;
-            if let Some(row) = &mut touched.row {
-                row.state = RowState::Hidden;
-            }
-        }
         if header.lane != LaneId::Tombstone {
             return Ok(());
         }
-        let body = overlay.touch(open, key)?.row.as_ref().map(|row| row.body.clone());
-        let Some(target) = body.and_then(|body| serde_json::from_str(&body).ok()) else {
-            return Ok(());
-        };
+        let Ok(target) = TombstoneBody::deserialize(view.content.body()) else { return Ok(()) };
         self.entomb(turn, open, overlay, &target, header.author, header.wall)
     }
 
@@ -289,13 +306,15 @@ impl Store {
             return Ok(());
         }
         let key = tables::object_key(lane, &target.id, target.life);
-        if redb::ReadableTable::get(&open.tombstones, key.as_slice())?.is_none() {
-            let row = TombstoneRow {
-                author: self.author_number(turn, author)?,
-                requested_at: at,
-                reason: target.reason.clone(),
-            };
-            tables::insert_row(&mut open.tombstones, tables::TOMBSTONES, &key, &row)?;
+        let grave = TombstoneRow {
+            author: self.author_number(turn, author)?,
+            requested_at: at,
+            reason: target.reason.clone(),
+        };
+        // Of several who deleted it apart, every device names the one who asked first.
+        let asked = |grave: &TombstoneRow| (grave.requested_at, self.authors.get(grave.author));
+        if overlay.grave(open, &key)?.is_none_or(|known| asked(&grave) < asked(&known)) {
+            overlay.bury(key.clone(), grave);
         }
         let touched = overlay.touch(open, &key)?;
         if let Some(row) = &mut touched.row {

@@ -8,13 +8,15 @@ use crate::ids::{ChangeHash, WallMillis};
 use crate::lane::LaneId;
 use crate::object::{Object, View};
 use crate::tables::{
-    self, ConflictRow, ConflictValueRow, CountsRow, HeadRow, Loc, ObjectRow, RowState,
+    self, ConflictRow, ConflictValueRow, CountsRow, HeadRow, Loc, ObjectRow, RowState, TombstoneRow,
 };
 
 /// Objects by key, as a step leaves them.
 #[derive(Default)]
 pub(super) struct Overlay {
     touched: BTreeMap<Vec<u8>, Touched>,
+    /// Deletions that the step records, by the key of what they delete.
+    graves: BTreeMap<Vec<u8>, TombstoneRow>,
 }
 
 /// One object within a step.
@@ -60,6 +62,23 @@ impl Overlay {
     /// The object under a key that was touched before.
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Touched> {
         self.touched.get_mut(key)
+    }
+
+    /// The record of an object's deletion, if it was deleted.
+    pub(super) fn grave(
+        &self,
+        open: &Open<'_>,
+        key: &[u8],
+    ) -> Result<Option<TombstoneRow>, StoreError> {
+        match self.graves.get(key) {
+            Some(grave) => Ok(Some(grave.clone())),
+            None => tables::read_row(&open.tombstones, tables::TOMBSTONES, key),
+        }
+    }
+
+    /// Records a deletion.
+    pub(super) fn bury(&mut self, key: Vec<u8>, grave: TombstoneRow) {
+        self.graves.insert(key, grave);
     }
 
     /// The latest life of an object that the step itself has touched.
@@ -155,6 +174,9 @@ impl Store {
         open: &mut Open<'_>,
         overlay: Overlay,
     ) -> Result<(), StoreError> {
+        for (key, grave) in overlay.graves {
+            tables::insert_row(&mut open.tombstones, tables::TOMBSTONES, &key, &grave)?;
+        }
         for (key, mut touched) in overlay.touched {
             if let Some(row) = &mut touched.row {
                 let document = touched.document.as_ref();

@@ -240,6 +240,44 @@ fn refused_batch_changes_nothing() {
 }
 
 #[test]
+fn refused_batch_deletes_nothing() {
+    let mut a = Device::new(1);
+    a.put("x", json!(1)).unwrap();
+    let action = Action::Delete { reason: "no".into() };
+    let delete = Op { id: "x".into(), action, if_heads: None };
+    assert!(a.write(LaneId::Normal, &[delete, put_op("", json!(1))]).is_err());
+    // An earlier form recorded the deletion all the same; it hid the object as soon as it could.
+    let outcome = a.put("x", json!(2)).unwrap();
+    assert_eq!((outcome.life, a.body("x")), (1, Some(json!(2))));
+    let mut b = Device::new(2);
+    b.put("x", json!({"other": 3})).unwrap();
+    b.delete("x").unwrap();
+    let deleted = b.see(LaneId::Normal, "x");
+    a.pull(&mut b);
+    assert_eq!(a.see(LaneId::Normal, "x"), deleted);
+    let create = put_op("y", json!(1));
+    let action = Action::Delete { reason: "no".into() };
+    let delete = Op { id: "y".into(), action, if_heads: None };
+    assert!(a.write(LaneId::Normal, &[create, delete, put_op("", json!(1))]).is_err());
+    assert_eq!(a.see(LaneId::Normal, "y"), Visibility::Absent);
+    assert_eq!(a.put("y", json!(1)).unwrap().life, 1);
+}
+
+#[test]
+fn deletions_made_apart_are_recorded_alike_everywhere() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!(1)).unwrap();
+    b.pull(&mut a);
+    b.wall = 5_000;
+    a.delete("x").unwrap();
+    b.delete("x").unwrap();
+    let first = a.see(LaneId::Normal, "x");
+    b.pull(&mut a);
+    a.pull(&mut b);
+    assert_eq!((a.see(LaneId::Normal, "x"), b.see(LaneId::Normal, "x")), (first.clone(), first));
+}
+
+#[test]
 fn one_batch_may_touch_one_object_often() {
     let mut a = Device::new(1);
     let delete =

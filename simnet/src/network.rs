@@ -1,0 +1,298 @@
+//! Links between nodes: ordered byte streams that are slow, fill up, and break.
+//!
+//! While a link lives it loses nothing and keeps the order. A lost message is a broken link: what
+//! was on its way is gone, and each end learns of the break when it learns of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use srcos_replication::engine::ConnId;
+
+/// A link's name, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct LinkId(pub u64);
+
+/// How the links of a run behave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkShape {
+    /// Least time on the way, in milliseconds.
+    pub latency_ms_min: u64,
+    /// Most time on the way, in milliseconds, not counting the bytes ahead.
+    pub latency_ms_max: u64,
+    /// Bytes that pass in a millisecond.
+    pub bytes_per_ms: u64,
+    /// Bytes on the way in one direction before the link takes no more.
+    pub in_flight_bytes_max: usize,
+}
+
+/// One end of a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// The node.
+    pub node: usize,
+    /// The connection, as that node's engine knows it.
+    pub conn: ConnId,
+}
+
+/// A link. Direction 0 goes from end 0 to end 1.
+#[derive(Debug)]
+pub struct Link {
+    /// Its ends: the one that dialled comes first.
+    pub ends: [End; 2],
+    /// An end that has not been told that the link is gone.
+    pub up: [bool; 2],
+    /// What an end sends still goes in.
+    open: [bool; 2],
+    queues: [VecDeque<Vec<u8>>; 2],
+    bytes: [usize; 2],
+    busy_until_ms: [u64; 2],
+    /// The engine at the end was told that the link takes no more.
+    pub blocked: [bool; 2],
+    /// It was broken, not closed.
+    pub cut: bool,
+}
+
+/// All links, and who can reach whom.
+#[derive(Debug)]
+pub struct Network {
+    /// How its links behave.
+    pub shape: LinkShape,
+    links: BTreeMap<LinkId, Link>,
+    ends: BTreeMap<(usize, ConnId), (LinkId, usize)>,
+    /// Pairs of nodes, lower first, between which nothing passes.
+    severed: BTreeSet<(usize, usize)>,
+    /// A node whose frames vanish on links that live: what no network may do, to test the alarm.
+    pub mute: Option<usize>,
+    next_link: u64,
+    next_conn: u64,
+    /// The most bytes that were ever on the way in one direction.
+    pub in_flight_bytes_peak: usize,
+}
+
+fn pair(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+impl Network {
+    /// A network without links.
+    pub fn new(shape: LinkShape) -> Self {
+        Self {
+            shape,
+            links: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            severed: BTreeSet::new(),
+            mute: None,
+            next_link: 0,
+            next_conn: 0,
+            in_flight_bytes_peak: 0,
+        }
+    }
+
+    /// Whether the network between two nodes works.
+    pub fn reaches(&self, a: usize, b: usize) -> bool {
+        !self.severed.contains(&pair(a, b))
+    }
+
+    /// Whether no pair is severed.
+    pub fn is_whole(&self) -> bool {
+        self.severed.is_empty()
+    }
+
+    /// Severs every pair with one node in `side` and the other not.
+    pub fn partition(&mut self, nodes: usize, side: &BTreeSet<usize>) {
+        for a in 0..nodes {
+            for b in a + 1..nodes {
+                if side.contains(&a) != side.contains(&b) {
+                    self.severed.insert((a, b));
+                }
+            }
+        }
+    }
+
+    /// Mends the network between all pairs.
+    pub fn heal(&mut self) {
+        self.severed.clear();
+    }
+
+    /// Makes a link.
+    pub fn connect(&mut self, dialler: usize, listener: usize) -> LinkId {
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        let mut end = |node, side| {
+            let conn = ConnId(self.next_conn);
+            self.next_conn += 1;
+            self.ends.insert((node, conn), (id, side));
+            End { node, conn }
+        };
+        let ends = [end(dialler, 0), end(listener, 1)];
+        let link = Link {
+            ends,
+            up: [true; 2],
+            open: [true; 2],
+            queues: Default::default(),
+            bytes: [0; 2],
+            busy_until_ms: [0; 2],
+            blocked: [false; 2],
+            cut: false,
+        };
+        self.links.insert(id, link);
+        id
+    }
+
+    /// A link.
+    pub fn link(&self, id: LinkId) -> Option<&Link> {
+        self.links.get(&id)
+    }
+
+    /// A link, to change.
+    pub fn link_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(&id)
+    }
+
+    /// The link of a node's connection, and which of its ends that is.
+    pub fn find(&self, node: usize, conn: ConnId) -> Option<(LinkId, usize)> {
+        self.ends.get(&(node, conn)).copied()
+    }
+
+    /// Links that are not broken and whose ends both think so.
+    pub fn healthy(&self) -> impl Iterator<Item = (LinkId, &Link)> {
+        let links = self.links.iter();
+        links.filter(|(_, link)| !link.cut && link.up == [true; 2]).map(|(id, link)| (*id, link))
+    }
+
+    /// Links of which a node has not learnt that they are gone.
+    pub fn links_of(&self, node: usize) -> Vec<(LinkId, usize)> {
+        let links = self.links.iter();
+        links
+            .flat_map(|(id, link)| [(*id, 0, link), (*id, 1, link)])
+            .filter(|(_, side, link)| link.ends[*side].node == node && link.up[*side])
+            .map(|(id, side, _)| (id, side))
+            .collect()
+    }
+
+    /// Takes a frame from an end. Returns when it arrives; `None` when it will not.
+    pub fn send(
+        &mut self,
+        id: LinkId,
+        from: usize,
+        frame: Vec<u8>,
+        now_ms: u64,
+        latency_ms: u64,
+    ) -> Option<u64> {
+        let link = self.links.get_mut(&id)?;
+        if link.cut || !link.open[from] || self.mute == Some(link.ends[from].node) {
+            return None;
+        }
+        let pass_ms = frame.len() as u64 / self.shape.bytes_per_ms;
+        let start = link.busy_until_ms[from].max(now_ms + latency_ms);
+        link.busy_until_ms[from] = start + pass_ms;
+        link.bytes[from] += frame.len();
+        self.in_flight_bytes_peak = self.in_flight_bytes_peak.max(link.bytes[from]);
+        link.queues[from].push_back(frame);
+        Some(link.busy_until_ms[from])
+    }
+
+    /// Whether an end may send no more for now.
+    pub fn is_full(&self, id: LinkId, from: usize) -> bool {
+        let full = |link: &Link| !link.cut && link.bytes[from] > self.shape.in_flight_bytes_max;
+        self.links.get(&id).is_some_and(full)
+    }
+
+    /// Whether enough has arrived that an end may send again.
+    pub fn has_room(&self, id: LinkId, from: usize) -> bool {
+        let room = |link: &Link| link.cut || link.bytes[from] * 2 <= self.shape.in_flight_bytes_max;
+        self.links.get(&id).is_none_or(room)
+    }
+
+    /// The next frame in a direction, now that its time has come.
+    pub fn arrive(&mut self, id: LinkId, from: usize) -> Option<Vec<u8>> {
+        let link = self.links.get_mut(&id)?;
+        let frame = link.queues[from].pop_front()?;
+        link.bytes[from] -= frame.len();
+        Some(frame)
+    }
+
+    /// Breaks a link: what is on its way is gone.
+    pub fn cut(&mut self, id: LinkId) -> bool {
+        let Some(link) = self.links.get_mut(&id).filter(|link| !link.cut) else { return false };
+        link.cut = true;
+        link.queues = Default::default();
+        link.bytes = [0; 2];
+        true
+    }
+
+    /// An end closes the link: what it sent still arrives, after which the other end is told; what
+    /// was on its way to it is gone. Returns when the other end is told.
+    pub fn close(&mut self, id: LinkId, by: usize, now_ms: u64) -> Option<u64> {
+        let link = self.links.get_mut(&id)?;
+        link.up[by] = false;
+        link.open = [false; 2];
+        link.queues[1 - by].clear();
+        link.bytes[1 - by] = 0;
+        Some(link.busy_until_ms[by].max(now_ms) + self.shape.latency_ms_min)
+    }
+
+    /// An end has learnt that the link is gone. Returns true the first time.
+    pub fn learn(&mut self, id: LinkId, side: usize) -> bool {
+        let Some(link) = self.links.get_mut(&id) else { return false };
+        let first = std::mem::replace(&mut link.up[side], false);
+        if link.up == [false; 2] {
+            for end in link.ends {
+                self.ends.remove(&(end.node, end.conn));
+            }
+            self.links.remove(&id);
+        }
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Network {
+        Network::new(LinkShape {
+            latency_ms_min: 1,
+            latency_ms_max: 50,
+            bytes_per_ms: 10,
+            in_flight_bytes_max: 100,
+        })
+    }
+
+    #[test]
+    fn frames_keep_their_order_whatever_their_latency() {
+        let mut network = network();
+        let link = network.connect(0, 1);
+        let first = network.send(link, 0, vec![1; 50], 0, 40).unwrap();
+        let second = network.send(link, 0, vec![2; 10], 1, 1).unwrap();
+        assert!(first < second, "{first} {second}");
+        assert_eq!(network.arrive(link, 0).unwrap()[0], 1);
+        assert_eq!(network.arrive(link, 0).unwrap()[0], 2);
+    }
+
+    #[test]
+    fn cut_loses_what_is_on_its_way_and_close_does_not() {
+        let mut network = network();
+        let link = network.connect(0, 1);
+        network.send(link, 0, vec![1], 0, 1).unwrap();
+        network.send(link, 1, vec![2], 0, 1).unwrap();
+        network.close(link, 0, 0).unwrap();
+        assert_eq!(network.arrive(link, 0), Some(vec![1]));
+        assert_eq!(network.arrive(link, 1), None);
+        let other = network.connect(0, 1);
+        network.send(other, 0, vec![1], 0, 1).unwrap();
+        assert!(network.cut(other) && !network.cut(other));
+        assert_eq!(network.arrive(other, 0), None);
+        assert_eq!(network.send(other, 0, vec![1], 0, 1), None);
+        assert!(network.learn(other, 0) && network.learn(other, 1) && !network.learn(other, 1));
+    }
+
+    #[test]
+    fn partition_severs_across_and_not_within() {
+        let mut network = network();
+        network.partition(4, &BTreeSet::from([0, 1]));
+        assert!(network.reaches(0, 1) && network.reaches(3, 2));
+        assert!(!network.reaches(2, 0) && !network.reaches(1, 3));
+        network.heal();
+        assert!(network.is_whole());
+    }
+}

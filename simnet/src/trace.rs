@@ -1,0 +1,60 @@
+//! The record of a run: one line for each thing that happened, and one hash over all of them.
+
+use std::collections::VecDeque;
+
+/// Lines that are kept for a report of a failure: enough to see what led to it.
+pub const LINES_KEPT: usize = 60;
+
+/// Takes lines as they come.
+pub type Sink = Box<dyn FnMut(&str)>;
+
+/// The record of a run.
+pub struct Trace {
+    hasher: blake3::Hasher,
+    last: VecDeque<String>,
+    lines: u64,
+    sink: Option<Sink>,
+}
+
+impl std::fmt::Debug for Trace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trace").field("lines", &self.lines).finish_non_exhaustive()
+    }
+}
+
+impl Trace {
+    /// A record that also hands each line to a sink, if there is one.
+    pub fn new(sink: Option<Sink>) -> Self {
+        Self { hasher: blake3::Hasher::new(), last: VecDeque::new(), lines: 0, sink }
+    }
+
+    /// Adds a line: when, what, and more about it.
+    pub fn line(&mut self, at_ms: u64, what: &str, detail: &str) {
+        let line = format!("{:>8}.{:03} {what:<12} {detail}", at_ms / 1_000, at_ms % 1_000);
+        self.hasher.update(line.as_bytes());
+        self.hasher.update(b"\n");
+        if let Some(sink) = &mut self.sink {
+            sink(&line);
+        }
+        if self.last.len() >= LINES_KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+        self.lines += 1;
+    }
+
+    /// How many lines there were.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// The last lines.
+    pub fn last(&self) -> impl Iterator<Item = &str> {
+        self.last.iter().map(String::as_str)
+    }
+
+    /// The hash of all lines: equal for two runs exactly when they were the same run.
+    pub fn hash(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
+    }
+}
