@@ -79,8 +79,15 @@ const LINES_MAX: usize = 800;
 const LONG: [(&str, usize); 1] = [("replication/src/engine.rs", 1_300)];
 
 /// The folders of Rust code that is the product's own.
-const SOURCES: [&str; 7] =
-    ["schemas/src", "lanes/src", "replication/src", "node/src", "simnet/src", "benches/src", "tests"];
+const SOURCES: [&str; 7] = [
+    "schemas/src",
+    "lanes/src",
+    "replication/src",
+    "node/src",
+    "simnet/src",
+    "benches/src",
+    "tests",
+];
 
 fn cargo(args: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -247,6 +254,8 @@ fn every_crate_takes_the_workspace_lints_and_its_licence() {
     for package in ["lanes", "replication", "simnet"] {
         let own = bans(&format!("{package}/clippy.toml"));
         assert!(own.is_superset(&everywhere), "{package}/clippy.toml lost a ban of the root's");
-        assert!(own.contains("std::time::Instant::now") && own.contains("std::collections::HashMap"));
+        assert!(
+            own.contains("std::time::Instant::now") && own.contains("std::collections::HashMap")
+        );
     }
 }

@@ -74,7 +74,8 @@ pub(crate) fn json_line(line: &[u8]) -> bool {
     let again = parse(text.as_bytes(), CONTENT_LIMITS).expect("canonical JSON is JSON");
     assert_eq!(canonical(&again), text, "canonical JSON is canonical");
     let Ok((id, content)) = ContentDocument::line_from_value(value) else { return false };
-    if check_id(&id).is_err() || content.check_body(line.len()).is_err() || content.check().is_err() {
+    if check_id(&id).is_err() || content.check_body(line.len()).is_err() || content.check().is_err()
+    {
         return false;
     }
     let kind = content.kind.as_deref().unwrap_or("object");
