@@ -137,10 +137,7 @@ pub fn mesh(seed: u64, nodes: usize) -> Result<Vec<Node>, StartFailure> {
     for node in &mut nodes {
         node.start()?;
     }
-    let (founder, others) = match nodes.split_first_mut() {
-        Some(split) => split,
-        None => return Ok(nodes),
-    };
+    let Some((founder, others)) = nodes.split_first_mut() else { return Ok(nodes) };
     let now = founder.now(0);
     for other in others {
         let (Some(first), Some(joins)) = (&mut founder.running, &mut other.running) else {

@@ -42,6 +42,8 @@ pub fn unreadable(node: usize, error: &StoreError) -> Violation {
 }
 
 type Journals = BTreeMap<(LaneId, Author), Tip>;
+/// What a node shows, as text.
+type Shown = BTreeMap<(LaneId, String), String>;
 
 /// What a node committed, and so may have told, is there after every crash.
 #[derive(Debug, Default)]
@@ -411,7 +413,7 @@ impl Converged {
         known: &BTreeSet<(LaneId, String)>,
         confined: &BTreeSet<(LaneId, String)>,
     ) -> Checked {
-        let mut first: Option<(usize, BTreeMap<(LaneId, String), String>)> = None;
+        let mut first: Option<(usize, Shown)> = None;
         for (number, node) in nodes.iter().enumerate() {
             let Some(running) = &node.running else { continue };
             let shown = self.shown(number, &running.store, known, confined)?;
@@ -445,7 +447,7 @@ impl Converged {
         store: &Store,
         known: &BTreeSet<(LaneId, String)>,
         confined: &BTreeSet<(LaneId, String)>,
-    ) -> Result<BTreeMap<(LaneId, String), String>, Violation> {
+    ) -> Result<Shown, Violation> {
         let mut shown = BTreeMap::new();
         let mut listed = BTreeSet::new();
         for lane in shared_lanes() {

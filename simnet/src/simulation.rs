@@ -443,7 +443,7 @@ impl<'o> Simulation<'o> {
         let delay = self.chance.between(1, self.options.write_every_ms);
         self.scheduler.after(delay, Happening::Write);
         let number = self.chance.index(self.nodes.len());
-        let Work { lane, ops } = self.workload.next();
+        let Work { lane, ops } = self.workload.batch();
         let now = self.nodes[number].now(self.scheduler.now_ms());
         let Some(running) = &mut self.nodes[number].running else { return Ok(()) };
         match running.engine.write(&mut running.store, now, lane, &ops) {

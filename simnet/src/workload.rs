@@ -69,7 +69,7 @@ impl Workload {
     }
 
     /// The next batch.
-    pub fn next(&mut self) -> Work {
+    pub fn batch(&mut self) -> Work {
         let lane = self.stream.pick(&LANES);
         let ops = if self.stream.percent(15) { self.stream.between(2, 5) } else { 1 };
         Work { lane, ops: (0..ops).map(|_| self.op(lane)).collect() }
