@@ -2,6 +2,10 @@
 //! forgotten here.
 
 mod architecture;
+mod binary;
+mod caller;
 mod documents;
 mod fuzz_seeds;
+mod process;
 mod support;
+mod two_nodes;

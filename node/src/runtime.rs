@@ -380,6 +380,12 @@ impl Daemon {
         self.note_failure(kept);
         self.transmit();
         let now = self.core.now();
+        // Only now: the dialer takes addresses of members, and the events made them members.
+        for (device, addresses) in self.pairings.take_addresses() {
+            for address in addresses {
+                self.dialer.address(device, &address, Source::Learned, now.mono);
+            }
+        }
         while let Some((device, addresses)) = self.dialer.poll(now.mono) {
             let addrs: Vec<Multiaddr> =
                 addresses.iter().filter_map(|address| address.parse().ok()).collect();
@@ -703,11 +709,6 @@ impl Daemon {
     fn pair(&mut self, now: Now) {
         let was_open = self.pairings.is_open();
         let result = self.pairings.step(&mut self.core, now);
-        for (device, addresses) in self.pairings.take_addresses() {
-            for address in addresses {
-                self.dialer.address(device, &address, Source::Learned, now.mono);
-            }
-        }
         self.note_failure(result);
         if was_open != self.pairings.is_open() {
             self.announce();
