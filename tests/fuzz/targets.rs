@@ -14,7 +14,10 @@ use srcos_schemas::json::{canonical, parse};
 use srcos_schemas::objects::{CONTENT_LIMITS, ContentDocument};
 
 /// The targets by name.
-pub(crate) const ALL: [(&str, fn(&[u8]) -> bool); 4] =
+/// A target: whether it took the bytes.
+pub(crate) type Target = fn(&[u8]) -> bool;
+
+pub(crate) const ALL: [(&str, Target); 4] =
     [("wire_frame", wire_frame), ("entry", entry), ("ticket", ticket), ("json_line", json_line)];
 
 /// One frame as it comes from a link.
