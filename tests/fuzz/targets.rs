@@ -13,10 +13,10 @@ use srcos_replication::wire::{Assembler, Message, frames};
 use srcos_schemas::json::{canonical, parse};
 use srcos_schemas::objects::{CONTENT_LIMITS, ContentDocument};
 
-/// The targets by name.
 /// A target: whether it took the bytes.
 pub(crate) type Target = fn(&[u8]) -> bool;
 
+/// The targets by name.
 pub(crate) const ALL: [(&str, Target); 4] =
     [("wire_frame", wire_frame), ("entry", entry), ("ticket", ticket), ("json_line", json_line)];
 
