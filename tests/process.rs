@@ -132,6 +132,13 @@ impl Node {
         self.ready["listen"][0].as_str().expect("the ready line names addresses").to_owned()
     }
 
+    /// All addresses that it listens on.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let status = self.cli(&["network", "online"]).json();
+        let listen = status["listen"].as_array().expect("listen is a list");
+        listen.iter().filter_map(|address| address.as_str().map(str::to_owned)).collect()
+    }
+
     /// Where it serves HTTP over TCP.
     pub(crate) fn http(&self) -> std::net::SocketAddr {
         let http = self.ready["http"].as_str().expect("the ready line names the HTTP address");
@@ -243,13 +250,6 @@ impl Node {
             }
         }
         looked_at > 0
-    }
-
-    /// Waits until all that replicates is in step with these peers.
-    #[track_caller]
-    pub(crate) fn comes_in_step(&self, peers: &[&str], timeout: Duration) {
-        let what = format!("{} is in step\n{}", self.name, self.log());
-        eventually_within(timeout, &what, || self.in_step(peers).then_some(()));
     }
 
     /// The whole content of a lane.

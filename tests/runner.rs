@@ -2,10 +2,14 @@
 //! forgotten here.
 
 mod architecture;
+mod bad_input;
 mod binary;
 mod caller;
 mod documents;
 mod fuzz_seeds;
+mod http_api;
+mod kill_nine;
 mod process;
 mod support;
+mod two_hosts;
 mod two_nodes;

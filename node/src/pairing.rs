@@ -21,7 +21,7 @@ use crate::discovery::Candidate;
 use crate::documents::time;
 use crate::keys::random;
 use crate::runtime::{bare, peer_device};
-use crate::transport::{self, Attempt, Transport};
+use crate::transport::{self, Attempt, DialErrorKind, Transport};
 
 /// How long a joiner looks for the inviter, in milliseconds: devices announce themselves within
 /// seconds, and a person waits.
@@ -67,6 +67,8 @@ struct Join {
     tried: BTreeSet<Multiaddr>,
     opening: bool,
     deadline: MonoMillis,
+    /// A person said where the inviter is, or the ticket did: nobody else is looked for after it.
+    told_where: bool,
     last_error: Option<String>,
     joiner: Option<(Stream, Joiner)>,
 }
@@ -218,6 +220,7 @@ impl Pairings {
             tried: BTreeSet::new(),
             opening: false,
             deadline: now.mono.after_ms(JOIN_MS_MAX),
+            told_where: !addrs.is_empty(),
             last_error: None,
             joiner: None,
         };
@@ -235,6 +238,7 @@ impl Pairings {
         if let JoinSecret::Ticket(ticket) = &join.secret {
             let addresses: Vec<Multiaddr> =
                 ticket.addresses.iter().filter_map(|addr| addr.parse().ok()).collect();
+            join.told_where |= !addresses.is_empty();
             addresses.iter().for_each(|addr| join.add(addr));
         }
         for candidate in seen {
@@ -313,6 +317,11 @@ impl Pairings {
         if let Some(join) = self.join.as_mut().filter(|join| join.opening) {
             join.opening = false;
             join.last_error = Some(format!("{}: {}", attempt.addr, attempt.error));
+            // The right device, and its invitation is over: to wait would change nothing.
+            let closed = attempt.kind == DialErrorKind::NotSpoken;
+            if closed && join.told_where && join.waiting.is_empty() {
+                join.status = JoinStatus::Failed { error: invite_closed(attempt).body() };
+            }
         }
     }
 
@@ -540,6 +549,19 @@ fn failed(code: &'static str, message: &str) -> JoinStatus {
     let hint = "make a new invite and try again";
     let error = ApiError::new(ErrorKind::Internal, code, message, hint);
     JoinStatus::Failed { error: error.body() }
+}
+
+fn invite_closed(attempt: &Attempt) -> ApiError {
+    ApiError::new(
+        ErrorKind::Refused,
+        "invite_closed",
+        format!(
+            "the device at {} has no open invitation: the code was used, was tried wrong once, or \
+             has expired",
+            attempt.addr
+        ),
+        "make a new code on the other device with: srcos-node pair invite",
+    )
 }
 
 fn records(core: &Core) -> Vec<RecordBytes> {

@@ -1,7 +1,7 @@
 //! Commands that show how things are: status, lanes, provenance.
 
 use srcos_lanes::lane::LaneId;
-use srcos_schemas::lanes::{LanePeerState, LaneState, LanesStatus};
+use srcos_schemas::lanes::{LanePeerState, LaneState, LanesStatus, ReplicationMode};
 use srcos_schemas::provenance::{ProvenanceLog, ProvenanceVerify};
 use srcos_schemas::status::StatusDocument;
 
@@ -27,11 +27,16 @@ pub(super) async fn lanes_status(
     holds(in_step(&status))
 }
 
-/// Whether every lane is as agreed, and proven equal with every peer that shares it.
+/// Whether every lane is as agreed, and proven equal with every peer that shares it. A lane that
+/// stays on its device is as agreed when it does.
 pub(super) fn in_step(status: &LanesStatus) -> bool {
     status.lanes.iter().all(|lane| {
         matches!(lane.status, LaneState::Active | LaneState::Dormant | LaneState::Retired)
-            && lane.replication.peers.iter().all(|peer| peer.state == LanePeerState::InSync)
+            && lane.replication.peers.iter().all(|peer| {
+                let stays = lane.replication.mode != ReplicationMode::Replicated;
+                peer.state == LanePeerState::InSync
+                    || (stays && peer.state == LanePeerState::Blocked)
+            })
     })
 }
 

@@ -24,8 +24,11 @@ pub enum DialErrorKind {
     OwnAddress,
     /// Something answered that could not prove who it is, or does not speak the transport.
     Handshake,
-    /// The address is of a kind that this node does not dial, or the peer does not speak our protocol.
+    /// The address is of a kind that this node does not dial.
     Unsupported,
+    /// The device answered, and does not speak the protocol; that of pairing is spoken only by a
+    /// device with an open invitation.
+    NotSpoken,
     /// This node is offline by command.
     Offline,
     /// A limit of this node forbids another connection.

@@ -31,7 +31,7 @@ impl Driver {
             Ok(stream) => stream,
             Err(error) => {
                 let kind = match error {
-                    OpenError::Unsupported(_) => DialErrorKind::Unsupported,
+                    OpenError::Unsupported(_) => DialErrorKind::NotSpoken,
                     OpenError::Timeout => DialErrorKind::Timeout,
                     OpenError::Io(_) => DialErrorKind::Other,
                 };

@@ -23,7 +23,7 @@ async fn strangers_pair_only_while_pairing_is_open() {
                 event => Err(event),
             })
             .await;
-        assert_eq!(refused.kind, DialErrorKind::Unsupported, "{refused:?}");
+        assert_eq!(refused.kind, DialErrorKind::NotSpoken, "{refused:?}");
 
         b.transport.set_pairing_open(true);
         a.transport.open_pairing(addrs[0].clone(), Some(b.device())).unwrap();
