@@ -40,6 +40,10 @@ fn json_that_is_wrong_is_refused_with_what_is_wrong() {
         assert!(error["message"].as_str().is_some_and(|text| text.contains("twice")), "{error}");
 
         put(&nested(128)).is(0);
+        for read in [&["get", "normal", "x"][..], &["list", "normal"], &["export", "normal"]] {
+            assert!(cli(dir, read).is(0).out.contains(&nested(128)), "{read:?}");
+        }
+        put(r#"{"replaced":true}"#).is(0);
         let error = put(&nested(129)).refused(2, "json_too_deep");
         assert!(error["message"].as_str().is_some_and(|text| text.contains("128")), "{error}");
         put(&nested(100_000)).refused(2, "json_too_deep");
@@ -82,7 +86,6 @@ fn ids_and_lanes_that_are_wrong_are_refused() {
         cli(dir, &["put", "nolane", "x", "1"]).refused(2, "usage");
         cli(dir, &["get", "normal", "nothing"]).refused(1, "object_absent");
         cli(dir, &["patch", "normal", "nothing", "{}"]).refused(1, "object_absent");
-        cli(dir, &["put", "normal", "x", "1", "--class", "no such class"]).is(2);
         cli(dir, &["put", "normal", "x", "1", "--label", "novalue"]).refused(2, "usage");
         cli(dir, &["frobnicate"]).refused(2, "usage");
 

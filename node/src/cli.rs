@@ -116,6 +116,8 @@ fn start_log(cli: &Cli) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Told where? A log on a full disk must not end the node by a panic of eprintln.
+        .log_internal_errors(false)
         .with_ansi(is_coloured(*color, std::io::stderr().is_terminal()));
     // Started already where several commands run in one process.
     let _ = match log_format {
