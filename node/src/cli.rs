@@ -19,6 +19,7 @@ use srcos_schemas::status::InitDocument;
 use self::args::{Cli, Color, Command, DemoArgs, Globals, InitArgs, LogFormat, RunArgs};
 use crate::api::{ApiError, ErrorKind, Node};
 use crate::client::Client;
+use crate::contain::{contained, install_hook};
 use crate::error::NodeError;
 use crate::render;
 
@@ -50,6 +51,7 @@ pub struct Io<'a> {
 
 /// The whole program: arguments from the process, result as its exit code.
 pub fn main(backend: &dyn Backend) -> ExitCode {
+    install_hook();
     let (mut input, mut output, mut errors) =
         (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut io = Io { input: &mut input, output: &mut output, errors: &mut errors };
@@ -116,6 +118,8 @@ fn start_log(cli: &Cli) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Told where? A log on a full disk must not end the node by a panic of eprintln.
+        .log_internal_errors(false)
         .with_ansi(is_coloured(*color, std::io::stderr().is_terminal()));
     // Started already where several commands run in one process.
     let _ = match log_format {
@@ -141,7 +145,10 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
             let made = backend.init(&data_dir(&globals)?, name.as_deref())?;
             show(&globals, io, &made, render::init)
         }
-        Command::Run(args) => Ok(backend.run(&data_dir(&globals)?, &globals, args)?),
+        Command::Run(args) => {
+            let dir = data_dir(&globals)?;
+            Ok(contained(|| backend.run(&dir, &globals, args))?)
+        }
         Command::Demo(args) => Ok(backend.demo(&globals, args)?),
         Command::Lanes(args::LanesCommand::List) => state::lanes_list(&globals, io),
         Command::Lanes(args::LanesCommand::Describe { lane }) => {
@@ -208,7 +215,7 @@ pub async fn connect(data_dir: &Path, backend: &dyn Backend) -> Result<Client, A
     if let Some(client) = Client::of_daemon(data_dir).await? {
         return Ok(client);
     }
-    Ok(Client::direct(backend.open(data_dir)?))
+    Ok(Client::direct(contained(|| backend.open(data_dir))?))
 }
 
 /// The data directory that the options name.

@@ -18,8 +18,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use srcos_lanes::lane::LaneId;
+use srcos_schemas::json::{self, Limits};
 use srcos_schemas::objects::{
     BatchResult, ChangeDocument, ContentDocument, ListPage, ObjectDocument, PAGE_BYTES_MAX,
     PatchDocument,
@@ -175,7 +176,7 @@ impl Client {
 
     /// Applies a batch of operations: `{"ops": [..]}`.
     pub async fn batch(&self, lane: LaneId, ops: &[Value]) -> Result<BatchResult, ApiError> {
-        self.post(&format!("/lanes/{lane}/objects:batch"), &json!({"ops": ops})).await
+        self.post(&format!("/lanes/{lane}/objects:batch"), &serde_json::json!({"ops": ops})).await
     }
 
     /// Applies a batch of objects to put, given as JSON lines.
@@ -248,8 +249,7 @@ impl Client {
                 idle.push(connection);
             }
         }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::internal(format!("a response cannot be read: {error}")))
+        read_document(&bytes, "a response")
     }
 
     async fn send(
@@ -430,7 +430,14 @@ fn read_event(block: &[u8]) -> Result<Option<ChangeDocument>, ApiError> {
             .map_err(|error| ApiError::internal(format!("an event cannot be read: {error}")))?;
         return Err(document.error.into());
     }
-    serde_json::from_slice(data)
-        .map(Some)
-        .map_err(|error| ApiError::internal(format!("an event cannot be read: {error}")))
+    read_document(data, "an event").map(Some)
+}
+
+/// Reads what the node wrote. Not serde_json's own reader: bodies may be deeper than it goes.
+fn read_document<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, ApiError> {
+    let value = json::parse(bytes, Limits::STORED);
+    let value =
+        value.map_err(|error| ApiError::internal(format!("{what} cannot be read: {error}")));
+    serde_json::from_value(value?)
+        .map_err(|error| ApiError::internal(format!("{what} cannot be read: {error}")))
 }

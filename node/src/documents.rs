@@ -62,7 +62,9 @@ fn hex(hash: &ChangeHash) -> String {
 }
 
 fn json(lane: LaneId, id: &str, text: &str) -> Result<Value, ApiError> {
-    serde_json::from_str(text).map_err(|error| {
+    // The same reader as for input: serde_json refuses a body of the greatest depth allowed.
+    let limits = srcos_schemas::json::Limits::STORED;
+    srcos_schemas::json::parse(text.as_bytes(), limits).map_err(|error| {
         store_error(StoreError::Damaged {
             place: format!("objects-1 {lane} {id:?}"),
             what: error.to_string(),

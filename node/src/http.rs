@@ -29,6 +29,7 @@ pub use self::serve::{
 };
 pub use self::token::{TOKEN_FILE, Token, TokenError};
 use crate::api::{ApiError, Node};
+use crate::contain::contained;
 
 /// Header of a write's response: whether anything was written.
 pub const CHANGED_HEADER: &str = "srcos-changed";
@@ -64,7 +65,7 @@ impl Shared {
         F: FnOnce(&dyn Node) -> Result<T, ApiError> + Send + 'static,
     {
         let node = Arc::clone(&self.node);
-        match tokio::task::spawn_blocking(move || work(&*node)).await {
+        match tokio::task::spawn_blocking(move || contained(|| work(&*node))).await {
             Ok(result) => result,
             Err(error) => Err(ApiError::internal(format!("a request was not finished: {error}"))),
         }

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod cli;
 pub mod client;
+pub mod contain;
 pub mod core;
 pub mod data_dir;
 pub mod demo;

@@ -21,6 +21,7 @@ use srcos_schemas::peers::{InviteDocument, InviteStatus, JoinDocument, NetworkDo
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{ApiError, ErrorKind};
+use crate::contain::contained;
 use crate::core::{Core, Link};
 use crate::data_dir::{Clock, internal, store_error};
 use crate::discovery::{self, Announcement, Candidate, Discovery, Ports, Tag};
@@ -261,7 +262,7 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         .spawn(move || {
             daemon.members_changed();
             daemon.announce();
-            let result = daemon.run(&tokio, inputs);
+            let result = contained(|| daemon.run(&tokio, inputs));
             // Nobody waits for the end when the process goes anyway.
             let _ = ended.send(result);
         })

@@ -28,6 +28,10 @@ pub struct Limits {
 impl Limits {
     /// The limits of one object's body, and of one request that carries it.
     pub const BODY: Self = Self { bytes_max: BODY_BYTES_MAX, depth_max: DEPTH_MAX };
+
+    /// The limits of documents that this program wrote itself: as deep as a body of the greatest
+    /// depth with a page of objects around it. What bounds their size is whoever reads them.
+    pub const STORED: Self = Self { bytes_max: usize::MAX, depth_max: DEPTH_MAX + 8 };
 }
 
 /// Why a text is not acceptable JSON, and where.

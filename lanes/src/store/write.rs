@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::WriteTransaction;
 use serde_json::Value;
+use srcos_schemas::json::{self, Limits};
 
 use super::apply::TombstoneBody;
 use super::overlay::{Absorbed, Overlay};
@@ -11,8 +12,8 @@ use super::{Open, Store};
 use crate::error::{StoreError, WriteError};
 use crate::ids::{Author, ChangeHash, MeshId, Now, ObjectKey, WallMillis};
 use crate::journal::{
-    self, After, BODY_BYTES_MAX, Body, BodyParts, ENTRY_BODIES_BYTES_TARGET, ENTRY_CHANGES_MAX, HEADER_VERSION,
-    Header, Item, check_id, hash_header, sign_header, write_entry,
+    self, After, BODY_BYTES_MAX, Body, BodyParts, ENTRY_BODIES_BYTES_TARGET, ENTRY_CHANGES_MAX,
+    HEADER_VERSION, Header, Item, check_id, hash_header, sign_header, write_entry,
 };
 use crate::lane::{LaneId, Replication};
 use crate::object::{Content, EncodedChange, Object, Patch, View};
@@ -572,7 +573,9 @@ fn latest_life(open: &Open<'_>, lane: LaneId, id: &str) -> Result<Option<u32>, S
 
 fn row_content(lane: LaneId, id: &str, row: &ObjectRow) -> Result<Content, WriteError> {
     let damaged = |what: String| StoreError::inconsistent(format!("objects-1 {lane} {id:?}"), what);
-    let body = serde_json::from_str(&row.body).map_err(|error| damaged(error.to_string()))?;
+    // The same reader as for input: serde_json refuses a body of the greatest depth allowed.
+    let body = json::parse(row.body.as_bytes(), Limits::STORED)
+        .map_err(|error| damaged(error.to_string()))?;
     Content::new(row.kind.clone(), row.class.clone(), row.labels.clone(), body)
         .map_err(|source| WriteError::Content { id: id.to_owned(), source })
 }

@@ -613,7 +613,10 @@ fn wall_clock_that_jumps_stops_nothing_and_loses_nothing() {
         node.engine.handle_timeout(&mut node.store, now).unwrap();
         world.run();
         world.assert_equal();
-        assert_eq!(world.body(1 - n % 2, LaneId::Normal, &format!("x{n}")), Some(json!({ "n": n })));
+        assert_eq!(
+            world.body(1 - n % 2, LaneId::Normal, &format!("x{n}")),
+            Some(json!({ "n": n }))
+        );
     }
     assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
 }
