@@ -2,6 +2,7 @@
 //! forgotten here.
 
 mod architecture;
+mod away;
 mod bad_input;
 mod binary;
 mod caller;

@@ -201,6 +201,19 @@ pub enum WriteError {
         /// The object.
         id: String,
     },
+    /// The change itself is too large, though its result need not be.
+    #[error(
+        "the change to object {id:?} takes {found} bytes, at most {max} are allowed; change it in \
+         steps, or delete it and create it again"
+    )]
+    ChangeTooLarge {
+        /// The object.
+        id: String,
+        /// Bytes of the change.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The batch has too many operations.
     #[error("batch has {found} operations, at most {max} are allowed")]
     BatchTooLarge {

@@ -29,6 +29,9 @@ pub const ENTRY_CHANGES_MAX: usize = 1_000;
 pub const ENTRY_BODIES_BYTES_TARGET: usize = 1024 * 1024;
 /// Most bytes of one entry: a body at its limit, flattened, with room for its header.
 pub const ENTRY_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// Most bytes of one body that this device writes, so that its entry stays below
+/// [`ENTRY_BYTES_MAX`] with any header.
+pub const BODY_BYTES_MAX: usize = ENTRY_BYTES_MAX - 512 * 1024;
 /// Most entries of other journals that one entry may wait for: one for each journal of a large mesh.
 pub const ENTRY_AFTER_MAX: usize = 1_024;
 /// The last life that an id may have, so that there is always a number for the next check to compare.

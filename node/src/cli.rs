@@ -148,7 +148,7 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Run(args) => {
             let dir = data_dir(&globals)?;
             Ok(contained(|| backend.run(&dir, &globals, args))?)
-        },
+        }
         Command::Demo(args) => Ok(backend.demo(&globals, args)?),
         Command::Lanes(args::LanesCommand::List) => state::lanes_list(&globals, io),
         Command::Lanes(args::LanesCommand::Describe { lane }) => {

@@ -436,7 +436,8 @@ fn read_event(block: &[u8]) -> Result<Option<ChangeDocument>, ApiError> {
 /// Reads what the node wrote. Not serde_json's own reader: bodies may be deeper than it goes.
 fn read_document<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, ApiError> {
     let value = json::parse(bytes, Limits::STORED);
-    let value = value.map_err(|error| ApiError::internal(format!("{what} cannot be read: {error}")));
+    let value =
+        value.map_err(|error| ApiError::internal(format!("{what} cannot be read: {error}")));
     serde_json::from_value(value?)
         .map_err(|error| ApiError::internal(format!("{what} cannot be read: {error}")))
 }

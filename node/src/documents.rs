@@ -258,6 +258,11 @@ pub fn write_error(error: WriteError) -> ApiError {
         WriteError::LivesSpent { .. } => {
             (ErrorKind::Refused, "lives_spent", "choose another id for the object")
         }
+        WriteError::ChangeTooLarge { .. } => (
+            ErrorKind::TooLarge,
+            "change_too_large",
+            "change the object in steps, or delete it and create it again",
+        ),
         WriteError::BatchTooLarge { .. } => {
             (ErrorKind::TooLarge, "batch_too_large", "send it in parts")
         }

@@ -592,7 +592,8 @@ fn metrics(core: &Core) -> Vec<MetricFact> {
             value,
         });
     };
-    let gauges: [(&str, &str, fn(&Core, LaneId) -> u64); 6] = [
+    type OfLane = fn(&Core, LaneId) -> u64;
+    let gauges: [(&str, &str, OfLane); 6] = [
         ("srcos_lane_objects_live", "Objects that are shown.", |core, lane| {
             core.store.counts(lane).live
         }),

@@ -57,9 +57,10 @@ use crate::keys::DeviceKey;
 /// The largest frame: a body of 1 MiB and generous room for what is said about it.
 pub const FRAME_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 
-/// Bytes that may wait to be written to one connection: two of the largest frames, so that a bulk
-/// transfer never stalls, and little enough that an urgent frame behind it waits only for moments.
-pub const SEND_QUEUE_BYTES_MAX: usize = 2 << 20;
+/// Bytes that may wait to be written to one connection: two runs of entries, so that a bulk transfer
+/// never stalls, and little enough that an urgent frame behind it waits only for moments. A larger
+/// frame is taken when nothing waits.
+pub const SEND_QUEUE_BYTES_MAX: usize = 512 << 10;
 
 /// Frames that may wait to be written to one connection, so that empty frames are bounded too.
 pub const SEND_QUEUE_FRAMES_MAX: usize = 4096;

@@ -140,6 +140,8 @@ pub struct Engine {
     /// Sessions that ended, with the last frames for their links.
     closing: VecDeque<(ConnId, Session)>,
     events: VecDeque<Event>,
+    /// The connection that the last frame was for.
+    served_last: Option<ConnId>,
     waiting: bool,
     peers_save_at: Option<MonoMillis>,
     expiry_at: Option<WallMillis>,
@@ -194,6 +196,7 @@ impl Engine {
             sessions: BTreeMap::new(),
             closing: VecDeque::new(),
             events: VecDeque::new(),
+            served_last: None,
             waiting: false,
             peers_save_at: None,
             expiry_at: None,
@@ -459,7 +462,10 @@ impl Engine {
             }
             self.closing.pop_front();
         }
-        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        // Peers take turns: the one served last comes last.
+        let mut conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        let served = conns.partition_point(|conn| Some(*conn) <= self.served_last);
+        conns.rotate_left(served);
         for conn in conns {
             let Some(session) = self.sessions.get(&conn).filter(|session| !session.blocked) else {
                 continue;
@@ -470,6 +476,7 @@ impl Engine {
             if let Some(session) = self.sessions.get_mut(&conn)
                 && let Some(frame) = session.pop()
             {
+                self.served_last = Some(conn);
                 return Ok(Some((conn, frame)));
             }
         }

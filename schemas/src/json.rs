@@ -27,17 +27,11 @@ pub struct Limits {
 
 impl Limits {
     /// The limits of one object's body, and of one request that carries it.
-    pub const BODY: Self = Self {
-        bytes_max: BODY_BYTES_MAX,
-        depth_max: DEPTH_MAX,
-    };
+    pub const BODY: Self = Self { bytes_max: BODY_BYTES_MAX, depth_max: DEPTH_MAX };
 
     /// The limits of documents that this program wrote itself: as deep as a body of the greatest
     /// depth with a page of objects around it. What bounds their size is whoever reads them.
-    pub const STORED: Self = Self {
-        bytes_max: usize::MAX,
-        depth_max: DEPTH_MAX + 8,
-    };
+    pub const STORED: Self = Self { bytes_max: usize::MAX, depth_max: DEPTH_MAX + 8 };
 }
 
 /// Why a text is not acceptable JSON, and where.
@@ -127,32 +121,16 @@ pub enum JsonErrorKind {
 /// Reads one JSON value, strictly: see the module's documentation for what is refused.
 pub fn parse(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
     if bytes.len() > limits.bytes_max {
-        let kind = JsonErrorKind::TooLarge {
-            size: bytes.len(),
-            limit: limits.bytes_max,
-        };
-        return Err(JsonError {
-            kind,
-            line: 1,
-            column: 1,
-        });
+        let kind = JsonErrorKind::TooLarge { size: bytes.len(), limit: limits.bytes_max };
+        return Err(JsonError { kind, line: 1, column: 1 });
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
-            return Err(locate(
-                bytes,
-                Fault(JsonErrorKind::NotUtf8, error.valid_up_to()),
-            ));
+            return Err(locate(bytes, Fault(JsonErrorKind::NotUtf8, error.valid_up_to())));
         }
     };
-    let mut reader = Reader {
-        text,
-        bytes,
-        at: 0,
-        depth_left: limits.depth_max,
-        limits,
-    };
+    let mut reader = Reader { text, bytes, at: 0, depth_left: limits.depth_max, limits };
     reader.document().map_err(|fault| locate(bytes, *fault))
 }
 
@@ -174,17 +152,10 @@ type Step<T> = Result<T, Box<Fault>>;
 
 fn locate(bytes: &[u8], Fault(kind, offset): Fault) -> JsonError {
     let before = &bytes[..offset.min(bytes.len())];
-    let line_start = before
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |place| place + 1);
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     // Continuation bytes do not start a character.
-    let column = before[line_start..]
-        .iter()
-        .filter(|byte| **byte & 0xc0 != 0x80)
-        .count()
-        + 1;
+    let column = before[line_start..].iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1;
     JsonError { kind, line, column }
 }
 
@@ -212,9 +183,7 @@ impl Reader<'_> {
         let value = self.value()?;
         self.skip_spaces();
         if self.at < self.bytes.len() {
-            return self.fail(JsonErrorKind::TrailingText {
-                found: self.current(),
-            });
+            return self.fail(JsonErrorKind::TrailingText { found: self.current() });
         }
         Ok(value)
     }
@@ -297,9 +266,7 @@ impl Reader<'_> {
     /// Steps over the bracket that opens a container.
     fn enter(&mut self) -> Step<()> {
         if self.depth_left == 0 {
-            return self.fail(JsonErrorKind::TooDeep {
-                limit: self.limits.depth_max,
-            });
+            return self.fail(JsonErrorKind::TooDeep { limit: self.limits.depth_max });
         }
         self.depth_left -= 1;
         self.at += 1;
@@ -429,14 +396,10 @@ impl Reader<'_> {
                 Box::new(Fault(JsonErrorKind::IntegerTooLarge { digits }, start))
             });
         }
-        written
-            .parse::<f64>()
-            .ok()
-            .and_then(Number::from_f64)
-            .ok_or_else(|| {
-                let digits = shortened(written);
-                Box::new(Fault(JsonErrorKind::FloatTooLarge { digits }, start))
-            })
+        written.parse::<f64>().ok().and_then(Number::from_f64).ok_or_else(|| {
+            let digits = shortened(written);
+            Box::new(Fault(JsonErrorKind::FloatTooLarge { digits }, start))
+        })
     }
 
     fn digits(&mut self) -> usize {
@@ -476,20 +439,14 @@ impl Reader<'_> {
 
     /// The character at the present place; the caller knows that there is one.
     fn current(&self) -> char {
-        self.text
-            .get(self.at..)
-            .and_then(|rest| rest.chars().next())
-            .unwrap_or('\u{fffd}')
+        self.text.get(self.at..).and_then(|rest| rest.chars().next()).unwrap_or('\u{fffd}')
     }
 
     fn expected<T>(&self, expected: &'static str) -> Step<T> {
         if self.at >= self.bytes.len() {
             return self.fail(JsonErrorKind::UnexpectedEnd);
         }
-        self.fail(JsonErrorKind::Unexpected {
-            expected,
-            found: self.current(),
-        })
+        self.fail(JsonErrorKind::Unexpected { expected, found: self.current() })
     }
 
     fn fail<T>(&self, kind: JsonErrorKind) -> Step<T> {

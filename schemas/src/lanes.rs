@@ -201,10 +201,7 @@ mod tests {
             lanes: vec![LaneStatus {
                 name: "normal".into(),
                 status: LaneState::Active,
-                objects: ObjectCounts {
-                    live: 1,
-                    ..ObjectCounts::default()
-                },
+                objects: ObjectCounts { live: 1, ..ObjectCounts::default() },
                 journal: JournalState::default(),
                 replication: ReplicationState {
                     mode: ReplicationMode::Replicated,
@@ -234,9 +231,6 @@ mod tests {
             }]
         });
         assert_eq!(serde_json::to_value(&status).unwrap(), shown);
-        assert_eq!(
-            serde_json::from_value::<LanesStatus>(shown).unwrap(),
-            status
-        );
+        assert_eq!(serde_json::from_value::<LanesStatus>(shown).unwrap(), status);
     }
 }

@@ -11,10 +11,7 @@ use crate::time::Timestamp;
 /// The limits of the JSON text of one object's content.
 pub const CONTENT_LIMITS: Limits =
     // The content is one level around the body.
-    Limits {
-        bytes_max: CONTENT_BYTES_MAX,
-        depth_max: DEPTH_MAX + 1,
-    };
+    Limits { bytes_max: CONTENT_BYTES_MAX, depth_max: DEPTH_MAX + 1 };
 
 /// Longest object id, in bytes of UTF-8: long enough for a path, short enough for a store key.
 pub const ID_BYTES_MAX: usize = 512;
@@ -217,11 +214,7 @@ pub fn check_id(id: &str) -> Result<(), ContentError> {
 
 fn check_length(field: &'static str, text: &str, limit: usize) -> Result<(), ContentError> {
     if text.len() > limit {
-        return Err(ContentError::TooLong {
-            field,
-            size: text.len(),
-            limit,
-        });
+        return Err(ContentError::TooLong { field, size: text.len(), limit });
     }
     Ok(())
 }
@@ -238,11 +231,7 @@ impl ContentDocument {
         }
         let size = canonical(&self.body).len();
         if size > BODY_BYTES_MAX {
-            return Err(ContentError::TooLong {
-                field: "body",
-                size,
-                limit: BODY_BYTES_MAX,
-            });
+            return Err(ContentError::TooLong { field: "body", size, limit: BODY_BYTES_MAX });
         }
         Ok(())
     }
@@ -252,9 +241,7 @@ impl ContentDocument {
         let (id, content) = read_members(value)?;
         match id {
             None => Ok(content),
-            Some(_) => Err(ContentError::Unknown {
-                field: "id".to_owned(),
-            }),
+            Some(_) => Err(ContentError::Unknown { field: "id".to_owned() }),
         }
     }
 
@@ -269,23 +256,13 @@ impl ContentDocument {
 
     /// Whether kind, class and labels are within their limits.
     pub fn check(&self) -> Result<(), ContentError> {
-        check_length(
-            "kind",
-            self.kind.as_deref().unwrap_or_default(),
-            WORD_BYTES_MAX,
-        )?;
-        check_length(
-            "class",
-            self.class.as_deref().unwrap_or_default(),
-            WORD_BYTES_MAX,
-        )?;
+        check_length("kind", self.kind.as_deref().unwrap_or_default(), WORD_BYTES_MAX)?;
+        check_length("class", self.class.as_deref().unwrap_or_default(), WORD_BYTES_MAX)?;
         let Some(labels) = &self.labels else {
             return Ok(());
         };
         if labels.len() > LABELS_MAX {
-            return Err(ContentError::TooManyLabels {
-                count: labels.len(),
-            });
+            return Err(ContentError::TooManyLabels { count: labels.len() });
         }
         for (key, value) in labels {
             check_length("a label's key", key, WORD_BYTES_MAX)?;
@@ -297,9 +274,7 @@ impl ContentDocument {
 
 fn read_members(value: Value) -> Result<(Option<String>, ContentDocument), ContentError> {
     let Value::Object(members) = value else {
-        return Err(ContentError::NotAnObject {
-            found: type_name(&value),
-        });
+        return Err(ContentError::NotAnObject { found: type_name(&value) });
     };
     let (mut id, mut body, mut content) = (None, None, ContentDocument::default());
     for (key, value) in members {
@@ -321,9 +296,7 @@ fn read_members(value: Value) -> Result<(Option<String>, ContentDocument), Conte
             "lane" | "author" | "updated_at" | "life" | "heads" | "expires_at" | "conflicts"
             | "history" => {}
             _ => {
-                return Err(ContentError::Unknown {
-                    field: key.chars().take(80).collect(),
-                });
+                return Err(ContentError::Unknown { field: key.chars().take(80).collect() });
             }
         }
     }
@@ -335,11 +308,9 @@ fn read_members(value: Value) -> Result<(Option<String>, ContentDocument), Conte
 fn text(field: &'static str, value: Value) -> Result<String, ContentError> {
     match value {
         Value::String(text) => Ok(text),
-        other => Err(ContentError::WrongType {
-            field,
-            expected: "a string",
-            found: type_name(&other),
-        }),
+        other => {
+            Err(ContentError::WrongType { field, expected: "a string", found: type_name(&other) })
+        }
     }
 }
 
@@ -352,10 +323,7 @@ fn texts(value: Value) -> Result<BTreeMap<String, String>, ContentError> {
             found: type_name(&value),
         });
     };
-    members
-        .into_iter()
-        .map(|(key, value)| Ok((key, text("labels", value)?)))
-        .collect()
+    members.into_iter().map(|(key, value)| Ok((key, text("labels", value)?))).collect()
 }
 
 /// A merge patch (RFC 7396) of an object as it is shown: `{"body": {..}, "labels": {..}}`.

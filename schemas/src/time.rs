@@ -26,10 +26,7 @@ impl fmt::Display for Timestamp {
         let in_day = millis % DAY_MS;
         let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
         let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
-        )
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
     }
 }
 
@@ -53,19 +50,12 @@ fn parse(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = rest.split_once('.').unwrap_or((rest, "0"));
     let bytes = whole.as_bytes();
     let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if bytes.len() != 19
-        || separators
-            .iter()
-            .any(|(place, byte)| bytes[*place] != *byte)
-    {
+    if bytes.len() != 19 || separators.iter().any(|(place, byte)| bytes[*place] != *byte) {
         return None;
     }
     let number = |from: usize, to: usize| {
         let digits = whole.get(from..to)?;
-        digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| digits.parse::<u64>().ok())?
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok())?
     };
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
@@ -77,9 +67,7 @@ fn parse(text: &str) -> Option<Timestamp> {
     }
     let milli: u64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
     let days = days_from_civil(year, month, day)?;
-    Some(Timestamp(
-        days * DAY_MS + hour * 3_600_000 + minute * 60_000 + second * 1000 + milli,
-    ))
+    Some(Timestamp(days * DAY_MS + hour * 3_600_000 + minute * 60_000 + second * 1000 + milli))
 }
 
 /// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar.
@@ -95,11 +83,7 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 

@@ -194,7 +194,7 @@ impl Options {
             clean_stop_percent: stream.between(0, 50),
             count_lost_percent: stream.pick(&[0, 10]),
             clock_jump_every_ms,
-            safety_ms: stream.between(10_000, 40_000),
+            safety_ms: stream.between(4_000, 15_000),
             liveness_ms: 300_000,
         }
     }

@@ -37,7 +37,7 @@ fn twenty_random_seeds_hold_every_invariant() {
         acknowledged += report.acknowledged;
     }
     // They are no test if nothing went wrong or nothing was written.
-    assert!(faults > 50, "{faults}");
+    assert!(faults > 30, "{faults}");
     assert!(acknowledged > 1_000, "{acknowledged}");
 }
 

@@ -13,8 +13,11 @@ use srcos_replication::wire::{Assembler, Message, frames};
 use srcos_schemas::json::{canonical, parse};
 use srcos_schemas::objects::{CONTENT_LIMITS, ContentDocument};
 
+/// A target: whether it took the bytes.
+pub(crate) type Target = fn(&[u8]) -> bool;
+
 /// The targets by name.
-pub(crate) const ALL: [(&str, fn(&[u8]) -> bool); 4] =
+pub(crate) const ALL: [(&str, Target); 4] =
     [("wire_frame", wire_frame), ("entry", entry), ("ticket", ticket), ("json_line", json_line)];
 
 /// One frame as it comes from a link.

@@ -185,7 +185,6 @@ impl Store {
 
     /// Applies a change through the document. `Ok(true)` when it was the object's first.
     #[expect(clippy::too_many_arguments, reason = "one item in its full context")]
-    #[expect(clippy::type_complexity, reason = "a store error is not a document error")]
     fn apply_to_document(
         &mut self,
         open: &Open<'_>,

@@ -278,6 +278,20 @@ fn deletions_made_apart_are_recorded_alike_everywhere() {
 }
 
 #[test]
+fn change_that_no_entry_could_carry_is_refused_and_the_journal_goes_on() {
+    let mut a = Device::new(1);
+    let body = |key: &str| json!({ key.repeat(400_000): {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "6": 6, "7": 7} });
+    a.put("x", body("a")).unwrap();
+    let error = a.put("x", body("b")).unwrap_err();
+    assert!(matches!(error, WriteError::ChangeTooLarge { .. }), "{error}");
+    assert_eq!(a.body("x"), Some(body("a")));
+    a.put("x", json!({"small": 1})).unwrap_or_else(|error| panic!("{error}"));
+    let mut b = Device::new(2);
+    b.pull(&mut a);
+    assert_eq!(b.body("x"), Some(json!({"small": 1})));
+}
+
+#[test]
 fn one_batch_may_touch_one_object_often() {
     let mut a = Device::new(1);
     let delete =

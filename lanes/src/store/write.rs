@@ -12,8 +12,8 @@ use super::{Open, Store};
 use crate::error::{StoreError, WriteError};
 use crate::ids::{Author, ChangeHash, MeshId, Now, ObjectKey, WallMillis};
 use crate::journal::{
-    self, After, Body, BodyParts, ENTRY_BODIES_BYTES_TARGET, ENTRY_CHANGES_MAX, HEADER_VERSION,
-    Header, Item, check_id, hash_header, sign_header, write_entry,
+    self, After, BODY_BYTES_MAX, Body, BodyParts, ENTRY_BODIES_BYTES_TARGET, ENTRY_CHANGES_MAX,
+    HEADER_VERSION, Header, Item, check_id, hash_header, sign_header, write_entry,
 };
 use crate::lane::{LaneId, Replication};
 use crate::object::{Content, EncodedChange, Object, Patch, View};
@@ -418,8 +418,12 @@ impl<'s> Batch<'s> {
         confined: bool,
         heads: &[ChangeHash],
         view: &View,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), WriteError> {
         let body = BodyParts { life, id, change: &change.bytes }.write();
+        if body.len() > BODY_BYTES_MAX {
+            let (found, max) = (body.len(), BODY_BYTES_MAX);
+            return Err(WriteError::ChangeTooLarge { id: id.to_owned(), found, max });
+        }
         let builder = self
             .builders
             .get_mut(&lane)

@@ -597,3 +597,26 @@ fn peer_cannot_send_beyond_its_credit() {
         world.nodes[1].events.iter().any(|e| matches!(e, Event::Close { by_peer: false, .. }));
     assert!(closed);
 }
+
+#[test]
+fn wall_clock_that_jumps_stops_nothing_and_loses_nothing() {
+    let mut world = World::mesh(2);
+    world.connect(0, 1);
+    world.run();
+    for (n, wall) in [5, u64::MAX / 2, 0, 1_700_000_000_000, 1].into_iter().enumerate() {
+        let now = Now { mono: MonoMillis(world.now), wall: WallMillis(wall) };
+        let node = &mut world.nodes[n % 2];
+        let body = json!({ "n": n });
+        let action = Action::Put(PutContent { body, ..PutContent::default() });
+        let op = Op { id: format!("x{n}"), action, if_heads: None };
+        node.engine.write(&mut node.store, now, LaneId::Normal, &[op]).unwrap();
+        node.engine.handle_timeout(&mut node.store, now).unwrap();
+        world.run();
+        world.assert_equal();
+        assert_eq!(
+            world.body(1 - n % 2, LaneId::Normal, &format!("x{n}")),
+            Some(json!({ "n": n }))
+        );
+    }
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}

@@ -17,14 +17,8 @@ fn check(text: &str, error: &str) {
 #[test]
 fn duplicate_keys_are_refused_with_key_and_place() {
     check(r#"{"a":1,"a":2}"#, "duplicate key \"a\" at line 1 column 8");
-    check(
-        "{\n  \"é\": {\"b\": 1,\n  \"b\": 2}}",
-        "duplicate key \"b\" at line 3 column 3",
-    );
-    check(
-        r#"{"a":1,"\u0061":2}"#,
-        "duplicate key \"a\" at line 1 column 8",
-    );
+    check("{\n  \"é\": {\"b\": 1,\n  \"b\": 2}}", "duplicate key \"b\" at line 3 column 3");
+    check(r#"{"a":1,"\u0061":2}"#, "duplicate key \"a\" at line 1 column 8");
     assert!(read(r#"[{"a":1},{"a":2}]"#).is_ok());
 }
 
@@ -41,36 +35,15 @@ fn integers_are_exact_up_to_64_bits_and_refused_beyond() {
         "[1, -9223372036854775809]",
         &format!("integer -9223372036854775809 {hint} at line 1 column 5"),
     );
-    assert_eq!(
-        read("18446744073709551616.0").unwrap(),
-        json!(18446744073709551616.0)
-    );
-    check(
-        "1e400",
-        "number 1e400 is beyond the range of a 64-bit float at line 1 column 1",
-    );
+    assert_eq!(read("18446744073709551616.0").unwrap(), json!(18446744073709551616.0));
+    check("1e400", "number 1e400 is beyond the range of a 64-bit float at line 1 column 1");
 }
 
 #[test]
 fn number_kinds_are_kept() {
-    assert_eq!(
-        canonical(&read("[1,1.0,1e2,-0,0.1]").unwrap()),
-        "[1,1.0,100.0,-0.0,0.1]"
-    );
+    assert_eq!(canonical(&read("[1,1.0,1e2,-0,0.1]").unwrap()), "[1,1.0,100.0,-0.0,0.1]");
     assert_ne!(read("1").unwrap(), read("1.0").unwrap());
-    for text in [
-        "01",
-        "-",
-        "1.",
-        ".5",
-        "1e",
-        "+1",
-        "0x1",
-        "1.e3",
-        "NaN",
-        "Infinity",
-        "-Infinity",
-    ] {
+    for text in ["01", "-", "1.", ".5", "1e", "+1", "0x1", "1.e3", "NaN", "Infinity", "-Infinity"] {
         assert!(read(text).is_err(), "{text}");
     }
 }
@@ -91,10 +64,7 @@ fn depth_is_limited_exactly() {
 
 #[test]
 fn size_is_limited_and_the_error_names_limit_and_size() {
-    let limits = Limits {
-        bytes_max: 4,
-        depth_max: 1,
-    };
+    let limits = Limits { bytes_max: 4, depth_max: 1 };
     assert!(parse(b"1234", limits).is_ok());
     assert_eq!(
         parse(b"12345", limits).unwrap_err().kind.to_string(),
@@ -113,79 +83,39 @@ fn text_that_is_not_utf8_is_refused_where_it_stops_being_so() {
 #[test]
 fn surrogates_must_come_in_pairs() {
     assert_eq!(read(r#""\ud83d\ude00""#).unwrap(), json!("\u{1f600}"));
-    for text in [
-        r#""\ud83d""#,
-        r#""\ude00""#,
-        r#""\ud83d\u0041""#,
-        r#""\ud83dx""#,
-    ] {
-        assert_eq!(
-            read(text).unwrap_err().kind,
-            JsonErrorKind::LoneSurrogate,
-            "{text}"
-        );
+    for text in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83d\u0041""#, r#""\ud83dx""#] {
+        assert_eq!(read(text).unwrap_err().kind, JsonErrorKind::LoneSurrogate, "{text}");
     }
 }
 
 #[test]
 fn what_follows_the_value_is_refused() {
-    check(
-        "{} x",
-        "unexpected 'x' after the end of the value at line 1 column 4",
-    );
-    check(
-        "1 2",
-        "unexpected '2' after the end of the value at line 1 column 3",
-    );
+    check("{} x", "unexpected 'x' after the end of the value at line 1 column 4");
+    check("1 2", "unexpected '2' after the end of the value at line 1 column 3");
     assert!(read(" \t\r\n1\n").is_ok());
 }
 
 #[test]
 fn malformed_text_is_named_with_its_place() {
-    check(
-        "",
-        "the text ends in the middle of a value at line 1 column 1",
-    );
-    check(
-        "[1,",
-        "the text ends in the middle of a value at line 1 column 4",
-    );
-    check(
-        "tru",
-        "the text ends in the middle of a value at line 1 column 4",
-    );
+    check("", "the text ends in the middle of a value at line 1 column 1");
+    check("[1,", "the text ends in the middle of a value at line 1 column 4");
+    check("tru", "the text ends in the middle of a value at line 1 column 4");
     check("trux", "expected a value, found 't' at line 1 column 1");
     check("[1,]", "expected a value, found ']' at line 1 column 4");
-    check(
-        "{a:1}",
-        "expected a key in double quotes, found 'a' at line 1 column 2",
-    );
-    check(
-        "{\"a\" 1}",
-        "expected ':' after a key, found '1' at line 1 column 6",
-    );
-    check(
-        "{\"a\":1,}",
-        "expected a key in double quotes, found '}' at line 1 column 8",
-    );
-    check(
-        "\"a\nb\"",
-        "unescaped control character in a string at line 1 column 3",
-    );
+    check("{a:1}", "expected a key in double quotes, found 'a' at line 1 column 2");
+    check("{\"a\" 1}", "expected ':' after a key, found '1' at line 1 column 6");
+    check("{\"a\":1,}", "expected a key in double quotes, found '}' at line 1 column 8");
+    check("\"a\nb\"", "unescaped control character in a string at line 1 column 3");
     check(r#""\x""#, "invalid escape in a string at line 1 column 2");
-    check(
-        "\u{feff}1",
-        "expected a value, found '\\u{feff}' at line 1 column 1",
-    );
+    check("\u{feff}1", "expected a value, found '\\u{feff}' at line 1 column 1");
 }
 
 #[test]
 fn canonical_text_has_sorted_keys_whatever_order_they_were_written_in() {
     // Fails when serde_json is built with `preserve_order`, or with `arbitrary_precision`.
-    assert_eq!(
-        canonical(&read(r#"{"b":1,"a":{"d":2,"c":1e2}}"#).unwrap()),
-        { r#"{"a":{"c":100.0,"d":2},"b":1}"# }
-    );
+    assert_eq!(canonical(&read(r#"{"b":1,"a":{"d":2,"c":1e2}}"#).unwrap()), {
+        r#"{"a":{"c":100.0,"d":2},"b":1}"#
+    });
 }
 
 fn any_value() -> impl Strategy<Value = Value> {

@@ -1,0 +1,328 @@
+//! The figures, one function each.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use crate::node::{Node, Program};
+use crate::pair::{LANE, Link, Pair, import, scratch, start};
+use crate::report::{Goal, Report};
+use crate::stats::{median, percentile};
+use crate::workload;
+
+/// Objects in the small lane that a large one is compared with.
+const SMALL: u64 = 1_000;
+/// Clients that put at once.
+const CLIENTS: usize = 8;
+/// How long they put.
+const PUT_TIME: Duration = Duration::from_secs(5);
+/// How long an idle pair is watched.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+/// Time for the last receipts after a link came back.
+const SETTLE_TIME: Duration = Duration::from_millis(500);
+/// Longest wait for one change to be seen.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// `figures`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Objects of first_sync, reconnect and import
+    #[arg(long, default_value_t = 100_000)]
+    objects: u64,
+    /// Objects of the large lane in change_latency and start_to_ready
+    #[arg(long, default_value_t = 1_000_000)]
+    large: u64,
+    /// Changes that are timed one after the other
+    #[arg(long, default_value_t = 1_000)]
+    samples: u64,
+    /// Runs of which the median is taken, where a run is a matter of seconds
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Only this figure; may repeat
+    #[arg(long, value_name = "NAME")]
+    only: Vec<Figure>,
+    /// Measure this program instead of building target/release/srcos-node
+    #[arg(long, value_name = "FILE")]
+    node: Option<PathBuf>,
+    /// Put the data directories here: a real disk, not memory [default: the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+#[value(rename_all = "snake_case")]
+enum Figure {
+    FirstSync,
+    ChangeLatency,
+    Reconnect,
+    LocalWrites,
+    StartToReady,
+    Idle,
+}
+
+impl Options {
+    fn wants(&self, figure: Figure) -> bool {
+        self.only.is_empty() || self.only.contains(&figure)
+    }
+
+    fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+}
+
+/// Measures; returns whether everything could be measured.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    let program = Program::locate(options.node.as_deref())?;
+    let mut report = Report::new(&program);
+    if options.wants(Figure::LocalWrites) {
+        report.part("local_writes", |report| local_writes(options, &program, report));
+    }
+    let (syncs, reconnects) = (options.wants(Figure::FirstSync), options.wants(Figure::Reconnect));
+    if syncs || reconnects {
+        for link in [Link::Quic, Link::Tcp] {
+            if syncs || link == Link::Quic {
+                report.part("first_sync", |report| first_sync(options, &program, report, link));
+            }
+        }
+    }
+    let latency = options.wants(Figure::ChangeLatency);
+    let mut p50_small = None;
+    if latency || reconnects || options.wants(Figure::Idle) {
+        report.part("small lane", |report| {
+            let (pair, _) = Pair::filled(&program, options.dir(), Link::Quic, SMALL)?;
+            if reconnects {
+                reconnect(&pair, report, options, SMALL)?;
+            }
+            if options.wants(Figure::Idle) {
+                idle(&pair, report)?;
+            }
+            if latency {
+                p50_small = Some(change_latency(&pair, report, options, SMALL)?);
+            }
+            Ok(())
+        });
+    }
+    if latency {
+        report.part("change_latency", |report| {
+            let (pair, _) = Pair::filled(&program, options.dir(), Link::Quic, options.large)?;
+            let p50 = change_latency(&pair, report, options, options.large)?;
+            let small = p50_small.context("the small lane was not measured")?;
+            let what = format!("p50 with {} objects / with {SMALL}", options.large);
+            report.add("change_latency", what, p50 / small, "", Some(Goal::Under(1.3)));
+            Ok(())
+        });
+    }
+    if options.wants(Figure::StartToReady) {
+        report.part("start_to_ready", |report| start_to_ready(options, &program, report));
+    }
+    Ok(report.finish())
+}
+
+fn local_writes(options: &Options, program: &Program, report: &mut Report) -> anyhow::Result<()> {
+    let mut rates = Vec::new();
+    for _ in 0..options.runs {
+        let scratch = scratch(options.dir())?;
+        let node = start(program, scratch.path(), "a", Link::Quic, None)?;
+        let took = import(&node, scratch.path(), options.objects)?;
+        rates.push(options.objects as f64 / took.as_secs_f64());
+    }
+    let what = format!("import of {} objects", options.objects);
+    report.add("local_writes", what, median(&rates), "objects/s", Some(Goal::AtLeast(15_000.0)));
+
+    let mut rates = Vec::new();
+    for _ in 0..options.runs {
+        let scratch = scratch(options.dir())?;
+        let node = start(program, scratch.path(), "a", Link::Quic, None)?;
+        rates.push(puts_per_second(&node)?);
+    }
+    let what = format!("durable single puts, {CLIENTS} clients");
+    report.add("local_writes", what, median(&rates), "puts/s", Some(Goal::AtLeast(500.0)));
+    Ok(())
+}
+
+fn puts_per_second(node: &Node) -> anyhow::Result<f64> {
+    let over = AtomicBool::new(false);
+    let began = Instant::now();
+    let puts = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let over = &over;
+                scope.spawn(move || -> anyhow::Result<u64> {
+                    let mut http = node.client()?;
+                    let mut done = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        let id = workload::id(&format!("client-{client}"), done);
+                        http.put(LANE, &id, &workload::body(done))?;
+                        done += 1;
+                    }
+                    Ok(done)
+                })
+            })
+            .collect();
+        std::thread::sleep(PUT_TIME);
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().try_fold(0, |sum, client| {
+            let done = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+            Ok::<_, anyhow::Error>(sum + done?)
+        })
+    })?;
+    Ok(puts as f64 / began.elapsed().as_secs_f64())
+}
+
+fn first_sync(
+    options: &Options,
+    program: &Program,
+    report: &mut Report,
+    link: Link,
+) -> anyhow::Result<()> {
+    let name = link.name();
+    let runs = if options.wants(Figure::FirstSync) { options.runs } else { 1 };
+    let (mut rates, mut links) = (Vec::new(), Vec::new());
+    let (mut memory_a, mut memory_b) = (Vec::new(), Vec::new());
+    let mut last = None;
+    for _ in 0..runs {
+        let (pair, sync) = Pair::filled(program, options.dir(), link, options.objects)?;
+        rates.push(options.objects as f64 / sync.transfer().as_secs_f64());
+        links.push(sync.linked.as_secs_f64() * 1e3);
+        memory_a.push(pair.a.memory_mb("VmHWM")?);
+        memory_b.push(pair.b.memory_mb("VmHWM")?);
+        last = Some(pair);
+    }
+    if options.wants(Figure::FirstSync) {
+        let quic = link == Link::Quic;
+        let rate = quic.then_some(Goal::AtLeast(30_000.0));
+        let memory = quic.then_some(Goal::Under(150.0));
+        let mut add = |what: String, values: &[f64], unit, goal| {
+            report.add("first_sync", what, median(values), unit, goal);
+        };
+        let objects = options.objects;
+        add(format!("{name}, {objects} objects, link to in step"), &rates, "objects/s", rate);
+        add(format!("{name}, online to link"), &links, "ms", None);
+        add(format!("{name}, peak memory of the sender, import included"), &memory_a, "MB", memory);
+        add(format!("{name}, peak memory of the receiver"), &memory_b, "MB", memory);
+    }
+    if link == Link::Quic
+        && options.wants(Figure::Reconnect)
+        && let Some(pair) = last
+    {
+        reconnect(&pair, report, options, options.objects)?;
+    }
+    Ok(())
+}
+
+fn reconnect(
+    pair: &Pair,
+    report: &mut Report,
+    options: &Options,
+    objects: u64,
+) -> anyhow::Result<()> {
+    let (mut bytes, mut times) = (Vec::new(), Vec::new());
+    for _ in 0..options.runs {
+        pair.cut()?;
+        let before = pair.frame_bytes()?;
+        let sync = pair.rejoin(objects)?;
+        std::thread::sleep(SETTLE_TIME);
+        bytes.push(pair.frame_bytes()? - before);
+        times.push(sync.in_step.as_secs_f64() * 1e3);
+    }
+    let what = format!("bytes of frames, both ways, {objects} objects");
+    report.add("reconnect", what, median(&bytes), "bytes", Some(Goal::Under(4_000.0)));
+    let what = format!("online to in step, {objects} objects");
+    report.add("reconnect", what, median(&times), "ms", None);
+    Ok(())
+}
+
+/// Returns the p50 in milliseconds.
+fn change_latency(
+    pair: &Pair,
+    report: &mut Report,
+    options: &Options,
+    objects: u64,
+) -> anyhow::Result<f64> {
+    let (heard, hears) = mpsc::channel();
+    let (ready, is_ready) = mpsc::channel();
+    let mut at_b = pair.b.client()?;
+    // The stream is quiet for long before the first change; the request makes sure B answers.
+    at_b.get("/healthz")?;
+    let follower = std::thread::spawn(move || {
+        let following = move || drop(ready.send(()));
+        at_b.follow(LANE, following, |id| heard.send((id.to_owned(), Instant::now())).is_ok())
+    });
+    is_ready.recv_timeout(CHANGE_TIMEOUT).context("B does not follow its changes")?;
+    let mut at_a = pair.a.client()?;
+    let (mut committed, mut sent) = (Vec::new(), Vec::new());
+    for number in 0..options.samples {
+        let id = workload::id("latency", number);
+        let began = Instant::now();
+        at_a.put(LANE, &id, &workload::body(number))?;
+        let acknowledged = Instant::now();
+        let seen = loop {
+            let (found, at) =
+                hears.recv_timeout(CHANGE_TIMEOUT).context("a change was not seen")?;
+            if found == id {
+                break at;
+            }
+        };
+        // B may be told before A's answer is read here; that counts as no time at all.
+        committed.push(seen.saturating_duration_since(acknowledged).as_secs_f64() * 1e3);
+        sent.push(seen.duration_since(began).as_secs_f64() * 1e3);
+    }
+    drop(hears);
+    // One more change makes the follower notice that nobody listens.
+    at_a.put(LANE, "latency/last", &workload::body(0))?;
+    follower.join().map_err(|_| anyhow::anyhow!("the follower panicked"))??;
+    let p50 = percentile(&committed, 0.5);
+    let mut add = |what: &str, value, goal| {
+        report.add("change_latency", format!("{what}, {objects} objects"), value, "ms", goal);
+    };
+    add("committed on A to visible on B, p50", p50, Some(Goal::Under(5.0)));
+    add(
+        "committed on A to visible on B, p99",
+        percentile(&committed, 0.99),
+        Some(Goal::Under(25.0)),
+    );
+    add("put sent to visible on B, p50", percentile(&sent, 0.5), None);
+    add("put sent to visible on B, p99", percentile(&sent, 0.99), None);
+    Ok(p50)
+}
+
+fn start_to_ready(options: &Options, program: &Program, report: &mut Report) -> anyhow::Result<()> {
+    let scratch = scratch(options.dir())?;
+    let mut node = start(program, scratch.path(), "a", Link::Quic, None)?;
+    import(&node, scratch.path(), options.large)?;
+    let (mut times, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..options.runs {
+        node.stop()?;
+        node = start(program, scratch.path(), "a", Link::Quic, None)?;
+        times.push(node.ready_after.as_secs_f64() * 1e3);
+        memory.push(node.memory_mb("VmHWM")?);
+    }
+    let objects = options.large;
+    let what = format!("exec to the ready line, {objects} objects");
+    report.add("start_to_ready", what, median(&times), "ms", Some(Goal::Under(300.0)));
+    let what = format!("peak memory then, {objects} objects");
+    report.add("start_to_ready", what, median(&memory), "MB", Some(Goal::Under(80.0)));
+    Ok(())
+}
+
+fn idle(pair: &Pair, report: &mut Report) -> anyhow::Result<()> {
+    std::thread::sleep(SETTLE_TIME);
+    let cpu = || Ok::<_, anyhow::Error>((pair.a.cpu_seconds()?, pair.b.cpu_seconds()?));
+    let bytes = pair.frame_bytes()?;
+    let before = cpu()?;
+    let began = Instant::now();
+    std::thread::sleep(IDLE_TIME);
+    let after = cpu()?;
+    let seconds = began.elapsed().as_secs_f64();
+    let bytes = pair.frame_bytes()? - bytes;
+    let share = |before: f64, after: f64| (after - before) / seconds * 100.0;
+    let goal = Some(Goal::Under(0.5));
+    report.add("idle", "processor of A", share(before.0, after.0), "% of a core", goal);
+    report.add("idle", "processor of B", share(before.1, after.1), "% of a core", goal);
+    report.add("idle", "frames, both ways", bytes / seconds * 60.0, "bytes/min", None);
+    Ok(())
+}

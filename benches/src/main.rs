@@ -1,0 +1,40 @@
+//! Figures that users feel, measured on real processes over real sockets; and the store alone, to
+//! see where their time goes. How to run and read them is in `benches/README.md`.
+
+mod figures;
+mod http;
+mod node;
+mod pair;
+mod report;
+mod stats;
+mod store;
+mod workload;
+
+use clap::{Parser, Subcommand};
+
+/// Measures srcos-node.
+#[derive(Parser)]
+#[command(name = "srcos-benches", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure the figures on two nodes of the release build; exit 1 if one could not be measured
+    Figures(figures::Options),
+    /// Measure the store alone: no network, no HTTP, one process
+    Store(store::Options),
+}
+
+fn main() -> anyhow::Result<std::process::ExitCode> {
+    let complete = match Cli::parse().command {
+        Command::Figures(options) => figures::run(&options)?,
+        Command::Store(options) => {
+            store::run(&options)?;
+            true
+        }
+    };
+    Ok(if complete { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE })
+}

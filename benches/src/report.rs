@@ -1,0 +1,138 @@
+//! What was measured, as JSON lines while it runs and as a table at the end.
+
+use std::io::Write as _;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::node::Program;
+
+/// Where and on what was measured.
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    failed: Vec<String>,
+}
+
+struct Row {
+    figure: &'static str,
+    what: String,
+    value: f64,
+    unit: &'static str,
+    goal: Option<Goal>,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    Under(f64),
+}
+
+impl Goal {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bound) => value >= bound,
+            Self::Under(bound) => value < bound,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(bound) => format!(">= {bound}"),
+            Self::Under(bound) => format!("< {bound}"),
+        }
+    }
+}
+
+impl Report {
+    pub(crate) fn new(program: &Program) -> Self {
+        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        say(&json!({
+            "machine": {
+                "cpu": model.map_or("unknown", |(_, name)| name),
+                "cores": std::thread::available_parallelism().map_or(0, usize::from),
+                "kernel": output("uname", &["-sr"]),
+                "load_before": load.split(' ').next().unwrap_or_default(),
+            },
+            "program": program.path.display().to_string(),
+            "version": program.version(),
+            "commit": output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
+            "rustc": output("rustc", &["--version"]),
+        }));
+        Self { rows: Vec::new(), failed: Vec::new() }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        figure: &'static str,
+        what: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        goal: Option<Goal>,
+    ) {
+        let what = what.into();
+        say(&json!({
+            "figure": figure, "what": what, "value": value, "unit": unit,
+            "goal": goal.map(Goal::text), "met": goal.map(|goal| goal.holds(value)),
+        }));
+        self.rows.push(Row { figure, what, value, unit, goal });
+    }
+
+    /// Remembers that a part could not be measured; the others go on.
+    pub(crate) fn part(
+        &mut self,
+        name: &'static str,
+        measure: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) {
+        if let Err(error) = measure(self) {
+            say(&json!({"figure": name, "failed": format!("{error:#}"), "partial": true}));
+            self.failed.push(format!("{name}: {error:#}"));
+        }
+    }
+
+    /// Prints the table; returns whether everything was measured.
+    pub(crate) fn finish(&self) -> bool {
+        let mut out = std::io::stdout().lock();
+        let mut text =
+            String::from("\n| figure | what | value | goal | |\n|---|---|---:|---:|---|\n");
+        for Row { figure, what, value, unit, goal } in &self.rows {
+            let met = match goal {
+                Some(goal) if goal.holds(*value) => "met",
+                Some(_) => "missed",
+                None => "",
+            };
+            let goal = goal.map_or_else(String::new, Goal::text);
+            let value = shown(*value);
+            text += &format!("| {figure} | {what} | {value} {unit} | {goal} | {met} |\n");
+        }
+        for failed in &self.failed {
+            text += &format!("NOT MEASURED (rows above may be partial): {failed}\n");
+        }
+        // Nobody may be reading any more; the exit code still says how it went.
+        let _ = out.write_all(text.as_bytes());
+        self.failed.is_empty()
+    }
+}
+
+fn shown(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// One JSON document on a line.
+pub(crate) fn say(document: &serde_json::Value) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{document}").and_then(|()| out.flush());
+}
+
+fn output(program: &str, args: &[&str]) -> String {
+    let here = env!("CARGO_MANIFEST_DIR");
+    let said = Command::new(program).args(args).current_dir(here).output();
+    let said = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned());
+    said.unwrap_or_else(|_| "unknown".to_owned())
+}
