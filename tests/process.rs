@@ -280,7 +280,9 @@ impl Drop for Node {
         self.process = None;
         let log = self.log();
         // A panic that nobody noticed is a failure of whatever test brought it about.
-        if log.contains("panicked at") && !std::thread::panicking() {
+        if (log.contains("panicked at") || log.contains("a fault in the program"))
+            && !std::thread::panicking()
+        {
             panic!("{} panicked:\n{log}", self.name);
         }
     }

@@ -18,7 +18,10 @@ thread_local! {
 pub fn install_hook() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        let said = info.payload_as_str().unwrap_or("no text").to_owned();
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let said = text.unwrap_or("no text").to_owned();
         tracing::error!(place, "a fault in the program: {said}");
         LAST.with_borrow_mut(|last| *last = Some((place, said)));
     }));
