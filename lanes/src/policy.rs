@@ -110,9 +110,9 @@ impl ReplicationPolicy {
     }
 }
 
-/// Whether objects of a data class stay on the device in every lane.
+/// Whether objects of a data class stay on the device in every lane, however it is written.
 pub fn is_confined(class: &str) -> bool {
-    CONFINED_CLASSES.contains(&class)
+    CONFINED_CLASSES.iter().any(|confined| confined.eq_ignore_ascii_case(class.trim()))
 }
 
 #[cfg(test)]
@@ -130,6 +130,12 @@ mod tests {
                 assert!(!policy.body(lane, class, false, PEER).allows(), "{class} in {lane}");
             }
         }
+    }
+
+    #[test]
+    fn confined_class_is_confined_however_it_is_written() {
+        assert!(is_confined("Secret") && is_confined(" CREDENTIAL "));
+        assert!(!is_confined("secretary") && !is_confined("internal"));
     }
 
     #[test]

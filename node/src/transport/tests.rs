@@ -242,7 +242,7 @@ async fn a_quiet_link_outlives_the_idle_timeout() {
 async fn shutdown_writes_out_what_was_queued() {
     for transports in [QUIC, TCP] {
         let (a, to_b, mut b, _) = pair(transports).await;
-        let frame = Bytes::from(vec![3; 1 << 20]);
+        let frame = Bytes::from(vec![3; SEND_QUEUE_BYTES_MAX / 2]);
         a.transport.try_send(to_b, frame.clone()).unwrap();
         a.transport.try_send(to_b, Bytes::from_static(b"last words")).unwrap();
         let started = std::time::Instant::now();
