@@ -63,6 +63,10 @@ pub const REFRESH_DELAY: Duration = Duration::from_millis(300);
 /// old one until they ask.
 pub const REPEAT_DELAY: Duration = Duration::from_millis(1_300);
 
+/// How often a change is announced once more: the first repeat may still fall into the second after
+/// the announcement of a service that has only just been probed.
+pub const REPEATS: u32 = 3;
+
 /// How long to wait before multicast is tried again from the start.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -277,6 +281,7 @@ impl Task {
         let mut trouble = None;
         let mut refresh_due: Option<Instant> = None;
         let mut repeat_due: Option<Instant> = None;
+        let mut repeats_left = 0;
         self.proven = false;
         loop {
             tokio::select! {
@@ -291,6 +296,7 @@ impl Task {
                         }
                         proof_due = proof_due.or(Some(Instant::now() + PROOF_TIMEOUT));
                         repeat_due = Some(Instant::now() + REPEAT_DELAY);
+                        repeats_left = REPEATS;
                     }
                     Some(Command::Know(devices)) => self.table.know(devices),
                     Some(Command::Shutdown(done)) => return End::Asked(Some(done)),
@@ -331,7 +337,8 @@ impl Task {
                 () = sleep_until(repeat_due.unwrap_or_else(Instant::now)),
                     if repeat_due.is_some() =>
                 {
-                    repeat_due = None;
+                    repeats_left -= 1;
+                    repeat_due = (repeats_left > 0).then(|| Instant::now() + REPEAT_DELAY);
                     if let Err(error) = self.register(daemon) {
                         return End::Failed(format!("cannot announce this device: {error}"));
                     }
