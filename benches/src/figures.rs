@@ -322,7 +322,9 @@ fn idle(pair: &Pair, report: &mut Report) -> anyhow::Result<()> {
     let after = cpu()?;
     let seconds = began.elapsed().as_secs_f64();
     let bytes = pair.frame_bytes()? - bytes;
-    let share = |before: f64, after: f64| (after - before) / seconds * 100.0;
+    let share = |before: [f64; 2], after: [f64; 2]| {
+        f64::max(after[0] - before[0], after[1] - before[1]) / seconds * 100.0
+    };
     let goal = Some(Goal::Under(0.5));
     report.add("idle", "processor of A", share(before.0, after.0), "% of a core", goal);
     report.add("idle", "processor of B", share(before.1, after.1), "% of a core", goal);

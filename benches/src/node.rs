@@ -154,10 +154,9 @@ impl Node {
         Ok(kb.with_context(|| format!("no {line}"))? * 1024.0 / 1e6)
     }
 
-    /// Processor time of all its threads so far, in seconds.
-    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        // `/proc/PID/stat` counts in steps of 10 ms, which is coarser than what an idle node
-        // uses; the scheduler's own account of each living thread is in nanoseconds.
+    /// Processor time so far in seconds, by two accounts: of the process, in steps of 10 ms; and
+    /// of its living threads, in nanoseconds. What grew more between two looks is what it used.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<[f64; 2]> {
         let mut nanoseconds = 0.0;
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             let Ok(account) = std::fs::read_to_string(thread?.path().join("schedstat")) else {
@@ -172,9 +171,8 @@ impl Node {
         let (_, rest) = stat.rsplit_once(')').context("no stat")?;
         let field = |place: usize| rest.split_whitespace().nth(place)?.parse::<f64>().ok();
         match (field(11), field(12)) {
-            // Threads that ended count in the one and not in the other.
             (Some(user), Some(system)) => {
-                Ok(f64::max((user + system) / TICKS_PER_SECOND, nanoseconds / 1e9))
+                Ok([(user + system) / TICKS_PER_SECOND, nanoseconds / 1e9])
             }
             _ => bail!("no processor time in stat"),
         }
