@@ -1,6 +1,11 @@
 //! Figures that users feel, measured on real processes over real sockets; and the store alone, to
 //! see where their time goes. How to run and read them is in `benches/README.md`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement lets time pass on purpose: it watches idle nodes and asks them at intervals"
+)]
+
 mod figures;
 mod http;
 mod node;

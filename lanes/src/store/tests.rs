@@ -325,7 +325,7 @@ fn patch_changes_parts_and_null_removes() {
     a.put("x", json!({"a": 1, "b": {"c": 2}})).unwrap();
     let patch = Patch { body: Some(json!({"a": null, "b": {"d": 3}})), ..Patch::default() };
     let op = Op { id: "x".into(), action: Action::Patch(patch), if_heads: None };
-    a.write(LaneId::Normal, &[op.clone()]).unwrap();
+    a.write(LaneId::Normal, std::slice::from_ref(&op)).unwrap();
     assert_eq!(a.body("x"), Some(json!({"b": {"c": 2, "d": 3}})));
     let missing = Op { id: "none".into(), ..op };
     assert!(matches!(a.write(LaneId::Normal, &[missing]), Err(WriteError::NotFound { .. })));
