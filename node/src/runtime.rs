@@ -1,5 +1,5 @@
 //! The daemon's loop: one thread owns engine and store, and everything that can wake it is one
-//! [`Input`].
+//! `Input`.
 //!
 //! Each turn takes what has happened, up to a bound, commits once, and only then answers callers,
 //! sends frames and dials. So nobody is told of anything that a crash could take back, and many

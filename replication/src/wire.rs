@@ -61,7 +61,7 @@ pub struct Receipt {
     pub lanes: Vec<LaneReceipt>,
     /// Send again from here: what was sent beyond was not kept.
     pub reset: bool,
-    /// Over [`Receipt::signing_bytes`].
+    /// Ed25519, over the mesh and all that is above; see `docs/WIRE.md`.
     pub signature: Vec<u8>,
 }
 

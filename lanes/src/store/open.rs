@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::ids::{Author, DeviceId, Incarnation, MeshId};
 use crate::tables::{self, meta};
 
-/// The version of the store's tables; see [`migrate`].
+/// The version of the store's tables; `migrate` brings older ones up to it.
 pub const STORE_VERSION: u32 = 1;
 /// Memory for cached pages, in bytes: enough for the hot paths of a million objects, small enough
 /// for a background service.
