@@ -3,6 +3,7 @@
 
 mod figures;
 mod http;
+mod latency;
 mod node;
 mod pair;
 mod report;
