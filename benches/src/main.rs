@@ -8,6 +8,7 @@
 
 mod figures;
 mod http;
+mod latency;
 mod node;
 mod pair;
 mod report;
