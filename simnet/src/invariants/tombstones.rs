@@ -1,0 +1,85 @@
+//! What a node once showed as deleted it never shows again, under the same life.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use srcos_lanes::ids::WallMillis;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::{Store, Visibility};
+
+use super::{Checked, durable, look, unreadable, violated};
+
+/// The invariant's name.
+pub const NAME: &str = "tombstone.no_resurrection";
+
+/// Feed rows that one look reads.
+const FEED_ROWS: usize = 500;
+
+/// What each node showed and hid.
+#[derive(Debug, Default)]
+pub struct NoResurrection {
+    /// The latest life that a node showed, and the latest that it showed and then hid.
+    lives: BTreeMap<(usize, LaneId, String), (u32, u32)>,
+    /// How far a node's feed was followed.
+    cursors: BTreeMap<usize, (u64, u32)>,
+}
+
+impl NoResurrection {
+    /// A look at all that a node shows.
+    pub fn on_look(
+        &mut self,
+        node: usize,
+        store: &Store,
+        known: &BTreeSet<(LaneId, String)>,
+    ) -> Checked {
+        for (lane, id) in known {
+            self.look_at(node, store, *lane, id)?;
+        }
+        Ok(())
+    }
+
+    /// A look at what a node's last commits changed.
+    pub fn on_commit(&mut self, node: usize, store: &Store) -> Checked {
+        let cursor = self.cursors.get(&node).copied();
+        if cursor.map_or(0, |(row, _)| row + 1) >= store.feed_next() {
+            return Ok(());
+        }
+        let snapshot = store.reader().snapshot();
+        let fed = snapshot.and_then(|s| s.feed(cursor, FEED_ROWS, WallMillis(0)));
+        let fed = fed.map_err(|error| unreadable(node, &error))?;
+        let touched: BTreeSet<_> = fed.iter().map(|fed| (fed.lane, fed.id.clone())).collect();
+        if let Some(last) = fed.last() {
+            self.cursors.insert(node, last.cursor);
+        }
+        for (lane, id) in touched.iter().filter(|(lane, _)| *lane != LaneId::Tombstone) {
+            self.look_at(node, store, *lane, id)?;
+        }
+        Ok(())
+    }
+
+    /// A node lost what it had, by no fault of its own.
+    pub fn on_lost(&mut self, node: usize) {
+        self.lives.retain(|(of, _, _), _| *of != node);
+        self.cursors.remove(&node);
+    }
+
+    fn look_at(&mut self, node: usize, store: &Store, lane: LaneId, id: &str) -> Checked {
+        let seen = look(node, store, lane, id)?;
+        let (shown, gone) = self.lives.entry((node, lane, id.to_owned())).or_default();
+        match seen {
+            Visibility::Shown(object) => {
+                if object.life <= *gone {
+                    let life = object.life;
+                    return violated(NAME, format!("n{node} shows {lane} {id:?} life {life} again"));
+                }
+                *shown = (*shown).max(object.life);
+            }
+            Visibility::Deleted { .. } => *gone = (*gone).max(*shown),
+            // Nothing but a deletion or its expiry takes away what was shown.
+            Visibility::Absent if *shown > 0 && lane.definition().ttl.is_none() => {
+                return violated(durable::NAME, format!("n{node} lost {lane} {id:?} life {shown}"));
+            }
+            Visibility::Absent | Visibility::Expired => {}
+        }
+        Ok(())
+    }
+}
