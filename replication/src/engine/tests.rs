@@ -620,3 +620,29 @@ fn wall_clock_that_jumps_stops_nothing_and_loses_nothing() {
     }
     assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
 }
+
+#[test]
+fn peer_that_comes_back_is_not_in_step_before_it_has_spoken() {
+    let mut world = World::mesh(2);
+    world.connect(0, 1);
+    world.run();
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+    world.cut_all();
+    world.put(1, "written-while-away", json!(1));
+    world.connect(0, 1);
+    for index in [0, 1] {
+        world.settle(index);
+    }
+    // Only the hellos pass, and their digests differ.
+    let now = world.clock();
+    for end in 0..2 {
+        let frame = world.links[0].queues[end].pop_front().unwrap();
+        let (node, conn) = world.links[0].ends[end];
+        let node = &mut world.nodes[node];
+        node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
+    }
+    assert!(world.nodes[0].engine.is_connected(world.device(1)));
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::Unknown);
+    world.run();
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}
