@@ -236,7 +236,7 @@ pub(crate) fn explain(
 pub(crate) fn list() -> Done {
     println!("scenarios:");
     println!("  {:<36} devices, links, faults and work all drawn from the seed", "random");
-    for scenario in scenarios::ALL {
+    for scenario in scenarios::all() {
         println!("  {:<36} {}", scenario.name, scenario.purpose);
     }
     println!("faults:");

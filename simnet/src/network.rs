@@ -263,6 +263,24 @@ impl Network {
         first
     }
 
+    /// Frames on their way, by link and direction.
+    pub fn queued(&self) -> Vec<(LinkId, usize, usize)> {
+        let links = self.links.iter();
+        links
+            .flat_map(|(id, link)| (0..2).map(|from| (*id, from, link.queues[from].len())))
+            .filter(|(_, _, frames)| *frames > 0)
+            .collect()
+    }
+
+    /// Ends that have not learnt that their link is gone.
+    pub fn unaware(&self) -> Vec<(LinkId, usize)> {
+        let gone = |link: &Link| link.cut || link.up != [true; 2];
+        let links = self.links.iter().filter(|(_, link)| gone(link));
+        links
+            .flat_map(|(id, link)| (0..2).filter(|side| link.up[*side]).map(|side| (*id, side)))
+            .collect()
+    }
+
     /// The links between two sides.
     pub fn between(&self, side: &BTreeSet<usize>) -> Vec<(LinkId, usize)> {
         let crossing = |link: &Link| {

@@ -1,4 +1,9 @@
-//! Named scenarios.
+//! Named scenarios: each a short story that ends in agreement, with a claim of its own.
+
+mod canaries;
+mod disks;
+mod mesh;
+mod network;
 
 use crate::invariants::Checked;
 use crate::options::Options;
@@ -18,17 +23,37 @@ pub struct Scenario {
     shape: fn(&mut Options),
     /// What happens.
     script: fn(&mut World) -> Checked,
+    /// How it must end: a canary breaks something on purpose, so that the alarm is tested.
+    pub exit_code: u8,
 }
 
-/// Every scenario.
-pub const ALL: [Scenario; 0] = [];
-
-/// The scenario of a name.
-pub fn find(name: &str) -> Option<Scenario> {
-    ALL.into_iter().find(|scenario| scenario.name == name)
+impl std::fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 impl Scenario {
+    /// A scenario of a quiet world that must pass.
+    const fn new(
+        name: &'static str,
+        purpose: &'static str,
+        devices: usize,
+        script: fn(&mut World) -> Checked,
+    ) -> Self {
+        Self { name, purpose, devices, shape: |_| {}, script, exit_code: 0 }
+    }
+
+    const fn shaped(mut self, shape: fn(&mut Options)) -> Self {
+        self.shape = shape;
+        self
+    }
+
+    const fn ends_with(mut self, exit_code: u8) -> Self {
+        self.exit_code = exit_code;
+        self
+    }
+
     /// Its world.
     pub fn options(&self, seed: u64) -> Options {
         let mut options = Options::quiet(self.name, seed, self.devices);
@@ -46,4 +71,14 @@ impl Scenario {
             Err(violation) => Report::of_start(violation),
         }
     }
+}
+
+/// Every scenario.
+pub fn all() -> impl Iterator<Item = Scenario> {
+    [network::ALL, disks::ALL, mesh::ALL, canaries::ALL].into_iter().flatten().copied()
+}
+
+/// The scenario of a name.
+pub fn find(name: &str) -> Option<Scenario> {
+    all().find(|scenario| scenario.name == name)
 }

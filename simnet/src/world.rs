@@ -172,6 +172,7 @@ pub struct World {
     written: BTreeMap<usize, Vec<Written>>,
     images: BTreeMap<usize, (Image, Option<u64>)>,
     dial_failures: BTreeMap<(usize, usize), u32>,
+    dialling: BTreeMap<(usize, usize), u64>,
     looked_at_ms: BTreeMap<usize, u64>,
     looks: u64,
     calm: bool,
@@ -226,6 +227,7 @@ impl World {
             written: BTreeMap::new(),
             images: BTreeMap::new(),
             dial_failures: BTreeMap::new(),
+            dialling: BTreeMap::new(),
             looked_at_ms: BTreeMap::new(),
             looks: 0,
             calm: false,
@@ -359,6 +361,9 @@ impl World {
             Happening::Settle { node, .. } => self.settle(node),
             Happening::Wake { node, .. } => self.wake(node),
             Happening::Dial { node, peer, .. } => {
+                if self.dialling.get(&(node, peer)) == Some(&self.now_ms()) {
+                    self.dialling.remove(&(node, peer));
+                }
                 self.dial(node, peer);
                 Ok(())
             }
@@ -478,8 +483,10 @@ impl World {
             if self.nodes[number].tamperer.is_none() {
                 peers::on_event(number, &self.nodes, event, &self.excuses)?;
             }
-            if let Event::Close { conn, .. } = event {
-                closes.push(*conn);
+            match event {
+                Event::Close { conn, .. } => closes.push(*conn),
+                Event::Opened { conn, .. } => self.opened(number, *conn),
+                _ => {}
             }
         }
         if let Some(error) = self.transmit(number)? {
@@ -663,12 +670,22 @@ impl World {
         Ok(())
     }
 
-    /// What a checker found on a node whose bytes were changed is excused when the node said so.
+    /// That a checker cannot read from a node is excused while its disk fails, and where its bytes were
+    /// changed: then the node has said so.
     fn tolerate(&mut self, number: usize, found: Checked) -> Checked {
         match found {
-            Err(violation) if self.nodes[number].suspect && violation.what.contains("cannot read") => {
-                self.fault("damage reported", &violation.what);
-                self.replace(number);
+            Err(violation) if violation.is_unreadable() => {
+                let node = &mut self.nodes[number];
+                if node.disk.failed().is_some() {
+                    node.kill();
+                    self.fault("disk failed", &violation.what);
+                    self.leave(number);
+                } else if node.suspect {
+                    self.fault("damage reported", &violation.what);
+                    self.replace(number);
+                } else {
+                    return Err(violation);
+                }
                 Ok(())
             }
             other => other,
@@ -701,6 +718,8 @@ impl World {
         let seen = self.resurrection.on_look(number, &running.store, &self.workload.known);
         self.tolerate(number, seen)?;
         self.line("start", &format!("n{number} {incarnation}"));
+        // A commit whose last sync failed can be there all the same.
+        self.committed(number)?;
         self.settle_soon(number);
         self.dial_all(number, 500);
         if self.nodes[number].homeless && self.nodes[number].joined {
@@ -720,6 +739,7 @@ impl World {
         self.settling.remove(&number);
         self.waking.remove(&number);
         self.written.remove(&number);
+        self.dialling.retain(|(node, _), _| *node != number);
         for (link, side) in self.network.links_of(number) {
             self.cut(link);
             self.learn_own(link, side);

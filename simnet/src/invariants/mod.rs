@@ -44,6 +44,13 @@ pub struct Violation {
     pub what: String,
 }
 
+impl Violation {
+    /// Whether it is only that a node's store could not be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.what.contains(UNREADABLE)
+    }
+}
+
 /// What a checker says.
 pub type Checked = Result<(), Violation>;
 
@@ -54,9 +61,11 @@ pub(crate) fn violated<T>(
     Err(Violation { invariant, what: what.into() })
 }
 
+const UNREADABLE: &str = "cannot read:";
+
 /// A store that cannot be read although its disk works.
 pub fn unreadable(node: usize, error: &StoreError) -> Violation {
-    let what = format!("n{node} cannot read: {error}");
+    let what = format!("n{node} {UNREADABLE} {error}");
     Violation { invariant: durable::NAME, what }
 }
 

@@ -64,7 +64,6 @@ impl World {
         self.calm = true;
         self.calm_at_ms = now_ms;
         self.line("calm", "faults and writes are over");
-        self.network.heal();
         for number in 0..self.nodes.len() {
             let node = &mut self.nodes[number];
             node.disk.mend();
@@ -78,9 +77,8 @@ impl World {
         for number in 0..self.nodes.len() {
             self.start(number)?;
             self.inspect(number)?;
-            // What waited for it to thaw is due.
-            self.settle_soon(number);
         }
+        self.release();
         self.sleep(0);
         self.find_core();
         Ok(())

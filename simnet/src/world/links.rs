@@ -42,9 +42,23 @@ impl World {
         }
     }
 
+    /// Plans a dial, unless one is planned that comes no later.
     pub(super) fn dial_at(&mut self, node: usize, peer: usize, delay_ms: u64) {
+        let at_ms = self.now_ms() + delay_ms;
+        let planned = self.dialling.get(&(node, peer));
+        if planned.is_some_and(|planned| *planned >= self.now_ms() && *planned <= at_ms) {
+            return;
+        }
+        self.dialling.insert((node, peer), at_ms);
         let run = self.nodes[node].run;
-        self.scheduler.after(delay_ms, Happening::Dial { node, peer, run });
+        self.scheduler.at(at_ms, Happening::Dial { node, peer, run });
+    }
+
+    /// Both ends of a connection have greeted each other: the next dial starts from anew.
+    pub(super) fn opened(&mut self, node: usize, conn: ConnId) {
+        let Some((link, side)) = self.network.find(node, conn) else { return };
+        let peer = self.network.link(link).map(|link| link.ends[1 - side].node);
+        self.dial_failures.retain(|pair, _| Some(pair.1) != peer || pair.0 != node);
     }
 
     fn dial_soon(&mut self, node: usize, peer: usize) {
@@ -68,7 +82,6 @@ impl World {
             self.dial_soon(node, peer);
             return;
         }
-        self.dial_failures.remove(&(node, peer));
         self.connect(node, peer);
     }
 
@@ -160,6 +173,23 @@ impl World {
         let dead_ms = self.now_ms() + self.options.dead_link_ms;
         if until_ms > dead_ms {
             self.scheduler.at(dead_ms, Happening::GiveUp { link });
+        }
+    }
+
+    /// Mends the network: what stood still arrives now, and who was frozen does what is due.
+    pub(super) fn release(&mut self) {
+        self.network.heal();
+        for (link, from, frames) in self.network.queued() {
+            (0..frames).for_each(|_| self.scheduler.after(0, Happening::Arrive { link, from }));
+        }
+        for (link, side) in self.network.unaware() {
+            self.scheduler.after(self.options.detect_ms_max, Happening::Learn { link, side });
+        }
+        self.settling.clear();
+        self.dialling.clear();
+        for number in 0..self.nodes.len() {
+            self.settle_soon(number);
+            self.dial_all(number, 500);
         }
     }
 

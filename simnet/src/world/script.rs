@@ -90,7 +90,7 @@ impl World {
 
     /// Mends the network.
     pub fn mend_network(&mut self) {
-        self.network.heal();
+        self.release();
     }
 
     /// Lets something go wrong, at a place drawn from the seed.
