@@ -202,13 +202,17 @@ impl Disk {
         first
     }
 
-    /// Flips one bit in the first place that holds these bytes, in both images.
+    /// Flips one bit in every place that holds these bytes, in both images: redb leaves old pages
+    /// behind, and nobody knows from outside which one is read.
     pub fn rot_at(&self, bytes: &[u8]) -> bool {
         let mut state = self.lock();
         let mut found = false;
         let state = &mut *state;
         for image in [&mut state.live, &mut state.durable] {
-            if let Some(at) = image.windows(bytes.len()).position(|window| window == bytes) {
+            let places = image.windows(bytes.len()).enumerate();
+            let places: Vec<usize> =
+                places.filter(|(_, window)| *window == bytes).map(|(at, _)| at).collect();
+            for at in places {
                 image[at] ^= 1;
                 found = true;
             }

@@ -55,6 +55,11 @@ impl HonestReport {
         }
     }
 
+    /// A node lost what it had, by no fault of its own.
+    pub fn on_lost(&mut self, node: usize) {
+        self.history.retain(|(of, _), _| *of != node);
+    }
+
     /// A look at what a node reports.
     pub fn on_look(
         &mut self,
@@ -91,7 +96,9 @@ impl HonestReport {
                     continue;
                 }
                 self.wrong_since_ms.remove(&key);
-                let ahead = history.iter().find(|(_, held)| ours.difference(held).missing_here > 0);
+                // What it holds now and we lack: since when, without a break.
+                let lacking = |held: &Frontier| ours.difference(held).missing_here > 0;
+                let ahead = history.iter().rev().take_while(|(_, held)| lacking(held)).last();
                 if let Some((since, _)) = ahead
                     && since + self.lag_ms_max < now_ms
                     && now_ms > self.excused_until_ms

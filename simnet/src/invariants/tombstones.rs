@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use srcos_lanes::ids::WallMillis;
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::store::{Store, Visibility};
+use srcos_lanes::store::{AppliedOp, Store, Visibility};
 
 use super::{Checked, durable, look, unreadable, violated};
 
@@ -50,6 +50,10 @@ impl NoResurrection {
         if let Some(last) = fed.last() {
             self.cursors.insert(node, last.cursor);
         }
+        for fed in fed.iter().filter(|fed| fed.op == AppliedOp::Delete) {
+            let (_, gone) = self.lives.entry((node, fed.lane, fed.id.clone())).or_default();
+            *gone = (*gone).max(fed.life);
+        }
         for (lane, id) in touched.iter().filter(|(lane, _)| *lane != LaneId::Tombstone) {
             self.look_at(node, store, *lane, id)?;
         }
@@ -73,12 +77,15 @@ impl NoResurrection {
                 }
                 *shown = (*shown).max(object.life);
             }
-            Visibility::Deleted { .. } => *gone = (*gone).max(*shown),
+            // An id whose latest life has expired shows the deletion of an earlier one.
+            Visibility::Deleted { .. } if lane.definition().ttl.is_none() => {
+                *gone = (*gone).max(*shown);
+            }
             // Nothing but a deletion or its expiry takes away what was shown.
             Visibility::Absent if *shown > 0 && lane.definition().ttl.is_none() => {
                 return violated(durable::NAME, format!("n{node} lost {lane} {id:?} life {shown}"));
             }
-            Visibility::Absent | Visibility::Expired => {}
+            Visibility::Absent | Visibility::Expired | Visibility::Deleted { .. } => {}
         }
         Ok(())
     }

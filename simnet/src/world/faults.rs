@@ -280,6 +280,7 @@ impl World {
         self.nodes[number].suspect = true;
         self.excuses.shrunk_at_ms.insert(number, now_ms);
         self.durable.on_lost(number);
+        self.report.on_lost(number);
         self.resurrection.on_lost(number);
         if unnoticed {
             self.excuses.forks.insert(self.nodes[number].device());
