@@ -11,6 +11,8 @@ mod fuzz_seeds;
 mod http_api;
 mod kill_nine;
 mod process;
+mod sim_scenarios;
+mod sim_seeds;
 mod support;
 mod two_hosts;
 mod two_nodes;

@@ -34,6 +34,7 @@ pub use receive::{Received, Run};
 pub use verify::{Damage, JournalFacts, LaneFacts};
 pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX};
 
+use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::frontier::{Frontier, Tip};
 use crate::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
@@ -196,11 +197,18 @@ impl Store {
     /// Makes the turn durable. Without a turn it does nothing.
     pub fn commit(&mut self) -> Result<Committed, StoreError> {
         let mut committed = Committed { feed_next: self.feed_next, ..Committed::default() };
-        let Some(turn) = self.turn.take() else { return Ok(committed) };
+        let Some(mut turn) = self.turn.take() else { return Ok(committed) };
+        if bug::active(Bug::CommitWithoutSync) {
+            let _ = turn.set_durability(redb::Durability::None);
+        }
         self.latching(|store| {
             {
                 let mut journals = turn.open_table(tables::JOURNALS)?;
-                for (lane, number) in std::mem::take(&mut store.changed_journals) {
+                let mut changed = std::mem::take(&mut store.changed_journals);
+                while bug::active(Bug::LoseJournalRow) && changed.len() > 1 {
+                    changed.pop_last();
+                }
+                for (lane, number) in changed {
                     let Some(row) = store.journals.get(&(lane, number)) else { continue };
                     let key = tables::journal_key(lane, number);
                     tables::insert_row(&mut journals, tables::JOURNALS, &key, row)?;

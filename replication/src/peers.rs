@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use srcos_lanes::bug::{self, Bug};
 use srcos_lanes::frontier::{Difference, Frontier};
 use srcos_lanes::ids::{Author, DeviceId, WallMillis};
 use srcos_lanes::lane::LaneId;
@@ -128,6 +129,9 @@ impl Peer {
         let state =
             match difference {
                 _ if !connected => LaneState::Unreachable,
+                _ if bug::active(Bug::OldDigest) && view.confirmed_at.is_some() => {
+                    LaneState::InSync
+                }
                 _ if !self.spoke_of.contains(&lane) => LaneState::Unknown,
                 Difference { forked: 1.., .. } => LaneState::Diverged,
                 Difference { missing_here: 0, missing_there: 0, .. } => {

@@ -48,11 +48,9 @@ impl Clock {
     /// What both clocks show at a time of the world.
     pub fn now(&self, at_ms: u64) -> Now {
         let elapsed = self.elapsed(at_ms);
-        let wall = (WALL_START_MS + elapsed).saturating_add_signed(self.skew_ms + self.swing(at_ms));
-        Now {
-            mono: MonoMillis(self.mono_start_ms + elapsed),
-            wall: WallMillis(wall),
-        }
+        let wall =
+            (WALL_START_MS + elapsed).saturating_add_signed(self.skew_ms + self.swing(at_ms));
+        Now { mono: MonoMillis(self.mono_start_ms + elapsed), wall: WallMillis(wall) }
     }
 
     /// The first time of the world at which the monotonic clock shows at least `due`.

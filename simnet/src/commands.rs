@@ -99,7 +99,8 @@ fn case(seed: u64, scenario: &str) -> Result<Case, String> {
 }
 
 fn load(file: &Path) -> Result<Case, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
 }
 
@@ -195,9 +196,11 @@ pub(crate) fn shrink(seed: u64, out: &Path, tries: u64) -> Done {
     }
     let fails = |case: &Case| {
         let other = caught(case, None);
-        (exit_code(&other) == exit_code(&report)).then_some(()).filter(|()| match (&other, &report) {
-            (Ok(other), Ok(report)) => other.verdict.subject() == report.verdict.subject(),
-            (other, report) => other.is_err() == report.is_err(),
+        (exit_code(&other) == exit_code(&report)).then_some(()).filter(|()| {
+            match (&other, &report) {
+                (Ok(other), Ok(report)) => other.verdict.subject() == report.verdict.subject(),
+                (other, report) => other.is_err() == report.is_err(),
+            }
         })
     };
     let small = shrink_case(case, tries, |case| fails(case).is_some());

@@ -151,26 +151,42 @@ impl Fault {
             Self::Kill => "a process can be killed at any instruction",
             Self::PowerCut => "what was acknowledged was synced; what was not may be torn",
             Self::CleanStop => "the usual end of a day; peers are told",
-            Self::CountLost => "without the count the node cannot know its store is the newest: it \
-                                must start a new incarnation",
-            Self::SyncFails => "the write is not acknowledged, the store latches, a restart is enough",
+            Self::CountLost => {
+                "without the count the node cannot know its store is the newest: it \
+                                must start a new incarnation"
+            }
+            Self::SyncFails => {
+                "the write is not acknowledged, the store latches, a restart is enough"
+            }
             Self::WriteFails => "as a failed sync; nothing after it is written",
             Self::ReadFails => "a read that fails once must not be taken for damage for ever",
             Self::DiskDead => "the node stops rather than go on in memory; mended, it goes on",
             Self::DiskFull => "nothing acknowledged is lost, and room brings the node back",
-            Self::SyncLost => "not survivable alone: acknowledged writes can go. The node must \
+            Self::SyncLost => {
+                "not survivable alone: acknowledged writes can go. The node must \
                                report damage or hold a consistent older state, and peers give back \
-                               what they have",
-            Self::BitRot => "not survivable alone: the node must say that the store is damaged, and \
-                             never show or send other bytes than were written",
-            Self::Restore => "people put back backups; the count of opens tells, a new incarnation \
-                              starts before the first write",
-            Self::RestoreAll => "nothing on the device can tell. Peers do, by what they hold of its \
+                               what they have"
+            }
+            Self::BitRot => {
+                "not survivable alone: the node must say that the store is damaged, and \
+                             never show or send other bytes than were written"
+            }
+            Self::Restore => {
+                "people put back backups; the count of opens tells, a new incarnation \
+                              starts before the first write"
+            }
+            Self::RestoreAll => {
+                "nothing on the device can tell. Peers do, by what they hold of its \
                                  journal; what it wrote before it met them is a second history, \
-                                 which must be found and kept as evidence, never picked from",
+                                 which must be found and kept as evidence, never picked from"
+            }
             Self::Wipe => "a lost disk under a kept key; the mesh gives back what left the device",
-            Self::Clone => "as a machine put back, with both running; second histories must be found",
-            Self::WallJump => "time servers, batteries and people set clocks; order must not need them",
+            Self::Clone => {
+                "as a machine put back, with both running; second histories must be found"
+            }
+            Self::WallJump => {
+                "time servers, batteries and people set clocks; order must not need them"
+            }
             Self::Freeze => "lids are closed in mid-transfer; a peer may be long gone after",
             Self::Sleep => "nothing may depend on being awake; what is old is still deleted",
             Self::Away => "a device in a drawer comes back and must neither resurrect nor be lost",

@@ -123,9 +123,7 @@ fn seeds(text: &str) -> Result<Seeds, String> {
 fn main() -> ExitCode {
     commands::keep_panics_quiet();
     let done = match Cli::parse().command {
-        Command::Run { seed, scenario, json, trace } => {
-            commands::run(seed, &scenario, json, trace)
-        }
+        Command::Run { seed, scenario, json, trace } => commands::run(seed, &scenario, json, trace),
         Command::Sweep { seeds, scenario, jobs, keep_going } => {
             commands::sweep(seeds.from..seeds.to, &scenario, jobs, keep_going)
         }

@@ -167,9 +167,7 @@ impl Network {
     pub fn is_linked(&self, node: usize, peer: usize) -> bool {
         self.links.values().any(|link| {
             (0..2).any(|side| {
-                link.up[side]
-                    && link.ends[side].node == node
-                    && link.ends[1 - side].node == peer
+                link.up[side] && link.ends[side].node == node && link.ends[1 - side].node == peer
             })
         })
     }

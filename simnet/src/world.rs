@@ -544,7 +544,8 @@ impl World {
             sent += 1;
             self.bounds.on_frame(number, &frame, sent)?;
             let found = self.network.find(number, conn);
-            let peer = found.and_then(|(link, side)| Some(self.network.link(link)?.ends[1 - side].node));
+            let peer =
+                found.and_then(|(link, side)| Some(self.network.link(link)?.ends[1 - side].node));
             let to = peer.map(|peer| self.nodes[peer].device());
             let node = &mut self.nodes[number];
             let hash = blake3::hash(&frame).to_hex();
@@ -581,8 +582,8 @@ impl World {
             return Ok(());
         }
         self.waking.remove(&number);
-        let woken =
-            self.call(number, |running, now| running.engine.handle_timeout(&mut running.store, now));
+        let woken = self
+            .call(number, |running, now| running.engine.handle_timeout(&mut running.store, now));
         if let Some(Err(error)) = woken {
             return self.store_failed(number, &error);
         }
@@ -635,8 +636,9 @@ impl World {
                 | WriteError::ClassLoosened { .. }
         );
         // Where somebody wrote two histories, what builds on one cannot be read with the other.
-        let disputed = matches!(error, WriteError::Quarantined { .. } | WriteError::Document { .. })
-            && converged::forked_lanes(&self.nodes, &self.excuses).contains(&lane);
+        let disputed =
+            matches!(error, WriteError::Quarantined { .. } | WriteError::Document { .. })
+                && converged::forked_lanes(&self.nodes, &self.excuses).contains(&lane);
         self.line("refused", &format!("n{number} {lane} {error}"));
         // A refused batch may have opened a turn.
         self.settle_soon(number);
@@ -709,6 +711,10 @@ impl World {
                 return Err(Violation { invariant: durable::NAME, what });
             }
             return self.store_failed(number, &error);
+        }
+        if self.nodes[number].suspect {
+            // What it acknowledged while its syncs did nothing may be gone.
+            self.may_lose(number, true);
         }
         let Some(running) = &self.nodes[number].running else { return Ok(()) };
         let incarnation = running.store.author().incarnation;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
 
 use super::{Authors, DocumentCache, Reader, Store};
+use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, DeviceId, Incarnation, MeshId};
 use crate::tables::{self, meta};
@@ -165,7 +166,11 @@ impl Store {
             snapshot.verify_tails(&store, VERIFY_TAIL_ENTRIES)?;
         }
         drop(snapshot);
-        if options.opens_outside != Some(opens) {
+        if bug::active(Bug::ForgetTombstones) {
+            store.with_turn(|_, turn| Ok(turn.delete_table(tables::TOMBSTONES).map(drop)?))?;
+            store.with_turn(|_, turn| Ok(turn.open_table(tables::TOMBSTONES).map(drop)?))?;
+        }
+        if options.opens_outside != Some(opens) && !bug::active(Bug::ReuseSequence) {
             store.begin_incarnation(options.random)?;
         }
         store.put_meta(meta::OPENS, &(opens + 1).to_be_bytes())?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Open, Store};
+use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{ChangeHash, WallMillis};
 use crate::lane::LaneId;
@@ -111,7 +112,8 @@ impl Touched {
             // The same on every device, in whatever order changes arrive.
             Some(row)
                 if (row.updated_at, devices(row.author))
-                    > (change.wall, devices(change.loc.author)) =>
+                    > (change.wall, devices(change.loc.author))
+                    && !bug::active(Bug::WinnerByArrival) =>
             {
                 (row.author, row.updated_at)
             }
@@ -121,7 +123,11 @@ impl Touched {
         self.tail.push((changes, change.loc));
         let content = &change.view.content;
         self.row = Some(ObjectRow {
-            state: self.row.as_ref().map_or(RowState::Live, |row| row.state.clone()),
+            state: self
+                .row
+                .as_ref()
+                .filter(|_| !bug::active(Bug::ShowHidden))
+                .map_or(RowState::Live, |row| row.state.clone()),
             kind: content.kind().to_owned(),
             class: content.class().to_owned(),
             labels: content.labels().clone(),

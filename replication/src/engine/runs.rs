@@ -1,5 +1,6 @@
 //! Runs of entries: taken in, applied when their time has come, and read for a peer that lacks them.
 
+use srcos_lanes::bug::{self, Bug};
 use srcos_lanes::error::{ReceiveError, StoreError};
 use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::{Author, DeviceId, Now};
@@ -9,7 +10,7 @@ use srcos_lanes::policy::ReplicationPolicy;
 use srcos_lanes::store::{Run, Store};
 
 use super::{ADVANCE_ENTRIES_MAX, ConnId, Engine, Event, RESET_EVERY_MS};
-use crate::roster::Roster;
+use crate::roster::{Roster, Verdict};
 use crate::session::Pending;
 use crate::wire::{AbortReason, Message, RUN_ENTRIES_MAX};
 
@@ -35,8 +36,9 @@ impl Engine {
         let (seq, hash) = (last.header.seq, last.hash);
         let verdict =
             self.roster.accepts(run.author.device, run.lane, run.author.incarnation, seq, hash);
-        if !verdict.is_accepted() {
-            session.refused_by_roster = true;
+        let ignored = bug::active(Bug::IgnoreRevocation) && verdict != Verdict::NotAdmitted;
+        if !verdict.is_accepted() && !ignored {
+            session.refused_by_roster = !bug::active(Bug::ForgetRefused);
             let why = format!("entry {seq} is not accepted from its author");
             self.refuse(device, run, verdict.code(), why);
             return Ok(());
@@ -78,7 +80,7 @@ impl Engine {
         let device = session.device;
         match error {
             ReceiveError::Gap { .. } => {
-                if session.reset_after <= now.mono {
+                if session.reset_after <= now.mono && !bug::active(Bug::IgnoreGap) {
                     session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
                     self.send_receipt(store, now, conn, true, true);
                 }
@@ -91,7 +93,7 @@ impl Engine {
                 self.refuse(device, run, "journal_quarantined", error.to_string());
             }
             ReceiveError::OtherMesh { .. } => {
-                session.refused_by_roster = true;
+                session.refused_by_roster = !bug::active(Bug::ForgetRefused);
                 self.refuse(device, run, "other_mesh", error.to_string());
             }
             _ => {
@@ -199,7 +201,11 @@ fn confine(policy: &ReplicationPolicy, bytes: Vec<u8>, to: DeviceId) -> Vec<u8> 
     let mut withheld = false;
     for (item, body) in entry.header.items.iter().zip(&mut entry.bodies) {
         let class = entry.header.classes.get(usize::from(item.class)).map_or("", String::as_str);
-        if matches!(body, Body::Here(_)) && !policy.body(lane, class, item.confined, to).allows() {
+        let asks = !bug::active(Bug::SendDeniedClass);
+        if asks
+            && matches!(body, Body::Here(_))
+            && !policy.body(lane, class, item.confined, to).allows()
+        {
             *body = Body::Withheld;
             withheld = true;
         }

@@ -143,13 +143,7 @@ impl Durable {
         Ok(())
     }
 
-    fn says(
-        node: usize,
-        store: &Store,
-        lane: LaneId,
-        id: &str,
-        expected: &Expected,
-    ) -> Checked {
+    fn says(node: usize, store: &Store, lane: LaneId, id: &str, expected: &Expected) -> Checked {
         if lane.definition().ttl.is_some() {
             return Ok(());
         }
@@ -161,9 +155,9 @@ impl Durable {
             return Ok(());
         }
         let text = |value: &Option<Value>| {
-            value.as_ref().map_or("nothing".to_owned(), |value| {
-                value.to_string().chars().take(120).collect()
-            })
+            value
+                .as_ref()
+                .map_or("nothing".to_owned(), |value| value.to_string().chars().take(120).collect())
         };
         let what = format!(
             "n{node} shows {} under {lane} {id:?}, acknowledged was {}",

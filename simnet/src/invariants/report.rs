@@ -89,7 +89,8 @@ impl HonestReport {
                 if ours.difference(theirs).missing_there > 0 {
                     let shrunk = excuses.lost(other) || !excuses.forks.is_empty();
                     let since = *self.wrong_since_ms.entry(key).or_insert(now_ms);
-                    if !shrunk || (now_ms > since + self.lag_ms_max && now_ms > self.excused_until_ms)
+                    if !shrunk
+                        || (now_ms > since + self.lag_ms_max && now_ms > self.excused_until_ms)
                     {
                         return violated(NAME, format!("{told}, but it lacks entries"));
                     }

@@ -17,8 +17,8 @@ const FEED_ROWS: usize = 500;
 /// What each node showed and hid.
 #[derive(Debug, Default)]
 pub struct NoResurrection {
-    /// The latest life that a node showed, and the latest that it showed and then hid.
-    lives: BTreeMap<(usize, LaneId, String), (u32, u32)>,
+    /// The latest life that a node showed, and those that it knew to be deleted.
+    lives: BTreeMap<(usize, LaneId, String), (u32, BTreeSet<u32>)>,
     /// How far a node's feed was followed.
     cursors: BTreeMap<usize, (u64, u32)>,
 }
@@ -52,7 +52,7 @@ impl NoResurrection {
         }
         for fed in fed.iter().filter(|fed| fed.op == AppliedOp::Delete) {
             let (_, gone) = self.lives.entry((node, fed.lane, fed.id.clone())).or_default();
-            *gone = (*gone).max(fed.life);
+            gone.insert(fed.life);
         }
         for (lane, id) in touched.iter().filter(|(lane, _)| *lane != LaneId::Tombstone) {
             self.look_at(node, store, *lane, id)?;
@@ -71,15 +71,19 @@ impl NoResurrection {
         let (shown, gone) = self.lives.entry((node, lane, id.to_owned())).or_default();
         match seen {
             Visibility::Shown(object) => {
-                if object.life <= *gone {
-                    let life = object.life;
-                    return violated(NAME, format!("n{node} shows {lane} {id:?} life {life} again"));
+                if gone.contains(&object.life) {
+                    let (life, row) = (object.life, object.row);
+                    let what = format!(
+                        "n{node} shows {lane} {id:?} life {life} again: {:?}, {} changes, {gone:?} are gone",
+                        row.state, row.changes,
+                    );
+                    return violated(NAME, what);
                 }
                 *shown = (*shown).max(object.life);
             }
             // An id whose latest life has expired shows the deletion of an earlier one.
             Visibility::Deleted { .. } if lane.definition().ttl.is_none() => {
-                *gone = (*gone).max(*shown);
+                gone.insert(*shown);
             }
             // Nothing but a deletion or its expiry takes away what was shown.
             Visibility::Absent if *shown > 0 && lane.definition().ttl.is_none() => {

@@ -122,7 +122,8 @@ fn secrets_stay(world: &mut World) -> Checked {
     world.mend_network();
     world.pass(30_000)?;
     world.claim(world.shows(1, Secure, "key").is_none(), "the secure lane stays")?;
-    world.claim(world.shows(1, Normal, "open") == Some(json!({ "a": 2 })), "the open part passes")?;
+    world
+        .claim(world.shows(1, Normal, "open") == Some(json!({ "a": 2 })), "the open part passes")?;
     world.come_to_rest()
 }
 

@@ -141,7 +141,8 @@ fn flapping_link(world: &mut World) -> Checked {
 
 fn priority_overtakes_bulk(world: &mut World) -> Checked {
     for number in 0..100 {
-        let text: String = (0..3_000).map(|n| char::from(b'a' + ((n * 7 + number) % 26) as u8)).collect();
+        let text: String =
+            (0..3_000).map(|n| char::from(b'a' + ((n * 7 + number) % 26) as u8)).collect();
         let body = json!({ "n": number, "text": text.repeat(4) });
         world.put(0, Archive, &format!("page/{number}"), body)?;
     }

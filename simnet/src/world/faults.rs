@@ -259,8 +259,7 @@ impl World {
 
     /// Stops a node as it should be.
     pub(super) fn stop(&mut self, number: usize) -> Checked {
-        let told =
-            self.call(number, |running, _| running.engine.shut_down(&mut running.store));
+        let told = self.call(number, |running, _| running.engine.shut_down(&mut running.store));
         if let Some(Err(error)) = told {
             return self.store_failed(number, &error);
         }
@@ -389,7 +388,7 @@ impl World {
         self.line("pair", &format!("n{by} takes in n{other}"));
         if let Err(error) = paired {
             let failed = |n: usize| self.nodes[n].disk.failed().is_some() || self.nodes[n].suspect;
-            if self.nodes[other].joined || !failed(by) && !failed(other) {
+            if !failed(by) && !failed(other) {
                 let what = format!("n{by} cannot take in n{other}: {error}");
                 return Err(Violation { invariant: peers::NAME, what });
             }

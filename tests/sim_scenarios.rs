@@ -1,0 +1,23 @@
+//! Every named scenario of the simulator ends as it must.
+
+use srcos_simnet::scenarios;
+use srcos_simnet::world::Verdict;
+
+#[test]
+fn every_scenario_ends_as_it_must() {
+    for scenario in scenarios::all() {
+        let report = scenario.run(scenario.options(1), None);
+        let code = report.verdict.exit_code();
+        assert_eq!(code, scenario.exit_code, "{}: {:#?}", scenario.name, report);
+    }
+}
+
+#[test]
+fn scenarios_hold_for_other_seeds_too() {
+    for scenario in scenarios::all().filter(|scenario| scenario.exit_code == 0) {
+        for seed in 2..5 {
+            let report = scenario.run(scenario.options(seed), None);
+            assert_eq!(report.verdict, Verdict::Pass, "{} seed {seed}: {report:#?}", scenario.name);
+        }
+    }
+}
