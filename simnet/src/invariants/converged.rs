@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use srcos_lanes::frontier::Frontier;
 use srcos_lanes::ids::{Author, EntryHash};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{ShownObject, Store, Visibility};
@@ -79,6 +80,16 @@ impl Comparison<'_> {
                 waits.push(format!("n{number} and n{other} hold other records of the roster"));
             }
         }
+        // In a disputed lane, what others than the disputed devices wrote must still reach everyone.
+        for lane in shared_lanes().filter(|lane| self.skipped.contains(lane)) {
+            let ours = self.undisputed(lane, node);
+            for (other, peer) in running(self.nodes, self.core) {
+                let lacks = ours.difference(&self.undisputed(lane, peer)).missing_here;
+                if lacks > 0 {
+                    waits.push(format!("n{number} lacks {lacks} entries of n{other} in {lane}"));
+                }
+            }
+        }
         for lane in self.lanes() {
             for (author, row) in node.store.journals(lane) {
                 if row.applied < row.held {
@@ -102,6 +113,13 @@ impl Comparison<'_> {
                 }
             }
         }
+    }
+
+    /// How far the journals of a lane are held whose authors have one history.
+    fn undisputed(&self, lane: LaneId, node: &Running) -> Frontier {
+        let mut frontier = node.store.frontier(lane);
+        frontier.0.retain(|author, _| !self.excuses.forks.contains(&author.device));
+        frontier
     }
 
     /// The run is over and the devices are in step: they show the same.

@@ -178,9 +178,16 @@ fn hostile_member(world: &mut World) -> Checked {
 }
 
 fn equivocating_member(world: &mut World) -> Checked {
+    // Only the second device is shown the other history, so it must hear of it before the first one.
+    world.part(&[1, 3]);
     world.put(3, Normal, "two-faced", json!({ "to": "everyone" }))?;
     world.put(0, Normal, "honest", json!(1))?;
-    world.pass(120_000)?;
+    world.pass(60_000)?;
+    world.mend_network();
+    world.part(&[1]);
+    world.pass(60_000)?;
+    world.mend_network();
+    world.pass(60_000)?;
     let proofs = (0..3).filter(|node| world.has_proof_against(*node, 3)).count();
     world.claim(proofs > 0, "somebody keeps the proof of two histories")?;
     world.come_to_rest()
