@@ -2,7 +2,7 @@
 //!
 //! The document's root has `kind` and `class` (text), `labels` (text by key) and `body`. The body
 //! is JSON, kept flat: each place is a key, its RFC 6901 pointer, whose value is the scalar, a
-//! marker for an object, or a list. So two devices that create or edit the same object apart end
+//! marker for an object, a list, or on request a text or a counter. So two devices that create or edit the same object apart end
 //! with the union of their fields at every depth, and each place is a register that keeps what
 //! was written concurrently. ADR 0002 tells why, and what holds where those registers meet.
 //!
@@ -28,6 +28,7 @@ mod error;
 mod place;
 mod pointer;
 mod schema;
+mod text;
 mod view;
 mod write;
 
@@ -35,11 +36,14 @@ mod write;
 mod tests;
 
 pub use chunk::{CHANGE_BYTES_MAX, OPS_MAX};
+pub(crate) use content::types_after;
 pub use content::{
-    CLASS_BYTES_MAX, CLASS_DEFAULT, Content, DEPTH_MAX, FLAT_BYTES_MAX, KIND_BYTES_MAX,
-    KIND_DEFAULT, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PLACES_MAX, Patch,
+    AskedTypes, CLASS_BYTES_MAX, CLASS_DEFAULT, COUNTER_MAX, Content, DEPTH_MAX, FLAT_BYTES_MAX,
+    INCREMENT_MAX, KIND_BYTES_MAX, KIND_DEFAULT, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX,
+    LABELS_MAX, LeafType, LeafTypes, PLACES_MAX, Patch,
 };
 pub use error::{ContentError, DocumentError, WriteError};
+pub use text::TEXT_EDITS_MAX;
 pub use view::{Conflict, ConflictValue, View};
 pub use write::LIST_CELLS_MAX;
 
@@ -257,9 +261,11 @@ impl Object {
             // What it overwrites or writes into may not be there. Automerge would go on without,
             // and then could not save the document. So the document must give the bytes back.
             match doc.get_change_by_hash(&Hash(expected.0)) {
-                Some(stored) if stored.raw_bytes() == change => Ok(doc),
-                _ => Err(DocumentError::Unfaithful),
+                Some(stored) if stored.raw_bytes() == change => {}
+                _ => return Err(DocumentError::Unfaithful),
             }
+            schema::check_targets(&read, &self.doc, &doc, &deps)?;
+            Ok(doc)
         })?;
         self.bytes += change.len();
         Ok(())

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, EntryHash, WallMillis};
 use crate::lane::LaneId;
+use crate::object::LeafTypes;
 
 /// A table of this store.
 pub type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -165,6 +166,15 @@ pub struct ObjectRow {
     pub saved_changes: u32,
     /// When it expires.
     pub expires_at: Option<WallMillis>,
+    /// Which leaves of the body are texts or counters. Last, and left out where there is none, so
+    /// that rows written before there were types read as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "types_if_any")]
+    pub types: LeafTypes,
+}
+
+/// What follows the end of a row that has no types is nothing at all.
+fn types_if_any<'de, D: serde::Deserializer<'de>>(row: D) -> Result<LeafTypes, D::Error> {
+    Ok(LeafTypes::deserialize(row).unwrap_or_default())
 }
 
 /// Concurrent values of one field.

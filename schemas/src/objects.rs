@@ -41,6 +41,38 @@ pub const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Objects in a page whose reader asked for no number.
 pub const PAGE_LIMIT_DEFAULT: usize = 100;
 
+/// How a leaf of a body takes edits that were made apart. A leaf that is of none is *plain*: it is
+/// written whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeafType {
+    /// A string that is edited in place: both edits stay.
+    Text,
+    /// An integer that is added to: both sums stay.
+    Counter,
+}
+
+impl LeafType {
+    /// Its name, as documents and the command line write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Counter => "counter",
+        }
+    }
+
+    /// The type of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Text, Self::Counter].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Types of leaves by their JSON pointer in the body.
+pub type LeafTypes = BTreeMap<String, LeafType>;
+
+/// Types to give to leaves by their JSON pointer in the body, or with `None` to take from them.
+pub type AskedTypes = BTreeMap<String, Option<LeafType>>;
+
 /// An object as `get`, `list`, `export`, HTTP and changes show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ObjectDocument {
@@ -56,6 +88,9 @@ pub struct ObjectDocument {
     pub labels: BTreeMap<String, String>,
     /// The record itself.
     pub body: Value,
+    /// Which leaves of the body are texts or counters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: LeafTypes,
     /// The device that made the change shown, in hexadecimal.
     pub author: String,
     /// When that change was made, by its author's clock.
@@ -134,6 +169,10 @@ pub struct ContentDocument {
     pub labels: Option<BTreeMap<String, String>>,
     /// The body, whole.
     pub body: Value,
+    /// Types to give to leaves of the body, or with null to take from them. What is not named keeps
+    /// its type, as long as its value is of the sort.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: AskedTypes,
     /// Time to live in milliseconds, in a lane whose objects expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
@@ -284,6 +323,7 @@ fn read_members(value: Value) -> Result<(Option<String>, ContentDocument), Conte
             "kind" => content.kind = Some(text("kind", value)?),
             "class" => content.class = Some(text("class", value)?),
             "labels" => content.labels = Some(texts(value)?),
+            "types" => content.types = types(value)?,
             "ttl_ms" => {
                 let found = type_name(&value);
                 let expected = "a number of milliseconds";
@@ -326,6 +366,26 @@ fn texts(value: Value) -> Result<BTreeMap<String, String>, ContentError> {
     members.into_iter().map(|(key, value)| Ok((key, text("labels", value)?))).collect()
 }
 
+fn types(value: Value) -> Result<AskedTypes, ContentError> {
+    let expected = "an object of \"text\", \"counter\" or null by pointer";
+    let wrong = |found| ContentError::WrongType { field: "types", expected, found };
+    let Value::Object(members) = value else {
+        return Err(wrong(type_name(&value)));
+    };
+    let mut types = AskedTypes::new();
+    for (pointer, value) in members {
+        let kind = match &value {
+            Value::Null => None,
+            Value::String(name) => {
+                Some(LeafType::from_name(name).ok_or_else(|| wrong("another string"))?)
+            }
+            other => return Err(wrong(type_name(other))),
+        };
+        types.insert(pointer, kind);
+    }
+    Ok(types)
+}
+
 /// A merge patch (RFC 7396) of an object as it is shown: `{"body": {..}, "labels": {..}}`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -342,6 +402,12 @@ pub struct PatchDocument {
     /// The merge patch of the body; empty changes nothing.
     #[serde(default = "empty_object")]
     pub body: Value,
+    /// Types to give to leaves of the body, or with null to take from them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: AskedTypes,
+    /// What to add to counters, by their JSON pointer in the body.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub add: BTreeMap<String, i64>,
 }
 
 fn empty_object() -> Value {

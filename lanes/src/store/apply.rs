@@ -340,6 +340,7 @@ impl Store {
             changes: 0,
             saved_changes: 0,
             expires_at: None,
+            types: Default::default(),
         });
         if row.state != RowState::Hidden {
             row.state = RowState::Quarantined(why);

@@ -151,6 +151,7 @@ impl Touched {
             changes,
             saved_changes: self.row.as_ref().map_or(0, |row| row.saved_changes),
             expires_at: self.row.as_ref().and_then(|row| row.expires_at),
+            types: content.types().clone(),
         });
     }
 }

@@ -16,7 +16,9 @@ use crate::journal::{
     HEADER_VERSION, Header, Item, check_id, hash_header, sign_header, write_entry,
 };
 use crate::lane::{LaneId, Replication};
-use crate::object::{Content, EncodedChange, Object, Patch, View};
+use crate::object::{
+    AskedTypes, Content, EncodedChange, LeafTypes, Object, Patch, View, types_after,
+};
 use crate::policy::is_confined;
 use crate::signature::{Signature, Signer};
 use crate::tables::{self, FeedRow, Loc, ObjectRow, RowState};
@@ -62,6 +64,9 @@ pub struct PutContent {
     pub labels: Option<BTreeMap<String, String>>,
     /// The body.
     pub body: Value,
+    /// Types to give to leaves of the body, and with `None` to take from them. What is not named
+    /// keeps the type that it has, if its value is still of the sort.
+    pub types: AskedTypes,
     /// Time to live in milliseconds, in a lane whose objects expire.
     pub ttl_ms: Option<u64>,
 }
@@ -576,8 +581,8 @@ fn row_content(lane: LaneId, id: &str, row: &ObjectRow) -> Result<Content, Write
     // The same reader as for input: serde_json refuses a body of the greatest depth allowed.
     let body = json::parse(row.body.as_bytes(), Limits::STORED)
         .map_err(|error| damaged(error.to_string()))?;
-    Content::new(row.kind.clone(), row.class.clone(), row.labels.clone(), body)
-        .map_err(|source| WriteError::Content { id: id.to_owned(), source })
+    let (kind, class) = (row.kind.clone(), row.class.clone());
+    Ok(Content::unchecked(kind, class, row.labels.clone(), body, row.types.clone()))
 }
 
 fn put_content(
@@ -588,7 +593,9 @@ fn put_content(
     let kind = put.kind.as_deref().or(old.map(Content::kind)).unwrap_or(KIND_DEFAULT);
     let class = put.class.as_deref().or(old.map(Content::class)).unwrap_or(CLASS_DEFAULT);
     let labels = put.labels.as_ref().or(old.map(Content::labels)).cloned().unwrap_or_default();
-    Content::new(kind, class, labels, put.body.clone())
+    let none = LeafTypes::new();
+    let types = types_after(old.map_or(&none, Content::types), &put.body, &put.types);
+    Content::typed(kind, class, labels, put.body.clone(), types)
 }
 
 /// When an object that is put expires.
