@@ -405,6 +405,39 @@ mod tests {
     }
 
     #[test]
+    fn rows_without_types_are_written_as_before_there_were_any() {
+        let loc = Loc { author: 1, seq: 2, item: 3 };
+        let mut row = ObjectRow {
+            state: RowState::Live,
+            kind: "k".into(),
+            class: "c".into(),
+            labels: BTreeMap::from([("a".into(), "b".into())]),
+            body: "{}".into(),
+            conflicts: Vec::new(),
+            author: 1,
+            updated_at: WallMillis(5),
+            confined: false,
+            heads: vec![HeadRow { hash: ChangeHash([7; 32]), loc }],
+            first: loc,
+            changes: 1,
+            saved_changes: 0,
+            expires_at: Some(WallMillis(9)),
+            types: LeafTypes::new(),
+        };
+        let old = encode(&(
+            (&row.state, &row.kind, &row.class, &row.labels, &row.body, &row.conflicts),
+            (row.author, row.updated_at, row.confined, &row.heads, row.first),
+            (row.changes, row.saved_changes, row.expires_at),
+        ));
+        assert_eq!(encode(&row), old);
+        assert_eq!(decode::<ObjectRow>(OBJECTS, b"k", &old).unwrap(), row);
+        row.types.insert("/n".into(), crate::object::LeafType::Counter);
+        let typed = encode(&row);
+        assert!(typed.starts_with(&old) && typed.len() > old.len());
+        assert_eq!(decode::<ObjectRow>(OBJECTS, b"k", &typed).unwrap(), row);
+    }
+
+    #[test]
     fn seal_finds_a_flipped_bit_and_a_wrong_key() {
         let mut sealed = b"value".to_vec();
         sealed.extend_from_slice(&seal(META, b"k", b"value"));

@@ -87,6 +87,7 @@ pub fn object(
         class: row.class.clone(),
         labels: row.labels.clone(),
         body: json(lane, id, &row.body)?,
+        types: row.types.clone(),
         author: shown.author.to_string(),
         updated_at: time(row.updated_at),
         life: shown.life,
@@ -183,13 +184,15 @@ pub fn put_content(content: ContentDocument) -> PutContent {
         class: content.class,
         labels: content.labels,
         body: content.body,
+        types: content.types,
         ttl_ms: content.ttl_ms,
     }
 }
 
 /// What a patch asks of the store.
 pub fn patch(patch: PatchDocument) -> Patch {
-    Patch { kind: patch.kind, class: patch.class, labels: patch.labels, body: Some(patch.body) }
+    let PatchDocument { kind, class, labels, body, types, add } = patch;
+    Patch { kind, class, labels, body: Some(body), types, add }
 }
 
 /// What one operation of a batch asks of the store.

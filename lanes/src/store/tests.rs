@@ -10,6 +10,8 @@ use crate::object::Patch;
 use crate::signature::Signer;
 use crate::tables::RowState;
 
+mod typed;
+
 const MESH: MeshId = MeshId([9; 32]);
 
 struct Device {

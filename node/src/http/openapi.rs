@@ -40,14 +40,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
         body: Some("application/json"),
         ..read(
             "/lanes/{lane}/objects/{id}",
-            "Creates or replaces: {kind?, class?, labels?, body, ttl_ms?}. \
+            "Creates or replaces: {kind?, class?, labels?, body, types?, ttl_ms?}, where types is \
+             {POINTER: text|counter|null}. \
              If-Match: ETag or If-None-Match: * makes it conditional",
         )
     },
     Operation {
         method: "patch",
         body: Some("application/merge-patch+json"),
-        ..read("/lanes/{lane}/objects/{id}", "Merges {kind?, class?, labels?, body?} (RFC 7396)")
+        ..read(
+            "/lanes/{lane}/objects/{id}",
+            "Merges {kind?, class?, labels?, body?, types?} (RFC 7396); \
+             add: {POINTER: INTEGER} adds to counters",
+        )
     },
     Operation {
         method: "delete",

@@ -158,3 +158,47 @@ fn the_longest_text_is_created_edited_and_replaced() {
     let loaded = Object::load(&object.save()).unwrap();
     assert_eq!(loaded.view().unwrap().content, second);
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    let of = |text: String| typed(json!({ "t": text }), &[TEXT]);
+    let first = of("ab ".repeat(16_000));
+    let time = std::time::Instant::now();
+    let created = Object::create(&first, A, NOW);
+    println!("create {:?} {} bytes", time.elapsed(), created.bytes.len());
+    let time = std::time::Instant::now();
+    Object::read_creation(&created.bytes, created.hash, A).unwrap().unwrap();
+    println!("read creation {:?}", time.elapsed());
+    let mut object = Object::new();
+    let time = std::time::Instant::now();
+    object.apply(&created.bytes, created.hash, A).unwrap();
+    println!("apply {:?}, estimate {}", time.elapsed(), object.size_estimate());
+    let time = std::time::Instant::now();
+    object.view().unwrap();
+    println!("view {:?}; saved {}", time.elapsed(), object.save().len());
+    let time = std::time::Instant::now();
+    let edited = object.set(&of(format!("x{}y", "ab ".repeat(15_999))), A, NOW).unwrap().unwrap();
+    println!("edit {:?} {} bytes", time.elapsed(), edited.bytes.len());
+    let time = std::time::Instant::now();
+    object.set(&of("cd\n".repeat(16_000)), A, NOW).unwrap().unwrap();
+    println!("replace all {:?}", time.elapsed());
+    let noise = |seed: u64| -> String {
+        let mut x = seed;
+        (0..49_000)
+            .map(|_| {
+                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b'a' + (x >> 60) as u8 % 4)
+            })
+            .collect()
+    };
+    let mut object = Object::new();
+    object.set(&of(noise(1)), A, NOW).unwrap();
+    let (old, new): (Vec<char>, Vec<char>) = (noise(1).chars().collect(), noise(2).chars().collect());
+    let time = std::time::Instant::now();
+    let edits = super::super::text::edits(&old, &new).len();
+    println!("diff of noise {:?}, {edits} edits", time.elapsed());
+    let time = std::time::Instant::now();
+    object.set(&of(noise(2)), A, NOW).unwrap().unwrap();
+    println!("replace noise {:?}", time.elapsed());
+}
