@@ -194,7 +194,8 @@ fn measure() {
     };
     let mut object = Object::new();
     object.set(&of(noise(1)), A, NOW).unwrap();
-    let (old, new): (Vec<char>, Vec<char>) = (noise(1).chars().collect(), noise(2).chars().collect());
+    let (old, new): (Vec<char>, Vec<char>) =
+        (noise(1).chars().collect(), noise(2).chars().collect());
     let time = std::time::Instant::now();
     let edits = super::super::text::edits(&old, &new).len();
     println!("diff of noise {:?}, {edits} edits", time.elapsed());
