@@ -13,6 +13,7 @@
 //!
 //! This module knows nothing of clocks, of randomness, of lanes, or of who may write what.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
@@ -81,6 +82,17 @@ pub struct EncodedChange {
     pub bytes: Vec<u8>,
     /// The changes that it follows directly, sorted; empty if it creates the object.
     pub deps: Vec<ChangeHash>,
+}
+
+/// A change that comes from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'a> {
+    /// Its bytes.
+    pub change: &'a [u8],
+    /// The hash under which it was announced.
+    pub hash: ChangeHash,
+    /// The actor of the entry's author.
+    pub actor: [u8; 16],
 }
 
 /// A change in the past of an object.
@@ -236,39 +248,72 @@ impl Object {
         expected: ChangeHash,
         expected_actor: [u8; 16],
     ) -> Result<(), DocumentError> {
-        let read = chunk::Change::read(change, expected, expected_actor)?;
-        if self.has(expected) {
-            return Ok(());
-        }
-        schema::check(&read)?;
-        if read.deps.is_empty() {
-            return Err(DocumentError::Order("it follows nothing"));
-        }
-        let deps: Vec<Hash> = read.deps.iter().map(|dep| Hash(dep.0)).collect();
-        let missing = self.doc.get_missing_deps(&deps);
-        if !missing.is_empty() {
-            return Err(DocumentError::MissingDeps(without_skeleton(&missing)));
-        }
-        let last = deps.iter().filter_map(|dep| self.doc.get_change_meta_by_hash(dep));
-        if last.map(|dep| dep.max_op + 1).max() != Some(read.start_op) {
-            return Err(DocumentError::Order("its operations do not follow its predecessors'"));
-        }
-        self.doc = guarded(|| {
-            let parsed = automerge::Change::try_from(change)
-                .map_err(|_| DocumentError::Undecodable("automerge cannot read it"))?;
-            let mut doc = self.doc.clone();
-            doc.apply_changes([parsed]).map_err(refused)?;
-            // What it overwrites or writes into may not be there. Automerge would go on without,
-            // and then could not save the document. So the document must give the bytes back.
-            match doc.get_change_by_hash(&Hash(expected.0)) {
-                Some(stored) if stored.raw_bytes() == change => {}
-                _ => return Err(DocumentError::Unfaithful),
+        *self = self.with(&[Incoming { change, hash: expected, actor: expected_actor }])?;
+        Ok(())
+    }
+
+    /// The object once it has taken in these changes, each after those that it follows: as
+    /// [`Object::apply`] with each, for the price of one copy of the document. Several together
+    /// may have at most [`OPS_MAX`] operations, so that what is read of them stays bounded.
+    pub fn with(&self, changes: &[Incoming<'_>]) -> Result<Self, DocumentError> {
+        let mut new: Vec<(&Incoming<'_>, chunk::Change<'_>, Vec<Hash>)> = Vec::new();
+        // The last operation of each change that is not in the document yet.
+        let mut last_ops: BTreeMap<ChangeHash, u64> = BTreeMap::new();
+        let mut ops = 0;
+        for incoming in changes {
+            let read = chunk::Change::read(incoming.change, incoming.hash, incoming.actor)?;
+            if last_ops.contains_key(&incoming.hash) || self.has(incoming.hash) {
+                continue;
             }
-            schema::check_targets(&read, &self.doc, &doc, &deps)?;
+            ops += read.ops.len();
+            if ops > OPS_MAX {
+                return Err(DocumentError::TooManyOps { limit: OPS_MAX });
+            }
+            schema::check(&read)?;
+            if read.deps.is_empty() {
+                return Err(DocumentError::Order("it follows nothing"));
+            }
+            let deps: Vec<Hash> = read.deps.iter().map(|dep| Hash(dep.0)).collect();
+            let mut missing = self.doc.get_missing_deps(&deps);
+            missing.retain(|dep| !last_ops.contains_key(&ChangeHash(dep.0)));
+            if !missing.is_empty() {
+                return Err(DocumentError::MissingDeps(without_skeleton(&missing)));
+            }
+            let last = read.deps.iter().filter_map(|dep| match last_ops.get(dep) {
+                Some(last) => Some(*last),
+                None => Some(self.doc.get_change_meta_by_hash(&Hash(dep.0))?.max_op),
+            });
+            if last.max().map(|last| last + 1) != Some(read.start_op) {
+                return Err(DocumentError::Order("its operations do not follow its predecessors'"));
+            }
+            last_ops.insert(incoming.hash, read.start_op + read.ops.len() as u64 - 1);
+            new.push((incoming, read, deps));
+        }
+        if new.is_empty() {
+            return Ok(self.clone());
+        }
+        let doc = guarded(|| {
+            let mut parsed = Vec::with_capacity(new.len());
+            for (incoming, _, _) in &new {
+                let change = automerge::Change::try_from(incoming.change)
+                    .map_err(|_| DocumentError::Undecodable("automerge cannot read it"))?;
+                parsed.push(change);
+            }
+            let mut doc = self.doc.clone();
+            doc.apply_changes(parsed).map_err(refused)?;
+            for (incoming, read, deps) in &new {
+                // What it overwrites or writes into may not be there. Automerge would go on
+                // without, and then could not save the document. So it must give the bytes back.
+                match doc.get_change_by_hash(&Hash(incoming.hash.0)) {
+                    Some(stored) if stored.raw_bytes() == incoming.change => {}
+                    _ => return Err(DocumentError::Unfaithful),
+                }
+                schema::check_targets(read, &doc, deps)?;
+            }
             Ok(doc)
         })?;
-        self.bytes += change.len();
-        Ok(())
+        let bytes: usize = new.iter().map(|(incoming, _, _)| incoming.change.len()).sum();
+        Ok(Self { doc, bytes: self.bytes + bytes })
     }
 
     /// The change that creates an object which says this: what [`Object::set`] on a new one

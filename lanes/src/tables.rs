@@ -297,6 +297,14 @@ pub fn split_object_key(key: &[u8]) -> Option<(LaneId, &str, u32)> {
     Some((LaneId::from_code(*lane)?, std::str::from_utf8(id).ok()?, u32::from_be_bytes(*life)))
 }
 
+/// The key of an object as messages name it.
+pub fn shown_key(key: &[u8]) -> String {
+    match split_object_key(key) {
+        Some((lane, id, _)) => format!("objects-1 {lane} {id:?}"),
+        None => format!("objects-1 {}", data_encoding::HEXLOWER.encode(key)),
+    }
+}
+
 /// Key of the `n`-th change of an object.
 pub fn tail_key(object: &[u8], n: u32) -> Vec<u8> {
     [object, &n.to_be_bytes()].concat()

@@ -46,12 +46,10 @@ pub(super) fn check(change: &Change<'_>) -> Result<(), DocumentError> {
 }
 
 /// Refuses a change whose operations do not fit what they write to: single characters into texts,
-/// additions to counters. `before` is the document that the change, whose predecessors are `deps`,
-/// brought to `after`.
+/// additions to counters. The document has the change, whose predecessors are `deps`.
 pub(super) fn check_targets(
     change: &Change<'_>,
-    before: &Automerge,
-    after: &Automerge,
+    doc: &Automerge,
     deps: &[automerge::ChangeHash],
 ) -> Result<(), DocumentError> {
     let mut texts = BTreeMap::new();
@@ -60,7 +58,7 @@ pub(super) fn check_targets(
         let refused = |reason| Err(DocumentError::Schema { op: at, reason });
         if op.action == INCREMENT {
             let Key::Member(key) = op.key else { return refused("it adds to no member") };
-            let found = before.get_all_at(&skeleton().body, key, deps).unwrap_or_default();
+            let found = doc.get_all_at(&skeleton().body, key, deps).unwrap_or_default();
             if found.is_empty() || !found.iter().all(|(value, _)| value.is_counter()) {
                 return refused("it adds to what is no counter");
             }
@@ -70,7 +68,7 @@ pub(super) fn check_targets(
         }
         let is_text = *texts.entry(object).or_insert_with(|| {
             let id = ObjId::Id(object.1, ActorId::from(change.actors[object.0]), 0);
-            after.object_type(&id).is_ok_and(|kind| kind == ObjType::Text)
+            doc.object_type(&id).is_ok_and(|kind| kind == ObjType::Text)
         });
         if is_text && !is_text_op(op) {
             return refused("a text is made of single characters");

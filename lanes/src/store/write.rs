@@ -7,7 +7,7 @@ use serde_json::Value;
 use srcos_schemas::json::{self, Limits};
 
 use super::apply::TombstoneBody;
-use super::overlay::{Absorbed, Overlay};
+use super::overlay::{Arrival, Overlay};
 use super::{Open, Store};
 use crate::error::{StoreError, WriteError};
 use crate::ids::{Author, ChangeHash, MeshId, Now, ObjectKey, WallMillis};
@@ -465,10 +465,9 @@ impl<'s> Batch<'s> {
         builder.bodies.push(body);
         let devices = &self.devices;
         let Some(touched) = self.overlay.get_mut(key) else { return Ok(()) };
-        touched.absorb(
-            |n| devices.get(n as usize).map(|author| author.device),
-            &Absorbed { hash: change.hash, loc, wall: self.wall, confined, heads, view },
-        );
+        let device = |n: u32| devices.get(n as usize).map(|author| author.device);
+        let arrival = Arrival { hash: change.hash, loc, wall: self.wall, confined };
+        touched.absorb(device, &[arrival], heads, view);
         Ok(())
     }
 
