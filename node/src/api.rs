@@ -118,6 +118,8 @@ pub struct Detail {
     pub conflicts: bool,
     /// The changes that made it.
     pub history: bool,
+    /// Its Automerge document.
+    pub automerge: bool,
 }
 
 /// Which objects a list shows. All conditions must hold.

@@ -85,6 +85,7 @@ impl MemoryNode {
             expires_at: None,
             conflicts: None,
             history: None,
+            automerge: None,
         });
         object.body = content.body;
         object.kind = content.kind.unwrap_or(object.kind);

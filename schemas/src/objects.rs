@@ -22,8 +22,17 @@ pub const CONTENT_BYTES_MAX: usize = BODY_BYTES_MAX + (64 << 10);
 /// Most labels on one object: each is an index entry.
 pub const LABELS_MAX: usize = 64;
 
-/// Longest label key, label value, kind or class, in bytes.
-pub const WORD_BYTES_MAX: usize = 256;
+/// Longest kind, in bytes: it is a key of indexes.
+pub const KIND_BYTES_MAX: usize = 64;
+
+/// Longest data class, in bytes: it is a key of policies.
+pub const CLASS_BYTES_MAX: usize = 64;
+
+/// Longest key of a label, in bytes: it is part of an index key.
+pub const LABEL_KEY_BYTES_MAX: usize = 128;
+
+/// Longest value of a label, in bytes: it is part of an index key.
+pub const LABEL_VALUE_BYTES_MAX: usize = 1024;
 
 /// Most operations in one batch: one journal entry carries no more.
 pub const BATCH_OPS_MAX: usize = 1000;
@@ -37,6 +46,10 @@ pub const PAGE_LIMIT_MAX: usize = 1000;
 /// Bytes of bodies after which a page ends early, whatever number was asked for: a page of the
 /// largest objects must not fill memory. A page always holds at least one object.
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Largest saved Automerge document that is handed out, in bytes: it is a part of one answer, which
+/// both ends hold whole.
+pub const AUTOMERGE_BYTES_MAX: usize = 16 << 20;
 
 /// Objects in a page whose reader asked for no number.
 pub const PAGE_LIMIT_DEFAULT: usize = 100;
@@ -108,6 +121,9 @@ pub struct ObjectDocument {
     /// The changes that made the object, oldest first; only where asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<HistoryDocument>>,
+    /// The object's Automerge document as that saves it, in base64; only where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automerge: Option<String>,
 }
 
 /// One field that holds several values, written concurrently.
@@ -295,8 +311,8 @@ impl ContentDocument {
 
     /// Whether kind, class and labels are within their limits.
     pub fn check(&self) -> Result<(), ContentError> {
-        check_length("kind", self.kind.as_deref().unwrap_or_default(), WORD_BYTES_MAX)?;
-        check_length("class", self.class.as_deref().unwrap_or_default(), WORD_BYTES_MAX)?;
+        check_length("kind", self.kind.as_deref().unwrap_or_default(), KIND_BYTES_MAX)?;
+        check_length("class", self.class.as_deref().unwrap_or_default(), CLASS_BYTES_MAX)?;
         let Some(labels) = &self.labels else {
             return Ok(());
         };
@@ -304,8 +320,8 @@ impl ContentDocument {
             return Err(ContentError::TooManyLabels { count: labels.len() });
         }
         for (key, value) in labels {
-            check_length("a label's key", key, WORD_BYTES_MAX)?;
-            check_length("a label's value", value, WORD_BYTES_MAX)?;
+            check_length("a label's key", key, LABEL_KEY_BYTES_MAX)?;
+            check_length("a label's value", value, LABEL_VALUE_BYTES_MAX)?;
         }
         Ok(())
     }
@@ -334,7 +350,7 @@ fn read_members(value: Value) -> Result<(Option<String>, ContentDocument), Conte
                 })?);
             }
             "lane" | "author" | "updated_at" | "life" | "heads" | "expires_at" | "conflicts"
-            | "history" => {}
+            | "history" | "automerge" => {}
             _ => {
                 return Err(ContentError::Unknown { field: key.chars().take(80).collect() });
             }

@@ -6,25 +6,17 @@ use serde_json::{Number, Value};
 
 use super::error::ContentError;
 use super::pointer;
-pub use srcos_schemas::objects::{AskedTypes, LeafType, LeafTypes};
+/// Deepest nesting of a body, in arrays and objects around a value.
+pub use srcos_schemas::json::DEPTH_MAX;
+pub use srcos_schemas::objects::{
+    AskedTypes, CLASS_BYTES_MAX, KIND_BYTES_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX,
+    LABELS_MAX, LeafType, LeafTypes,
+};
 
 /// The kind of an object that names none.
 pub const KIND_DEFAULT: &str = "object";
 /// The data class of an object that names none.
 pub const CLASS_DEFAULT: &str = "internal";
-/// Longest kind, in bytes: it is a key of indexes.
-pub const KIND_BYTES_MAX: usize = 64;
-/// Longest data class, in bytes: it is a key of policies.
-pub const CLASS_BYTES_MAX: usize = 64;
-/// Most labels: each is a row of the label index.
-pub const LABELS_MAX: usize = 64;
-/// Longest key of a label, in bytes: it is part of an index key.
-pub const LABEL_KEY_BYTES_MAX: usize = 128;
-/// Longest value of a label, in bytes: it is part of an index key.
-pub const LABEL_VALUE_BYTES_MAX: usize = 1024;
-/// Deepest nesting of a body, in arrays and objects around a value: every reader recurses, and
-/// must do so on a small stack.
-pub const DEPTH_MAX: usize = 128;
 /// Largest body, in bytes of pointers and values together: a body with long keys repeats them for
 /// every place beneath, so 1 MiB of JSON could otherwise grow to gigabytes.
 pub const FLAT_BYTES_MAX: usize = 4 << 20;

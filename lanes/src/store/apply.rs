@@ -171,13 +171,13 @@ impl Store {
         if first {
             Self::hide_if_deleted(open, overlay, &key)?;
         }
-        // Where another device recorded the same deletion, who asked first is looked at anew.
-        match read() {
-            Ok(Some(view)) if header.lane == LaneId::Tombstone => {
-                self.delete_target(turn, open, overlay, header, &view)
-            }
-            _ => Ok(()),
+        if header.lane == LaneId::Tombstone
+            && let Ok(Some(view)) = read()
+        {
+            // Where another device recorded the same deletion, who asked first is looked at anew.
+            self.delete_target(turn, open, overlay, header, &view)?;
         }
+        Ok(())
     }
 
     /// Applies the changes that waited for an object: together, or where that fails, in halves,
@@ -291,9 +291,6 @@ impl Store {
         header: &Header,
         view: &View,
     ) -> Result<(), StoreError> {
-        if header.lane != LaneId::Tombstone {
-            return Ok(());
-        }
         let Ok(target) = TombstoneBody::deserialize(view.content.body()) else { return Ok(()) };
         self.entomb(turn, open, overlay, &target, header.author, header.wall)
     }

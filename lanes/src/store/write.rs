@@ -23,8 +23,10 @@ use crate::policy::is_confined;
 use crate::signature::{Signature, Signer};
 use crate::tables::{self, FeedRow, Loc, ObjectRow, RowState};
 
-/// Most operations in one batch: what one entry may carry.
-pub const BATCH_OPS_MAX: usize = ENTRY_CHANGES_MAX;
+/// Most operations in one batch.
+pub use srcos_schemas::objects::BATCH_OPS_MAX;
+const _: () = assert!(BATCH_OPS_MAX <= ENTRY_CHANGES_MAX, "one entry carries a batch");
+
 /// Longest reason of a deletion, in bytes: a sentence or two, kept for ever.
 pub const REASON_BYTES_MAX: usize = 1024;
 

@@ -368,8 +368,12 @@ pub struct ExportArgs {
 /// Forms of an export.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// One JSON document a line, as import takes it.
+    /// One JSON document a line, as import takes it
     Jsonl,
+    /// The same, each with its history: "automerge" holds the object's Automerge document, as that
+    /// saves it, in base64. Its root has kind, class, labels, and body: a flat map whose keys are
+    /// JSON pointers; an empty byte string stands for an object. docs/OPERATING.md tells it whole
+    Automerge,
 }
 
 /// `index`.

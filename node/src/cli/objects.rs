@@ -66,7 +66,7 @@ fn tell_written(
 
 pub(super) async fn get(session: &mut Session<'_, '_>, args: GetArgs) -> Result<(), NodeError> {
     check(args.lane, &args.id)?;
-    let detail = Detail { conflicts: args.conflicts, history: args.history };
+    let detail = Detail { conflicts: args.conflicts, history: args.history, automerge: false };
     let object = session.client.get_object(args.lane, &args.id, detail).await?;
     session.show(&object, render::object)
 }

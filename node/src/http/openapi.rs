@@ -32,8 +32,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..read("/lanes/{lane}/objects", "A page of the lane's objects; label=KEY=VALUE may repeat")
     },
     Operation {
-        query: &["conflicts", "history"],
-        ..read("/lanes/{lane}/objects/{id}", "One object; its ETag is its heads")
+        query: &["conflicts", "history", "automerge"],
+        ..read(
+            "/lanes/{lane}/objects/{id}",
+            "One object; its ETag is its heads. With automerge=true its document is there too, in base64",
+        )
     },
     Operation {
         method: "put",

@@ -41,6 +41,7 @@ fn what_is_exported_can_be_imported() {
         expires_at: None,
         conflicts: None,
         history: None,
+        automerge: Some("AA==".into()),
     };
     let line = serde_json::to_value(&object).unwrap();
     let (id, content) = ContentDocument::line_from_value(line).unwrap();
