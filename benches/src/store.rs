@@ -8,6 +8,7 @@ use ed25519_dalek::SigningKey;
 use serde_json::json;
 use srcos_lanes::ids::{MeshId, MonoMillis, Now, WallMillis};
 use srcos_lanes::lane::LaneId;
+use srcos_lanes::object::LeafType;
 use srcos_lanes::signature::Signer as _;
 use srcos_lanes::store::{Action, BATCH_OPS_MAX, Op, OpenOptions, PutContent, Query, Run, Store};
 use tempfile::TempDir;
@@ -91,6 +92,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     receive(&mut a, &scratch, 2, objects, 1, "receive, a commit for each run")?;
     receive(&mut a, &scratch, 3, objects, 4, "receive, a commit for every 4 runs")?;
     edits(&scratch)?;
+    text(&scratch)?;
 
     let mut commits = Vec::new();
     for number in 0..SINGLES {
@@ -158,6 +160,27 @@ fn edits(scratch: &TempDir) -> anyhow::Result<()> {
         tell(&format!("write, edits of {EDITED} objects, {how}"), all, took);
         let what = format!("receive, edits of {EDITED} objects, {how}");
         receive(&mut a, scratch, seed + 1, all, 4, &what)?;
+    }
+    Ok(())
+}
+
+/// The longest text that is allowed: created, edited at both ends, and written anew.
+fn text(scratch: &TempDir) -> anyhow::Result<()> {
+    let mut a = Device::create(scratch, 8)?;
+    let long = "ab ".repeat(16_000);
+    let contents = [
+        ("create a text of 48,000 characters", long.clone()),
+        ("edit it at both ends", format!("first {long}last")),
+        ("replace all of it", "cd\n".repeat(16_000)),
+    ];
+    for (what, text) in contents {
+        let put = PutContent {
+            body: json!({"text": text}),
+            types: [("/text".to_owned(), Some(LeafType::Text))].into(),
+            ..PutContent::default()
+        };
+        let op = Op { id: "text".into(), action: Action::Put(put), if_heads: None };
+        tell(what, 1, timed(|| a.write(&[op]))?);
     }
     Ok(())
 }
