@@ -151,7 +151,8 @@ impl Workload {
         let class = stream.percent(15).then(|| stream.pick(&["public", "personal"]).to_owned());
         let labels = stream.percent(40).then_some(labels);
         let body = self.value(stream, 3);
-        Action::Put(PutContent { kind, class, labels, body, ttl_ms: ttl(stream, lane) })
+        let ttl_ms = ttl(stream, lane);
+        Action::Put(PutContent { kind, class, labels, body, ttl_ms, ..PutContent::default() })
     }
 
     fn patch(&mut self, stream: &mut Stream) -> Action {
