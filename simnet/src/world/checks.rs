@@ -21,11 +21,11 @@ const LOOKS_PER_FULL: u64 = 30;
 impl World {
     pub(super) fn look(&mut self) -> super::Checked {
         self.looks += 1;
-        if !self.calm || self.looks % (LOOK_EVERY_MS / LOOK_FOR_END_MS) == 0 {
+        if !self.calm || self.looks.is_multiple_of(LOOK_EVERY_MS / LOOK_FOR_END_MS) {
             self.bounds.on_look()?;
             for number in 0..self.nodes.len() {
                 self.look_at_report(number)?;
-                if self.looks % LOOKS_PER_FULL == 0 {
+                if self.looks.is_multiple_of(LOOKS_PER_FULL) {
                     self.look_at_objects(number)?;
                 }
             }
