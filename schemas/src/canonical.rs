@@ -187,13 +187,24 @@ struct Decimal {
 }
 
 impl Decimal {
-    fn of(float: f64) -> Self {
-        let text = format!("{:e}", float.abs());
-        // Holds: `{:e}` of a finite float always has an `e` and a small exponent.
-        let (mantissa, exponent) = text.split_once('e').expect("{:e} writes an exponent");
-        let exponent = exponent.parse().expect("{:e} writes a small exponent");
-        let digits = mantissa.replace('.', "");
-        Self { negative: float.is_sign_negative(), digits, exponent }
+    /// The digits come from serde_json: of two shortest texts that are equally near, it takes the even
+    /// one, as ECMAScript and Python do and as `{:e}` does not.
+    fn of(number: &Number) -> Self {
+        let text = number.to_string();
+        let negative = text.starts_with('-');
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
+        let mantissa = mantissa.trim_start_matches('-');
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{whole}{fraction}");
+        let zeros = digits.bytes().take_while(|digit| *digit == b'0').count();
+        let significant = digits[zeros..].trim_end_matches('0');
+        if significant.is_empty() {
+            return Self { negative, digits: "0".to_owned(), exponent: 0 };
+        }
+        // Holds: a float's text is short, and its exponent a small number.
+        let exponent: i32 = exponent.parse().expect("a float has a small exponent");
+        let exponent = exponent + whole.len() as i32 - zeros as i32 - 1;
+        Self { negative, digits: significant.to_owned(), exponent }
     }
 
     fn sign(&self) -> &'static str {
@@ -233,11 +244,10 @@ fn rfc8785_number(number: &Number) -> Result<String, CanonicalError> {
         }
         return Ok(number.to_string());
     }
-    let float = number.as_f64().unwrap_or_default();
-    if float == 0.0 {
+    if number.as_f64() == Some(0.0) {
         return Ok("0".to_owned());
     }
-    let decimal = Decimal::of(float);
+    let decimal = Decimal::of(number);
     let plain = (-6..21).contains(&decimal.exponent);
     Ok(if plain { decimal.plain() } else { decimal.scientific(1) })
 }
@@ -247,7 +257,7 @@ fn estate_number(number: &Number) -> String {
     if number.is_i64() || number.is_u64() {
         return number.to_string();
     }
-    let decimal = Decimal::of(number.as_f64().unwrap_or_default());
+    let decimal = Decimal::of(number);
     if !(-4..16).contains(&decimal.exponent) {
         return decimal.scientific(2);
     }
