@@ -14,6 +14,8 @@
 pub mod canonical;
 pub mod contracts;
 pub mod date_time;
+pub mod evidence;
+mod iso_time;
 pub mod json;
 pub mod lanes;
 pub mod merge;
@@ -21,5 +23,8 @@ pub mod objects;
 pub mod peers;
 pub mod provenance;
 pub mod repair_plan;
+pub mod scorecard;
+pub mod state_report;
 pub mod status;
 pub mod time;
+pub mod trust_decision;
