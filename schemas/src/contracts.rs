@@ -36,6 +36,12 @@ pub static ALL: &[&Contract] = &[
     &crate::trust_decision::TRUST_DECISION,
     &crate::scorecard::SCORECARD,
     &crate::evidence::EVIDENCE,
+    &crate::authority::contract::CAPABILITY_CONTRACT,
+    &crate::authority::grant::CAPABILITY_GRANT_STATE,
+    &crate::authority::storm::DIAGNOSTIC_STORM,
+    &crate::authority::network::NETWORK_TRUTH,
+    &crate::authority::registry::RUNTIME_REGISTRY,
+    &crate::authority::phase::BOOT_PHASE,
 ];
 
 /// One published contract.

@@ -11,6 +11,7 @@
 //! - [`date_time`] reads the times of other tools.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
 
+pub mod authority;
 pub mod canonical;
 pub mod contracts;
 pub mod date_time;
