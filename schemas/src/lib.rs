@@ -8,16 +8,25 @@
 //! - [`time`] is the one form in which times are shown.
 //! - [`contracts`] knows the published documents and judges them: schema and rules.
 //! - [`date_time`] reads the times of other tools.
+//! - [`service`], [`capability`], [`launch`], [`incident`] and [`process`] are documents of the control
+//!   plane; [`identity`] audits a service and its launch together.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
 
+pub mod capability;
 pub mod contracts;
 pub mod date_time;
+pub mod identity;
+pub mod incident;
 pub mod json;
 pub mod lanes;
+pub mod launch;
 pub mod merge;
 pub mod objects;
 pub mod peers;
+pub mod process;
 pub mod provenance;
 pub mod repair_plan;
+pub mod service;
 pub mod status;
 pub mod time;
+mod vocabulary;
