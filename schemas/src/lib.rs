@@ -6,6 +6,7 @@
 //!
 //! - [`json`] reads JSON from outside strictly and writes it canonically.
 //! - [`time`] is the one form in which times are shown.
+//! - [`canonical`] writes the one text of a value from which hashes and derived ids are made.
 //! - [`contracts`] knows the published documents and judges them: schema and rules.
 //! - [`date_time`] reads the times of other tools.
 //! - [`service`], [`capability`], [`launch`], [`incident`] and [`process`] are documents of the control
@@ -13,6 +14,7 @@
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
 
 pub mod capability;
+pub mod canonical;
 pub mod contracts;
 pub mod date_time;
 pub mod identity;

@@ -77,8 +77,8 @@ pub fn build(
         return Err(BuildError::NothingFound { class, looked_at: events.len() });
     }
     let ids: BTreeSet<&str> = chosen.iter().map(|event| text(event, "/event_id")).collect();
-    let digest = canonical::digest(&json!({"class": class, "events": ids}));
-    let digits: String = digest.trim_start_matches("sha256:").chars().take(20).collect();
+
+
     let tier = strictest_tier(&chosen);
     let causes = causes(class, &chosen);
     let mut causal_graph = graph(events, &chosen, tier);
@@ -88,7 +88,7 @@ pub fn build(
         if sealed { RedactionPolicy::Sealed } else { RedactionPolicy::PreserveCausality };
     Ok(Valid::new(Incident {
         schema_version: SCHEMA_VERSION.to_owned(),
-        incident_id: format!("inc_{class}_{digits}"),
+        incident_id: canonical::derived_id(&format!("inc_{class}_"), &json!(ids), 20),
         incident_class: class,
         created_at: now.to_string(),
         summary: summary(class, &chosen),
