@@ -47,7 +47,8 @@ fn domains_are_known(definition: &Value, findings: &mut Findings) {
         if let Some(domain) = domain.as_str()
             && AuthorityDomain::of(domain).is_none()
         {
-            let known: Vec<&str> = AuthorityDomain::ALL.iter().map(|known| known.as_str()).collect();
+            let known: Vec<&str> =
+                AuthorityDomain::ALL.iter().map(|known| known.as_str()).collect();
             let message = format!("no service can have this domain: use {}", known.join(", "));
             findings.add(format!("/compatible_authority_domains/{place}"), message);
         }

@@ -30,6 +30,11 @@ use self::schema::Compiled;
 pub static ALL: &[&Contract] = &[
     // One line each.
     &crate::repair_plan::REPAIR_PLAN,
+    &crate::service::SERVICE,
+    &crate::capability::CAPABILITY,
+    &crate::launch::LAUNCH_MANIFEST,
+    &crate::incident::INCIDENT,
+    &crate::process::PROCESS_PROVENANCE,
 ];
 
 /// One published contract.

@@ -99,7 +99,8 @@ fn surfaces_show_one_name(manifest: &Value, findings: &mut Findings) {
         if let Some(shown) = manifest.pointer(path).and_then(Value::as_str)
             && shown != name
         {
-            findings.add(path, format!("it shows {shown:?} and the product is {name:?}: show that"));
+            findings
+                .add(path, format!("it shows {shown:?} and the product is {name:?}: show that"));
         }
     }
 }

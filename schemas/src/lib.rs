@@ -13,8 +13,8 @@
 //!   plane; [`identity`] audits a service and its launch together.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
 
-pub mod capability;
 pub mod canonical;
+pub mod capability;
 pub mod contracts;
 pub mod date_time;
 pub mod identity;

@@ -88,7 +88,9 @@ pub static SERVICE: Contract = Contract {
             name: "service.emits-events",
             says: "the service emits canonical events",
             origin: Origin::Estate,
-            check: |service, findings| must_be_true(service, "/observability/emits_events", findings),
+            check: |service, findings| {
+                must_be_true(service, "/observability/emits_events", findings)
+            },
         },
         Rule {
             name: "service.incident-bundle",
@@ -165,7 +167,8 @@ fn health_endpoint(service: &Value, findings: &mut Findings) {
         findings.add(path, "the health of the service cannot be asked for: name an endpoint");
     }
     if service.pointer(path).and_then(Value::as_str) == Some("") {
-        findings.add(path, "the endpoint is empty: name where the service's health can be asked for");
+        findings
+            .add(path, "the endpoint is empty: name where the service's health can be asked for");
     }
 }
 

@@ -78,7 +78,6 @@ pub fn build(
     }
     let ids: BTreeSet<&str> = chosen.iter().map(|event| text(event, "/event_id")).collect();
 
-
     let tier = strictest_tier(&chosen);
     let causes = causes(class, &chosen);
     let mut causal_graph = graph(events, &chosen, tier);
@@ -198,15 +197,17 @@ fn graph(events: &[Value], chosen: &[&Value], tier: PrivacyTier) -> Map<String, 
         .values()
         .filter_map(|event| {
             let parent = text(event, "/causality/parent_event_id");
-            (!parent.is_empty())
-                .then(|| json!({"from": parent, "to": text(event, "/event_id")}))
+            (!parent.is_empty()).then(|| json!({"from": parent, "to": text(event, "/event_id")}))
         })
         .collect();
     let rows: Vec<Value> = listed.values().map(|event| row(event, tier)).collect();
     // Holds: a bundle has at least one chosen event.
     let root = chosen.first().map_or("", |event| text(event, "/causality/root_event_id"));
-    let roots: BTreeSet<&str> =
-        chosen.iter().map(|event| text(event, "/causality/root_event_id")).take(LISTED_MAX).collect();
+    let roots: BTreeSet<&str> = chosen
+        .iter()
+        .map(|event| text(event, "/causality/root_event_id"))
+        .take(LISTED_MAX)
+        .collect();
     let mut graph = Map::new();
     graph.insert("root_event_id".to_owned(), json!(root));
     graph.insert("root_event_ids".to_owned(), json!(roots));
@@ -269,7 +270,8 @@ fn causes(class: IncidentClass, chosen: &[&Value]) -> Vec<String> {
 
 fn summary(class: IncidentClass, chosen: &[&Value]) -> String {
     let times = total(chosen);
-    let actors: BTreeSet<&str> = chosen.iter().map(|event| text(event, "/actor/actor_id")).collect();
+    let actors: BTreeSet<&str> =
+        chosen.iter().map(|event| text(event, "/actor/actor_id")).collect();
     let who = match (actors.len(), actors.first()) {
         (1, Some(actor)) => cut(actor),
         (count, _) => format!("{count} actors"),
@@ -277,7 +279,9 @@ fn summary(class: IncidentClass, chosen: &[&Value]) -> String {
     match class {
         IncidentClass::Crash => format!("{who} ended unexpectedly, {times} time(s)."),
         IncidentClass::DenialStorm => format!("{who} was denied the same thing {times} times."),
-        IncidentClass::WakeAnomaly => format!("{who} woke the device without need, {times} time(s)."),
+        IncidentClass::WakeAnomaly => {
+            format!("{who} woke the device without need, {times} time(s).")
+        }
         IncidentClass::IdentityMismatch => {
             format!("{who} showed an identity that does not hold, {times} time(s).")
         }

@@ -77,7 +77,9 @@ fn next_action(class: IncidentClass) -> &'static str {
         IncidentClass::ParserFault => {
             "Keep the input aside, do not open it again, and read it in a sandbox only."
         }
-        IncidentClass::TelemetryPolicy => "Stop what was sending, and look at what has left already.",
+        IncidentClass::TelemetryPolicy => {
+            "Stop what was sending, and look at what has left already."
+        }
         IncidentClass::SecuritySuspicion => {
             "Change nothing yet, keep the evidence, and ask who is responsible for security."
         }

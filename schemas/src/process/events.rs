@@ -179,7 +179,8 @@ pub(crate) fn failed_end(event: &Value) -> Option<String> {
         let words = status["summary"].as_str()?.split([' ', ',', ';']);
         words.filter_map(|word| word.split_once('=')).find(|(key, _)| *key == name)
     };
-    let known = |(_, value): (&str, &str)| (value != "null" && value != "None").then(|| value.to_owned());
+    let known =
+        |(_, value): (&str, &str)| (value != "null" && value != "None").then(|| value.to_owned());
     if let Some(signal) = said("signal").and_then(known) {
         return Some(format!("signal {signal}"));
     }

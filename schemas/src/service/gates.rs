@@ -79,10 +79,7 @@ pub fn gates(service: &ServiceManifest) -> Vec<Gate> {
             "incident-bundle",
             "/release_gates/incident_fault_classes",
             "an incident bundle for each class of fault",
-            bundle_missing(
-                service.observability.incident_bundle,
-                member("incident_fault_classes"),
-            ),
+            bundle_missing(service.observability.incident_bundle, member("incident_fault_classes")),
         ),
         (
             "remote-trust",

@@ -204,10 +204,11 @@ impl ServiceGraph {
             let required = uses.required_by.iter().map(|id| (id, EdgeKind::Required));
             let optional = uses.optional_for.iter().map(|id| (id, EdgeKind::Optional));
             let denied = uses.denied_by.iter().map(|id| (id, EdgeKind::Denied));
-            required
-                .chain(optional)
-                .chain(denied)
-                .map(move |(service, kind)| Edge { service, capability, kind })
+            required.chain(optional).chain(denied).map(move |(service, kind)| Edge {
+                service,
+                capability,
+                kind,
+            })
         })
     }
 }
