@@ -10,12 +10,13 @@
 //! - [`contracts`] knows the published documents and judges them: schema and rules.
 //! - [`date_time`] reads the times of other tools.
 //! - [`service`], [`capability`], [`launch`], [`incident`] and [`process`] are documents of the control
-//!   plane; [`identity`] audits a service and its launch together.
+//!   plane; [`identity`] audits a service and its launch together, [`control_plane`] all of them.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
 
 pub mod canonical;
 pub mod capability;
 pub mod contracts;
+pub mod control_plane;
 pub mod date_time;
 pub mod identity;
 pub mod incident;
