@@ -16,6 +16,7 @@ pub mod error;
 pub mod http;
 pub mod index;
 pub mod keys;
+pub mod observe;
 pub mod pairing;
 pub mod render;
 pub mod run;

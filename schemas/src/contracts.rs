@@ -42,6 +42,11 @@ pub static ALL: &[&Contract] = &[
     &crate::authority::network::NETWORK_TRUTH,
     &crate::authority::registry::RUNTIME_REGISTRY,
     &crate::authority::phase::BOOT_PHASE,
+    &crate::service::SERVICE,
+    &crate::capability::CAPABILITY,
+    &crate::launch::LAUNCH_MANIFEST,
+    &crate::incident::INCIDENT,
+    &crate::process::PROCESS_PROVENANCE,
 ];
 
 /// One published contract.
