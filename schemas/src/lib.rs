@@ -6,13 +6,18 @@
 //!
 //! - [`json`] reads JSON from outside strictly and writes it canonically.
 //! - [`time`] is the one form in which times are shown.
+//! - [`contracts`] knows the published documents and judges them: schema and rules.
+//! - [`date_time`] reads the times of other tools.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
 
+pub mod contracts;
+pub mod date_time;
 pub mod json;
 pub mod lanes;
 pub mod merge;
 pub mod objects;
 pub mod peers;
 pub mod provenance;
+pub mod repair_plan;
 pub mod status;
 pub mod time;
