@@ -30,6 +30,11 @@ use self::schema::Compiled;
 pub static ALL: &[&Contract] = &[
     // One line each.
     &crate::repair_plan::REPAIR_PLAN,
+    &crate::event::rules::EVENT,
+    &crate::event::rules::EVENT_LEGACY,
+    &crate::policy_decision::POLICY_DECISION,
+    &crate::policy_observation::POLICY_OBSERVATION,
+    &crate::explanation::POLICY_EXPLANATION_REGISTRY,
 ];
 
 /// One published contract.

@@ -8,15 +8,21 @@
 //! - [`time`] is the one form in which times are shown.
 //! - [`contracts`] knows the published documents and judges them: schema and rules.
 //! - [`date_time`] reads the times of other tools.
+//! - [`event`] has events and what folds, redacts and explains them; [`explanation`],
+//!   [`policy_observation`] and [`policy_decision`] what is said about decisions.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
 
 pub mod contracts;
 pub mod date_time;
+pub mod event;
+pub mod explanation;
 pub mod json;
 pub mod lanes;
 pub mod merge;
 pub mod objects;
 pub mod peers;
+pub mod policy_decision;
+pub mod policy_observation;
 pub mod provenance;
 pub mod repair_plan;
 pub mod status;

@@ -69,7 +69,6 @@ macro_rules! checked_text {
         }
     };
 }
-pub(crate) use checked_text;
 
 checked_text! {
     /// The name of an event: `evt_` and at least one of letters, digits, `.`, `_`, `:` and `-`.
@@ -115,7 +114,9 @@ impl Text {
 pub fn is_event_id(text: &str) -> bool {
     text.strip_prefix("evt_").is_some_and(|rest| {
         !rest.is_empty()
-            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
     })
 }
 

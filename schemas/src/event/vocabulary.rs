@@ -41,10 +41,10 @@ macro_rules! vocabulary {
         }
 
         impl std::str::FromStr for $name {
-            type Err = UnknownWord;
+            type Err = $crate::event::vocabulary::UnknownWord;
 
-            fn from_str(word: &str) -> Result<Self, UnknownWord> {
-                Self::from_word(word).ok_or_else(|| UnknownWord {
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                Self::from_word(word).ok_or_else(|| $crate::event::vocabulary::UnknownWord {
                     word: word.chars().take(80).collect(),
                     known: Self::ALL.iter().map(|value| value.as_str()).collect(),
                 })

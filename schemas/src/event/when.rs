@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::date_time::DateTime;
 use crate::time::Timestamp;
 
 /// A time as it was written, and what it means.
@@ -71,74 +72,10 @@ impl std::fmt::Display for When {
     }
 }
 
-/// Reads an RFC 3339 time as milliseconds since 1970; nothing for anything else. Seconds and zone
-/// are required, a leap second is refused, and `T` or `t` stands between day and time.
-pub fn millis(text: &str) -> Option<i64> {
-    let bytes = text.as_bytes();
-    let number = |from: usize, to: usize| -> Option<i64> {
-        let digits = bytes.get(from..to)?;
-        digits.iter().try_fold(0_i64, |sum, digit| {
-            digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0'))
-        })
-    };
-    let is = |place: usize, wanted: &[u8]| bytes.get(place).is_some_and(|b| wanted.contains(b));
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let separated = is(4, b"-") && is(7, b"-") && is(10, b"Tt") && is(13, b":") && is(16, b":");
-    if !separated || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let mut at = 19;
-    let mut milli = 0;
-    if is(at, b".") {
-        let digits = bytes[at + 1..].iter().take_while(|digit| digit.is_ascii_digit()).count();
-        if digits == 0 {
-            return None;
-        }
-        let scale = [0, 100, 10, 1][digits.min(3)];
-        milli = number(at + 1, at + 1 + digits.min(3))? * scale;
-        at += 1 + digits;
-    }
-    let offset_minutes = if is(at, b"Zz") {
-        at += 1;
-        0
-    } else if is(at, b"+-") && is(at + 3, b":") {
-        let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
-        if hours > 23 || minutes > 59 {
-            return None;
-        }
-        let sign = if bytes[at] == b'-' { -1 } else { 1 };
-        at += 6;
-        sign * (hours * 60 + minutes)
-    } else {
-        return None;
-    };
-    if at != bytes.len() {
-        return None;
-    }
-    let minutes = days_from_civil(year, month, day)? * 1440 + hour * 60 + minute - offset_minutes;
-    Some(minutes * 60_000 + second * 1000 + milli)
-}
-
-/// Days from 1970-01-01 to a day of the proleptic Gregorian calendar; nothing for a day that is not
-/// in it. Years start in March here, so that the leap day is the last day of a year.
-fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
-    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    let days_in_month = match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        4 | 6 | 9 | 11 => 30,
-        2 => 28 + i64::from(leap),
-        _ => return None,
-    };
-    if day < 1 || day > days_in_month {
-        return None;
-    }
-    let shifted_year = year - i64::from(month <= 2);
-    let era = shifted_year.div_euclid(400);
-    let year_of_era = shifted_year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some(era * 146_097 + day_of_era - 719_468)
+/// Milliseconds since 1970 of a time; finer digits are cut towards the past.
+fn millis(text: &str) -> Option<i64> {
+    let at: DateTime = text.parse().ok()?;
+    Some(at.seconds * 1000 + i64::from(at.nanos / 1_000_000))
 }
 
 #[cfg(test)]
@@ -154,46 +91,12 @@ mod tests {
             assert_eq!(millis(text), Some(1_777_936_918_394), "{text}");
         }
         assert_eq!(millis("1969-12-31T23:59:59Z"), Some(-1000));
-        assert_eq!(millis("0000-02-29T00:00:00Z"), Some(-62_162_121_600_000));
-    }
-
-    #[test]
-    fn what_is_no_rfc_3339_time_is_refused() {
-        for text in [
-            "2026-05-04 19:21:58Z",
-            "2026-05-04T19:21:58",
-            "2026-05-04T19:21Z",
-            "2026-05-04T19:21:60Z",
-            "2026-05-04T24:00:00Z",
-            "2026-02-29T00:00:00Z",
-            "2026-13-01T00:00:00Z",
-            "2026-05-04T19:21:58+0400",
-            "2026-05-04T19:21:58+24:00",
-            "2026-05-04T19:21:58.Z",
-            "2026-05-04T19:21:58Z ",
-            "2026-05-04",
-            "20260504T192158Z",
-            "",
-            "２026-05-04T19:21:58Z",
-        ] {
-            assert_eq!(millis(text), None, "{text}");
-        }
     }
 
     proptest! {
         #[test]
         fn our_own_stamps_read_back(at in 0..253_402_300_799_999_u64) {
             prop_assert_eq!(When::from(Timestamp(at)).millis(), at as i64);
-        }
-
-        #[test]
-        fn no_text_makes_reading_panic(text in any::<String>()) {
-            let _ = millis(&text);
-        }
-
-        #[test]
-        fn no_near_time_makes_reading_panic(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}[.]?[0-9]{0,20}[Zz+-]?[0-9:]{0,6}") {
-            let _ = millis(&text);
         }
     }
 }

@@ -58,7 +58,7 @@ impl Budgets {
 
     /// Shows an event, or folds it into what its source has too much of.
     pub(super) fn pass(&mut self, event: Event, out: &mut Vec<Event>) -> Passed {
-        let Settings { window_ms, samples, budget } = self.settings;
+        let settings @ Settings { window_ms, samples, budget } = self.settings;
         let (name, source) = self.source(&event);
         let Some(budget) = budget else {
             source.events_out += 1;
@@ -67,7 +67,7 @@ impl Budgets {
         };
         let at = event.created_at.millis();
         if source.shown == 0 || at.abs_diff(source.opened) >= window_ms {
-            source.tell(&name, self.settings, out);
+            source.tell(&name, settings, out);
             source.opened = at;
             source.shown = 0;
         }
