@@ -447,3 +447,6 @@ impl Default for Sync {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
