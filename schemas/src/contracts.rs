@@ -33,6 +33,16 @@ pub static ALL: &[&Contract] = &[
     // One line each.
     &crate::state_report::STATE_REPORT,
     &crate::repair_plan::REPAIR_PLAN,
+    &crate::event::rules::EVENT,
+    &crate::event::rules::EVENT_LEGACY,
+    &crate::service::SERVICE,
+    &crate::capability::CAPABILITY,
+    &crate::launch::LAUNCH_MANIFEST,
+    &crate::incident::INCIDENT,
+    &crate::process::PROCESS_PROVENANCE,
+    &crate::policy_decision::POLICY_DECISION,
+    &crate::policy_observation::POLICY_OBSERVATION,
+    &crate::explanation::POLICY_EXPLANATION_REGISTRY,
     &crate::trust_decision::TRUST_DECISION,
     &crate::scorecard::SCORECARD,
     &crate::evidence::EVIDENCE,
@@ -42,11 +52,6 @@ pub static ALL: &[&Contract] = &[
     &crate::authority::network::NETWORK_TRUTH,
     &crate::authority::registry::RUNTIME_REGISTRY,
     &crate::authority::phase::BOOT_PHASE,
-    &crate::service::SERVICE,
-    &crate::capability::CAPABILITY,
-    &crate::launch::LAUNCH_MANIFEST,
-    &crate::incident::INCIDENT,
-    &crate::process::PROCESS_PROVENANCE,
 ];
 
 /// One published contract.
