@@ -75,6 +75,14 @@ pub struct Contract {
     pub compiled: OnceLock<Compiled>,
 }
 
+impl Contract {
+    /// The schema as a document.
+    pub fn document(&self) -> Value {
+        // Holds: the schemas are part of the program, and a test reads each one.
+        serde_json::from_str(self.schema).expect("an embedded schema is JSON")
+    }
+}
+
 /// Two contracts are the same where their names are.
 impl PartialEq for Contract {
     fn eq(&self, other: &Self) -> bool {
