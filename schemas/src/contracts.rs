@@ -52,6 +52,9 @@ pub static ALL: &[&Contract] = &[
     &crate::authority::network::NETWORK_TRUTH,
     &crate::authority::registry::RUNTIME_REGISTRY,
     &crate::authority::phase::BOOT_PHASE,
+    &crate::lanes::LANE,
+    &crate::policy_file::POLICY_FILE,
+    &crate::lanes::LANES_STATUS,
 ];
 
 /// One published contract.
