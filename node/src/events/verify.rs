@@ -74,14 +74,24 @@ pub struct StoreFinding {
     pub message: String,
 }
 
-/// Checks a store that nobody adds to at the moment. Where a device is given, what is signed must be
-/// signed by it.
+/// Whose store it is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Anybody's: signatures must hold, whoever made them.
+    Anybody,
+    /// What is signed must be signed by this device.
+    Device(DeviceId),
+    /// Signed by this device, its head at least.
+    SignedBy(DeviceId),
+}
+
+/// Checks a store that nobody adds to at the moment.
 pub fn verify(
     path: &Path,
     file: Option<File>,
-    device: Option<DeviceId>,
+    expected: Expected,
 ) -> Result<StoreReport, EventStoreError> {
-    let mut check = Check::new(device);
+    let mut check = Check::new(expected);
     match Head::read(path) {
         Ok(head) => check.head = head,
         Err(EventStoreError::Damaged { .. }) => check.head_unreadable = true,
@@ -112,6 +122,7 @@ pub fn verify(
 /// What is known while lines are read in order.
 struct Check {
     device: Option<DeviceId>,
+    must_be_signed: bool,
     head: Option<Head>,
     head_unreadable: bool,
     digest: Sha256,
@@ -138,9 +149,15 @@ struct Check {
 }
 
 impl Check {
-    fn new(device: Option<DeviceId>) -> Self {
+    fn new(expected: Expected) -> Self {
+        let (device, must_be_signed) = match expected {
+            Expected::Anybody => (None, false),
+            Expected::Device(device) => (Some(device), false),
+            Expected::SignedBy(device) => (Some(device), true),
+        };
         Self {
             device,
+            must_be_signed,
             head: None,
             head_unreadable: false,
             digest: Sha256::new(),
@@ -231,7 +248,7 @@ impl Check {
         }
         let Some(link) = facts.link else {
             if facts.problem.is_none() {
-                self.plain(line, &facts);
+                self.plain(line);
             }
             return;
         };
@@ -245,7 +262,8 @@ impl Check {
             self.linked = 1;
             let before: Hash = before.unwrap_or_default().finalize().into();
             if link.prev != before {
-                self.found(line, "changed", "something before the first linked line was changed");
+                let message = "something before this line, the first that is linked, was changed";
+                self.found(line, "changed", message);
             }
         } else {
             self.linked += 1;
@@ -267,18 +285,14 @@ impl Check {
         }
     }
 
-    /// A line that another program wrote.
-    fn plain(&mut self, line: u64, facts: &Facts) {
-        if self.linked > 0 || self.head.is_some() {
-            self.found(
-                line,
-                "unlinked",
-                "the line has no link: another program wrote it, or its link was taken away",
-            );
+    /// A line that another program wrote. Before the first line of ours it may stand: that one holds
+    /// all before it.
+    fn plain(&mut self, line: u64) {
+        if self.linked > 0 {
+            self.found(line, "unlinked", UNLINKED);
             self.broken_since += 1;
         } else {
             self.next = line + 1;
-            let _ = facts;
         }
     }
 
@@ -430,6 +444,9 @@ impl Check {
             }
             return HeadState::Missing;
         };
+        if self.linked == 0 && self.events > 0 {
+            self.found(1, "unlinked", UNLINKED);
+        }
         let holds = head.verifies();
         if holds == Some(false) {
             self.found(head.count, "head_wrong", "the head's signature does not hold");
@@ -471,12 +488,19 @@ impl Check {
                 ));
             }
         }
-        match holds {
-            Some(_) => HeadState::Signed,
-            None => HeadState::Unsigned,
+        if holds.is_some() {
+            return HeadState::Signed;
         }
+        if self.must_be_signed {
+            let message = "the head is unsigned, and this device signs: the file was written anew";
+            self.found(head.count, "unsigned", message);
+        }
+        HeadState::Unsigned
     }
 }
+
+const UNLINKED: &str =
+    "the line has no link: another program wrote it, or its link was taken away";
 
 /// A short form of an event id, for finding duplicates in little memory.
 fn id_key(id: &str) -> u128 {

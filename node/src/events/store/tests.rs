@@ -2,10 +2,11 @@ use std::fs;
 
 use proptest::prelude::*;
 use serde_json::json;
+use srcos_lanes::ids::DeviceId;
 use tempfile::TempDir;
 
 use super::*;
-use crate::events::verify::{HeadState, StoreReport, verify};
+use crate::events::verify::{Expected, HeadState, StoreReport, verify};
 
 fn event(n: u64) -> Value {
     let text = include_str!("../../../../examples/events/policy-decision.expected-denial.json");
@@ -30,7 +31,7 @@ fn fill(path: &Path, numbers: std::ops::Range<u64>) -> Vec<Added> {
 }
 
 fn check(path: &Path) -> StoreReport {
-    verify(path, open_quiet(path).unwrap(), None).unwrap()
+    verify(path, open_quiet(path).unwrap(), Expected::Anybody).unwrap()
 }
 
 #[test]
@@ -45,12 +46,10 @@ fn what_is_added_verifies_and_is_signed_at_its_head() {
     let bytes = fs::read(&path).unwrap();
     assert_eq!(report.digest, crate::events::link::hash_text(&sha256(&bytes)));
     let device = DeviceId(key().verifying_key().to_bytes());
-    assert!(verify(&path, open_quiet(&path).unwrap(), Some(device)).unwrap().valid);
-    let other = verify(&path, open_quiet(&path).unwrap(), Some(DeviceId([1; 32]))).unwrap();
+    assert!(verify(&path, open_quiet(&path).unwrap(), Expected::Device(device)).unwrap().valid);
+    let other = verify(&path, open_quiet(&path).unwrap(), Expected::Device(DeviceId([1; 32]))).unwrap();
     assert!(!other.valid && other.findings[0].code == "other_device", "{other:?}");
 }
-
-use srcos_lanes::ids::DeviceId;
 
 #[test]
 fn adding_twice_adds_once_and_another_event_of_the_same_name_is_refused() {
@@ -200,7 +199,7 @@ proptest! {
         if let Some(head) = head {
             fs::write(Head::file(&path), head).unwrap();
         }
-        let _ = verify(&path, open_quiet(&path).unwrap(), None);
+        let _ = verify(&path, open_quiet(&path).unwrap(), Expected::Anybody);
         if let Ok(mut writer) = Writer::open(&path, None) {
             let _ = writer.add(&[event(1)]);
         }

@@ -38,7 +38,7 @@ fn found(change: impl Fn(&mut Vec<String>), key: Option<SigningKey>) -> Vec<(u64
     change(&mut lines);
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     fs::write(&path, text).unwrap();
-    let report = verify(&path, open_quiet(&path).unwrap(), None).unwrap();
+    let report = verify(&path, open_quiet(&path).unwrap(), Expected::Anybody).unwrap();
     assert_eq!(report.valid, report.findings.is_empty());
     report.findings.iter().map(|finding| (finding.line, finding.code)).collect()
 }
@@ -100,7 +100,7 @@ fn a_last_line_that_is_cut_short_is_named() {
         let (_dir, path, _) = store(key);
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 40]).unwrap();
-        let report = verify(&path, open_quiet(&path).unwrap(), None).unwrap();
+        let report = verify(&path, open_quiet(&path).unwrap(), Expected::Anybody).unwrap();
         let found: Vec<_> = report.findings.iter().map(|f| (f.line, f.code)).collect();
         assert_eq!(found, [(6, "truncated")]);
     }
@@ -128,8 +128,18 @@ fn a_repeated_or_foreign_line_is_named() {
         assert_eq!(found(again, key.clone()), [(4, "duplicate_id"), (4, "repeated")]);
         let empty = |lines: &mut Vec<String>| lines.insert(3, String::new());
         assert_eq!(found(empty, key.clone()), [(4, "foreign")]);
-        let unread = |lines: &mut Vec<String>| lines[3] = lines[3].replacen(':', ";", 2);
-        assert_eq!(found(unread, key.clone())[0], (4, "unlinked"), "{}", key.is_some());
+        let unlinked = |lines: &mut Vec<String>| {
+            let link = lines[3].find("},").unwrap();
+            lines[3].replace_range(..link + 2, "{");
+        };
+        assert_eq!(found(unlinked, key.clone()), [(4, "unlinked")], "{}", key.is_some());
+        let all = |lines: &mut Vec<String>| {
+            for line in lines {
+                let link = line.find("},").unwrap();
+                line.replace_range(..link + 2, "{");
+            }
+        };
+        assert_eq!(found(all, key.clone()), [(1, "unlinked")], "{}", key.is_some());
         let torn = |lines: &mut Vec<String>| lines[3].truncate(300);
         assert_eq!(found(torn, key), [(4, "unreadable")]);
     }
@@ -140,7 +150,7 @@ fn a_store_written_anew_by_somebody_else_is_not_taken_for_ours() {
     let own = SigningKey::from_bytes(&[5; 32]);
     let (_dir, path, _) = store(Some(SigningKey::from_bytes(&[6; 32])));
     let device = DeviceId(own.verifying_key().to_bytes());
-    let report = verify(&path, open_quiet(&path).unwrap(), Some(device)).unwrap();
+    let report = verify(&path, open_quiet(&path).unwrap(), Expected::Device(device)).unwrap();
     assert!(!report.valid);
     assert!(report.findings.iter().all(|finding| finding.code == "other_device"), "{report:?}");
 }
@@ -151,10 +161,10 @@ fn a_forged_head_is_found() {
     let file = Head::file(&path);
     let text = fs::read_to_string(&file).unwrap().replace("\"count\":6", "\"count\":5");
     fs::write(&file, text).unwrap();
-    let report = verify(&path, open_quiet(&path).unwrap(), None).unwrap();
+    let report = verify(&path, open_quiet(&path).unwrap(), Expected::Anybody).unwrap();
     assert_eq!((report.head, report.findings[0].code), (HeadState::Wrong, "head_wrong"));
     fs::write(&file, "nothing").unwrap();
-    let report = verify(&path, open_quiet(&path).unwrap(), None).unwrap();
+    let report = verify(&path, open_quiet(&path).unwrap(), Expected::Anybody).unwrap();
     assert_eq!((report.head, report.valid), (HeadState::Wrong, false));
 }
 
@@ -165,7 +175,7 @@ fn an_invalid_event_is_named_with_its_rule() {
     let loud = include_str!("../../../../examples/events/invalid/expected-denial-too-loud.json");
     let loud: Value = serde_json::from_str(loud).unwrap();
     fs::write(&path, format!("{loud}\n[1]\nnot json\n")).unwrap();
-    let report = verify(&path, open_quiet(&path).unwrap(), None).unwrap();
+    let report = verify(&path, open_quiet(&path).unwrap(), Expected::Anybody).unwrap();
     let codes: Vec<_> = report.findings.iter().map(|f| (f.line, f.code)).collect();
     assert_eq!(codes, [(1, "invalid"), (2, "invalid"), (3, "unreadable")]);
     assert!(report.findings[0].message.contains("event.expected-denial-is-quiet"), "{report:?}");
