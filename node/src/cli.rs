@@ -2,9 +2,17 @@
 //! code that scripts rely on.
 
 pub mod args;
+pub mod control_plane;
+pub mod identity;
+pub mod incidents;
 mod membership;
 mod objects;
+pub mod process;
+mod reading;
+pub mod release;
+pub mod services;
 mod state;
+mod stored;
 mod transfer;
 
 use std::io::{IsTerminal as _, Read, Write};
@@ -154,6 +162,12 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Lanes(args::LanesCommand::Describe { lane }) => {
             show(&globals, io, &crate::api::describe(lane), render::lane_description)
         }
+        Command::Services(command) => services::run(&globals, io, command),
+        Command::Process(command) => process::run(&globals, io, command),
+        Command::Identity(command) => identity::run(&globals, io, command),
+        Command::Incidents(command) => incidents::run(&globals, io, command),
+        Command::ControlPlane(command) => control_plane::run(&globals, io, command),
+        Command::Release(command) => release::run(&globals, io, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "srcos-node", &mut script);
@@ -205,6 +219,12 @@ async fn ask_node(
         | Command::Run(_)
         | Command::Demo(_)
         | Command::Lanes(_)
+        | Command::Services(_)
+        | Command::Process(_)
+        | Command::Identity(_)
+        | Command::Incidents(_)
+        | Command::ControlPlane(_)
+        | Command::Release(_)
         | Command::Completions { .. }
         | Command::Man { .. } => Err(ApiError::internal("a command took the wrong way").into()),
     }

@@ -17,6 +17,7 @@ pub mod events;
 pub mod http;
 pub mod index;
 pub mod keys;
+pub mod observe;
 pub mod pairing;
 pub mod render;
 pub mod run;

@@ -14,29 +14,31 @@
 //! Time only moves forward between calls. Connection ids are the caller's and never reused. The
 //! link under a connection authenticates the device at the other end and keeps order.
 
+mod handshake;
+mod members;
+mod receipts;
+mod runs;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use srcos_lanes::error::{ReceiveError, StoreError, WriteError};
-use srcos_lanes::frontier::Frontier;
+use srcos_lanes::error::{StoreError, WriteError};
 use srcos_lanes::ids::{Author, DeviceId, MeshId, MonoMillis, Now, WallMillis};
-use srcos_lanes::journal::{Body, Entry};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::policy::ReplicationPolicy;
 use srcos_lanes::signature::Signer;
 use srcos_lanes::store::{Op, Outcome, Run, Store};
 
-use crate::peers::{self, LanePeer, LaneState, LaneView, Peer};
-use crate::roster::{Inserted, JournalMark, Roster, RosterError};
-use crate::session::{CREDIT_BYTES, Phase, Session};
-use crate::wire::{
-    AbortReason, Hello, LaneReceipt, Message, PROTOCOL_VERSION, ROSTER_BYTES_TARGET,
-    ROSTER_HEADS_MAX, RUN_BYTES_TARGET, RUN_ENTRIES_MAX, Receipt, lanes_digest,
-};
+use crate::peers::{self, LanePeer, LaneView, Peer};
+use crate::roster::{Roster, RosterError};
+use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
+use crate::wire::{AbortReason, Message};
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
 /// Time for which receipts gather before one is sent, in milliseconds: one answers many runs.
 pub const RECEIPT_DELAY_MS: u64 = 50;
+/// The same on a slow link, which receipts must not fill.
+pub const RECEIPT_DELAY_SLOW_MS: u64 = 250;
 /// Time between digests on a quiet connection, in milliseconds.
 pub const DIGEST_EVERY_MS: u64 = 30_000;
 /// Least time between two requests to send again, in milliseconds.
@@ -147,6 +149,8 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
+    /// When the last turn was committed, which is when what follows from it is sent.
+    committed_at: MonoMillis,
 }
 
 impl std::fmt::Debug for Engine {
@@ -202,6 +206,7 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
+            committed_at: MonoMillis(0),
         };
         for device in engine.other_members().collect::<Vec<_>>() {
             let (peer, _) = Peer::load(&snapshot, device)?;
@@ -271,7 +276,7 @@ impl Engine {
             Phase::Stranger { deadline, hello: None }
         };
         let greets = matches!(phase, Phase::Greeting { .. });
-        self.sessions.insert(conn, Session::new(conn, device, phase, now.mono));
+        self.sessions.insert(conn, Session::new(conn, self.device(), device, phase, now.mono));
         if greets {
             self.say_hello(store, conn);
         }
@@ -383,7 +388,7 @@ impl Engine {
         device: DeviceId,
         reason: &str,
     ) -> Result<(), MeshError> {
-        let marks = journal_marks(store, device);
+        let marks = members::journal_marks(store, device);
         let record = self.roster.revoke(device, reason, marks, now.wall, &*self.signer)?;
         self.add_own_record(store, now, &record.0)
     }
@@ -429,6 +434,7 @@ impl Engine {
     /// Makes the turn durable, then queues what follows from it.
     pub fn commit(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
         let committed = store.commit()?;
+        self.committed_at = now.mono;
         if committed.feed_next > self.feed_told {
             self.feed_told = committed.feed_next;
             self.events.push_back(Event::Applied { feed_next: committed.feed_next });
@@ -440,8 +446,8 @@ impl Engine {
                     shared |= session.lanes.contains(lane);
                     session.note(*lane, *author);
                 }
-                if shared && session.receipt_at.is_none() {
-                    session.receipt_at = Some(now.mono.after_ms(RECEIPT_DELAY_MS));
+                if shared {
+                    session.receipt_soon(now.mono);
                 }
             }
         }
@@ -467,9 +473,10 @@ impl Engine {
         let served = conns.partition_point(|conn| Some(*conn) <= self.served_last);
         conns.rotate_left(served);
         for conn in conns {
-            let Some(session) = self.sessions.get(&conn).filter(|session| !session.blocked) else {
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
+            if session.blocked {
                 continue;
-            };
+            }
             if session.wants_run() {
                 self.read_run(store, conn)?;
             }
@@ -513,29 +520,7 @@ impl Engine {
         self.events.pop_front()
     }
 
-    // ---- handshake ----
-
-    fn say_hello(&mut self, store: &Store, conn: ConnId) {
-        let Some(session) = self.sessions.get(&conn) else { return };
-        let lanes: Vec<LaneId> = LaneId::ALL
-            .into_iter()
-            .filter(|lane| self.policy.lane(*lane, session.device).allows())
-            .collect();
-        let frontiers: Vec<_> = lanes.iter().map(|lane| (*lane, store.frontier(*lane))).collect();
-        let mut roster = self.roster.heads();
-        roster.truncate(ROSTER_HEADS_MAX);
-        let hello = Hello {
-            version: PROTOCOL_VERSION,
-            mesh: self.roster.mesh(),
-            digest: lanes_digest(frontiers.iter().map(|(lane, frontier)| (*lane, frontier))),
-            lanes,
-            roster,
-            credit: CREDIT_BYTES,
-        };
-        if let Some(session) = self.sessions.get_mut(&conn) {
-            session.send(&Message::Hello(hello));
-        }
-    }
+    // ---- the rest ----
 
     fn handle_message(
         &mut self,
@@ -581,10 +566,10 @@ impl Engine {
                     return Ok(());
                 }
                 session.consumed = session.consumed.saturating_add(len as u32);
-                if session.consumed >= CREDIT_BYTES / 2 {
-                    let credit = std::mem::take(&mut session.consumed);
-                    session.granted += i64::from(credit);
-                    session.send(&Message::Credit(credit));
+                if session.consumed >= CREDIT_EVERY_BYTES {
+                    session.give_credit();
+                } else {
+                    session.receipt_soon(now.mono);
                 }
                 let run = Run { lane, author, entries };
                 self.handle_run(store, now, conn, &run)?;
@@ -593,6 +578,7 @@ impl Engine {
                 // A peer that gives more than it takes harms itself only, up to this bound.
                 let most = i64::from(CREDIT_BYTES) * 4;
                 session.credit = (session.credit + i64::from(credit)).min(most);
+                session.window.acknowledged(credit, now.mono);
             }
             (Phase::Open, Message::Digest(digest)) => {
                 self.handle_digest(store, now, conn, digest);
@@ -601,507 +587,6 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// A stranger sends a roster that should show it is a member.
-    fn prove(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        conn: ConnId,
-        records: &[Vec<u8>],
-    ) -> Result<(), StoreError> {
-        let Some(session) = self.sessions.get(&conn) else { return Ok(()) };
-        let device = session.device;
-        // Tried on a copy: records from one who turns out to be no member are not kept.
-        let mut tried = self.roster.clone();
-        let readable = records.iter().all(|record| tried.insert(record).is_ok());
-        if !readable || !tried.is_member(device) {
-            let revoked = tried.revoked().contains_key(&device);
-            let reason = if revoked { AbortReason::Revoked } else { AbortReason::NotAMember };
-            self.abort(conn, reason, "");
-            return Ok(());
-        }
-        for record in records {
-            self.take_record(store, now, record)?;
-        }
-        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        let Phase::Stranger { deadline, hello } = &mut session.phase else { return Ok(()) };
-        let (deadline, hello) = (*deadline, hello.take());
-        session.phase = Phase::Greeting { deadline };
-        self.say_hello(store, conn);
-        match hello {
-            Some(hello) => self.open(store, now, conn, hello),
-            None => Ok(()),
-        }
-    }
-
-    /// Both are members and said hello.
-    fn open(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        conn: ConnId,
-        hello: Hello,
-    ) -> Result<(), StoreError> {
-        if hello.version != PROTOCOL_VERSION {
-            let detail = format!("version {PROTOCOL_VERSION} is spoken here");
-            self.abort(conn, AbortReason::Version, &detail);
-            return Ok(());
-        }
-        if hello.mesh != self.roster.mesh() {
-            self.abort(conn, AbortReason::OtherMesh, "");
-            return Ok(());
-        }
-        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        let device = session.device;
-        // The newest connection to a device is the one in use; an older one is stale or a double.
-        let doubles: Vec<ConnId> = self
-            .sessions
-            .values()
-            .filter(|other| other.device == device && other.conn != conn && other.is_open())
-            .map(|other| other.conn)
-            .collect();
-        for double in doubles {
-            self.abort(double, AbortReason::Replaced, "");
-        }
-        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        session.phase = Phase::Open;
-        session.credit = i64::from(hello.credit).min(i64::from(CREDIT_BYTES) * 4);
-        session.digest_at = now.mono.after_ms(DIGEST_EVERY_MS);
-        session.lanes = hello
-            .lanes
-            .iter()
-            .copied()
-            .filter(|lane| self.policy.lane(*lane, device).allows())
-            .collect();
-        self.events.push_back(Event::Opened { conn, device });
-        let known: Vec<_> = hello.roster;
-        self.send_roster(conn, &known);
-        let peer = self.peers.entry(device).or_default();
-        peer.seen_at = Some(now.wall);
-        if !self.confirm_by_digest(store, now, conn, hello.digest) {
-            self.send_receipt(store, now, conn, true, false);
-        }
-        Ok(())
-    }
-
-    /// Sends the roster records that a peer with these heads lacks.
-    fn send_roster(&mut self, conn: ConnId, heads: &[crate::roster::RecordId]) {
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        for record in self.roster.missing_from(heads) {
-            bytes += record.0.len();
-            batch.push(record.clone());
-            if bytes >= ROSTER_BYTES_TARGET {
-                session.send(&Message::Roster(std::mem::take(&mut batch)));
-                bytes = 0;
-            }
-        }
-        if !batch.is_empty() {
-            session.send(&Message::Roster(batch));
-        }
-    }
-
-    // ---- roster ----
-
-    fn add_own_record(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        record: &[u8],
-    ) -> Result<(), MeshError> {
-        self.roster.clone().insert(record)?;
-        Ok(self.take_record(store, now, record)?)
-    }
-
-    /// Takes a record in, keeps it, passes it on, and acts on what it changes.
-    fn take_record(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        record: &[u8],
-    ) -> Result<(), StoreError> {
-        let revoked_before: Vec<DeviceId> = self.roster.revoked().keys().copied().collect();
-        let new = match self.roster.insert(record) {
-            Ok(Inserted::New(new)) => new,
-            // What waits for its parents is sent again by a peer that has them.
-            Ok(Inserted::Known | Inserted::Orphan(_)) | Err(_) => return Ok(()),
-        };
-        let mut fresh = Vec::new();
-        for id in new {
-            let Some((_, bytes)) = self.roster.record(id) else { continue };
-            store.put_roster_record(&bytes.0)?;
-            fresh.push(bytes.clone());
-        }
-        let mut retry = Vec::new();
-        for session in self.sessions.values_mut().filter(|session| session.is_open()) {
-            session.send(&Message::Roster(fresh.clone()));
-            if std::mem::take(&mut session.refused_by_roster) {
-                retry.push(session.conn);
-            }
-        }
-        for conn in retry {
-            self.send_receipt(store, now, conn, true, true);
-        }
-        for device in self.other_members().collect::<Vec<_>>() {
-            self.peers.entry(device).or_default();
-        }
-        let newly: Vec<DeviceId> = self
-            .roster
-            .revoked()
-            .keys()
-            .copied()
-            .filter(|device| !revoked_before.contains(device))
-            .collect();
-        for device in newly {
-            self.cut_off(device);
-            self.witness(store, now, device)?;
-        }
-        self.events.push_back(Event::RosterChanged);
-        Ok(())
-    }
-
-    /// Ends every connection to a device that is no longer a member.
-    fn cut_off(&mut self, device: DeviceId) {
-        let conns = self.sessions.values().filter(|session| session.device == device);
-        for conn in conns.map(|session| session.conn).collect::<Vec<_>>() {
-            self.abort(conn, AbortReason::Revoked, "");
-        }
-    }
-
-    /// Testifies to what is held of a revoked device beyond what its revocation names, so that
-    /// nothing that was accepted in good faith is lost.
-    fn witness(&mut self, store: &mut Store, now: Now, device: DeviceId) -> Result<(), StoreError> {
-        if device == self.device() {
-            return Ok(());
-        }
-        let accepted = self.roster.accepted_frontier(device);
-        let more: Vec<JournalMark> = journal_marks(store, device)
-            .into_iter()
-            .filter(|mark| {
-                !accepted.iter().any(|known| {
-                    known.lane == mark.lane
-                        && known.incarnation == mark.incarnation
-                        && known.seq >= mark.seq
-                })
-            })
-            .collect();
-        let Some(revocation) = self.roster.revoked().get(&device).map(|r| r.revocation) else {
-            return Ok(());
-        };
-        if more.is_empty() {
-            return Ok(());
-        }
-        match self.roster.witness(revocation, more, now.wall, &*self.signer) {
-            Ok(record) => self.take_record(store, now, &record.0),
-            // A device that is itself no member any more has nothing to testify.
-            Err(_) => Ok(()),
-        }
-    }
-
-    fn other_members(&self) -> impl Iterator<Item = DeviceId> + use<'_> {
-        let own = self.device();
-        self.roster.members().keys().copied().filter(move |device| *device != own)
-    }
-
-    // ---- receipts and digests ----
-
-    fn handle_receipt(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        conn: ConnId,
-        receipt: Receipt,
-    ) -> Result<(), StoreError> {
-        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        let device = session.device;
-        if !receipt.verify(self.roster.mesh(), device) {
-            self.abort(conn, AbortReason::Protocol, "a receipt is not signed by its sender");
-            return Ok(());
-        }
-        let own = store.author();
-        let mut overtaken = false;
-        for said in receipt.lanes {
-            let Some(lane) = LaneId::from_code(said.lane) else { continue };
-            let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-            if !session.lanes.contains(&lane) {
-                continue;
-            }
-            let ours = store.frontier(lane);
-            overtaken |= said.held.seq(&own) > ours.seq(&own);
-            if receipt.reset {
-                session.sent.retain(|(of, _), _| *of != lane);
-            }
-            for (author, tip) in &said.held.0 {
-                let sent = session.sent.entry((lane, *author)).or_insert(0);
-                *sent = (*sent).max(tip.seq);
-                // Another entry in the same place: show ours, which proves that there are two.
-                if ours.0.get(author).is_some_and(|own| own.seq >= tip.seq)
-                    && forks(store, lane, author, tip)?
-                {
-                    *sent = tip.seq - 1;
-                }
-            }
-            session.note_ahead(lane, &ours);
-            let peer = self.peers.entry(device).or_default();
-            peer.hear(lane, said.held, said.unapplied, now.wall);
-            peer.compare(lane, &ours, now.wall);
-        }
-        if overtaken {
-            let random = self.draw();
-            store.begin_incarnation(random)?;
-            self.events.push_back(Event::IncarnationStarted { told_by: device });
-        }
-        self.save_peers_soon(now.mono);
-        self.tell_if_in_sync(store, conn);
-        // The peer must hear what we hold, or it cannot know that we are equal.
-        self.send_receipt(store, now, conn, false, false);
-        Ok(())
-    }
-
-    fn handle_digest(&mut self, store: &Store, now: Now, conn: ConnId, digest: [u8; 32]) {
-        if !self.confirm_by_digest(store, now, conn, digest) {
-            self.send_receipt(store, now, conn, true, false);
-        }
-    }
-
-    /// Compares a digest with our own; when equal, the peer holds what we hold.
-    fn confirm_by_digest(
-        &mut self,
-        store: &Store,
-        now: Now,
-        conn: ConnId,
-        digest: [u8; 32],
-    ) -> bool {
-        let Some(session) = self.sessions.get_mut(&conn) else { return false };
-        let lanes = session.lanes.iter().map(|lane| (*lane, store.frontier(*lane)));
-        let lanes: Vec<(LaneId, Frontier)> = lanes.collect();
-        if lanes_digest(lanes.iter().map(|(lane, frontier)| (*lane, frontier))) != digest {
-            return false;
-        }
-        let device = session.device;
-        let peer = self.peers.entry(device).or_default();
-        // That the peer can compare too is not known: its frontier may have moved since it wrote the
-        // digest. So this tells it nothing yet, and a receipt from it will be answered in full.
-        for (lane, frontier) in lanes {
-            for (author, tip) in &frontier.0 {
-                session.sent.insert((lane, *author), tip.seq);
-            }
-            // Equal frontiers say that entries are held; whether the peer applied them it says
-            // itself, in the receipt that followed them.
-            let unapplied = peer.lanes.get(&lane).map(|view| view.unapplied.clone());
-            let unapplied = unapplied
-                .filter(|_| peer.lanes.get(&lane).is_some_and(|view| view.held == frontier));
-            peer.hear(lane, frontier.clone(), unapplied.unwrap_or_default(), now.wall);
-            peer.compare(lane, &frontier, now.wall);
-        }
-        self.save_peers_soon(now.mono);
-        self.tell_if_in_sync(store, conn);
-        true
-    }
-
-    /// Sends what we hold of the lanes in which it differs from what the peer was last told.
-    fn send_receipt(&mut self, store: &Store, now: Now, conn: ConnId, all: bool, reset: bool) {
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        if !session.is_open() {
-            return;
-        }
-        session.receipt_at = None;
-        let mut lanes = Vec::new();
-        for lane in &session.lanes {
-            let held = store.frontier(*lane);
-            let unapplied: Vec<(Author, u64)> = store
-                .journals(*lane)
-                .filter(|(_, row)| row.applied < row.held && !row.forked)
-                .map(|(author, row)| (author, row.applied))
-                .collect();
-            let mut digest = held.digest();
-            if !unapplied.is_empty() {
-                digest[0] ^= 1;
-            }
-            if !all && session.told.get(lane) == Some(&digest) {
-                continue;
-            }
-            session.told.insert(*lane, digest);
-            lanes.push(LaneReceipt { lane: lane.code(), held, unapplied });
-        }
-        if lanes.is_empty() && !reset {
-            return;
-        }
-        let receipt = Receipt::new(self.roster.mesh(), now.wall, lanes, reset, &*self.signer);
-        session.send(&Message::Receipt(receipt));
-    }
-
-    fn tell_if_in_sync(&mut self, store: &Store, conn: ConnId) {
-        let Some(session) = self.sessions.get(&conn) else { return };
-        let Some(peer) = self.peers.get(&session.device) else { return };
-        let in_sync = session
-            .lanes
-            .iter()
-            .all(|lane| peer.state(*lane, &store.frontier(*lane), true).0 == LaneState::InSync);
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let before = std::mem::replace(&mut session.in_sync, in_sync);
-        if in_sync && !before {
-            let device = session.device;
-            self.push_event(Event::InSync { device });
-        }
-    }
-
-    // ---- runs ----
-
-    fn handle_run(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        conn: ConnId,
-        run: &Run<'_>,
-    ) -> Result<(), StoreError> {
-        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        let device = session.device;
-        if !session.lanes.contains(&run.lane) {
-            self.abort(conn, AbortReason::Protocol, "a lane that is not shared");
-            return Ok(());
-        }
-        // Form and signature are checked below; here only whether its author may write at all.
-        let Some(Ok(last)) = run.entries.last().map(|bytes| Entry::read(bytes)) else {
-            self.abort(conn, AbortReason::InvalidEntries, "an entry cannot be decoded");
-            return Ok(());
-        };
-        let (seq, hash) = (last.header.seq, last.hash);
-        let verdict =
-            self.roster.accepts(run.author.device, run.lane, run.author.incarnation, seq, hash);
-        if !verdict.is_accepted() {
-            session.refused_by_roster = true;
-            let why = format!("entry {seq} is not accepted from its author");
-            self.refuse(device, run, verdict.code(), why);
-            return Ok(());
-        }
-        let meshes = self.roster.allowed_meshes(run.author.device);
-        match store.receive(run, &meshes, now.wall) {
-            Ok(received) => {
-                let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-                let sent = session.sent.entry((run.lane, run.author)).or_insert(0);
-                *sent = (*sent).max(received.last);
-                self.waiting |= received.entries > 0 && lane_waits(store, run.lane);
-                let tip = srcos_lanes::frontier::Tip { seq, hash };
-                let peer = self.peers.entry(device).or_default();
-                let view = peer.lanes.entry(run.lane).or_default();
-                view.held.join(&Frontier([(run.author, tip)].into()));
-                view.heard_at = now.wall;
-                if self.waiting {
-                    self.advance(store, now)?;
-                }
-                Ok(())
-            }
-            Err(ReceiveError::Store(error)) => Err(error),
-            Err(error) => {
-                self.handle_receive_error(store, now, conn, run, &error);
-                Ok(())
-            }
-        }
-    }
-
-    fn handle_receive_error(
-        &mut self,
-        store: &Store,
-        now: Now,
-        conn: ConnId,
-        run: &Run<'_>,
-        error: &ReceiveError,
-    ) {
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let device = session.device;
-        match error {
-            ReceiveError::Gap { .. } => {
-                if session.reset_after <= now.mono {
-                    session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
-                    self.send_receipt(store, now, conn, true, true);
-                }
-            }
-            ReceiveError::Equivocation { seq } => {
-                let (lane, author, seq) = (run.lane, run.author, *seq);
-                self.push_event(Event::Equivocation { lane, author, seq });
-            }
-            ReceiveError::Quarantined => {
-                self.refuse(device, run, "journal_quarantined", error.to_string());
-            }
-            ReceiveError::OtherMesh { .. } => {
-                session.refused_by_roster = true;
-                self.refuse(device, run, "other_mesh", error.to_string());
-            }
-            _ => {
-                self.refuse(device, run, "invalid_entries", error.to_string());
-                self.abort(conn, AbortReason::InvalidEntries, &error.to_string());
-            }
-        }
-    }
-
-    fn refuse(&mut self, from: DeviceId, run: &Run<'_>, code: &'static str, why: String) {
-        self.push_event(Event::Refused { from, lane: run.lane, author: run.author, code, why });
-    }
-
-    fn advance(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
-        let mut left = ADVANCE_ENTRIES_MAX;
-        for lane in LaneId::BY_URGENCY {
-            left -= store.advance(lane, now.wall, left)?;
-            if left == 0 {
-                return Ok(());
-            }
-        }
-        // What still waits, waits for entries that have yet to come.
-        self.waiting = false;
-        Ok(())
-    }
-
-    /// Reads the most urgent run that a peer lacks and queues it.
-    fn read_run(&mut self, store: &Store, conn: ConnId) -> Result<(), StoreError> {
-        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        let Some(&(rank, lane, author)) = session.pending.first() else { return Ok(()) };
-        let from = session.sent.get(&(lane, author)).copied().unwrap_or(0) + 1;
-        let to = sendable(&self.roster, store, lane, &author);
-        if from > to {
-            session.pending.remove(&(rank, lane, author));
-            return Ok(());
-        }
-        let snapshot = store.reader().snapshot()?;
-        let mut entries =
-            snapshot.entries(lane, &author, from, RUN_BYTES_TARGET, RUN_ENTRIES_MAX)?;
-        entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
-        let mut last = from + entries.len() as u64 - 1;
-        // A run must end with a signature that holds. Entries that came under the signature of a
-        // later one were not checked singly, so an end that does not verify is moved on.
-        while let Some(bytes) = entries.last()
-            && !Entry::read(bytes).is_ok_and(|entry| entry.verify_signature())
-        {
-            last += 1;
-            let next = snapshot.entries(lane, &author, last, 1, 1)?;
-            if last > to || next.is_empty() {
-                session.pending.remove(&(rank, lane, author));
-                return Ok(());
-            }
-            entries.extend(next);
-        }
-        if entries.is_empty() {
-            session.pending.remove(&(rank, lane, author));
-            return Ok(());
-        }
-        let policy = &self.policy;
-        let allowed: Vec<Vec<u8>> =
-            entries.into_iter().map(|bytes| confine(policy, bytes, session.device)).collect();
-        let message =
-            Message::Run { lane, author, entries: allowed.iter().map(Vec::as_slice).collect() };
-        let len: usize = allowed.iter().map(|entry| entry.len() + 4).sum::<usize>() + 42;
-        session.send(&message);
-        session.credit -= len as i64;
-        session.sent.insert((lane, author), last);
-        if last >= to {
-            session.pending.remove(&(rank, lane, author));
-        }
-        Ok(())
-    }
-
-    // ---- the rest ----
 
     fn session_timeout(&mut self, store: &Store, now: Now, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
@@ -1121,9 +606,7 @@ impl Engine {
                 let Some(session) = self.sessions.get_mut(&conn) else { return };
                 if session.digest_at <= now.mono {
                     session.digest_at = now.mono.after_ms(DIGEST_EVERY_MS);
-                    let lanes: Vec<_> =
-                        session.lanes.iter().map(|lane| (*lane, store.frontier(*lane))).collect();
-                    let digest = lanes_digest(lanes.iter().map(|(lane, f)| (*lane, f)));
+                    let digest = receipts::digest(store, &session.lanes);
                     session.send(&Message::Digest(digest));
                 }
             }
@@ -1191,72 +674,6 @@ impl Engine {
         four.copy_from_slice(&bytes.as_bytes()[..4]);
         u32::from_be_bytes(four)
     }
-}
-
-/// How far a journal may be sent: what is held, for a revoked author what is accepted of it.
-fn sendable(roster: &Roster, store: &Store, lane: LaneId, author: &Author) -> u64 {
-    let held = match store.journal(lane, author) {
-        Some(row) => row.held,
-        None => return 0,
-    };
-    if roster.is_member(author.device) {
-        return held;
-    }
-    let accepted = roster.accepted_frontier(author.device);
-    let mark =
-        accepted.iter().find(|mark| mark.lane == lane && mark.incarnation == author.incarnation);
-    mark.map_or(0, |mark| mark.seq.min(held))
-}
-
-/// What is held of a device's journals.
-fn journal_marks(store: &Store, device: DeviceId) -> Vec<JournalMark> {
-    let mut marks = Vec::new();
-    for lane in LaneId::ALL {
-        let journals =
-            store.journals(lane).filter(|(author, row)| author.device == device && row.held > 0);
-        marks.extend(journals.map(|(author, row)| JournalMark {
-            lane,
-            incarnation: author.incarnation,
-            seq: row.held,
-            hash: row.held_hash,
-        }));
-    }
-    marks
-}
-
-/// Whether a journal here has another entry in the place of a peer's tip.
-fn forks(
-    store: &Store,
-    lane: LaneId,
-    author: &Author,
-    theirs: &srcos_lanes::frontier::Tip,
-) -> Result<bool, StoreError> {
-    let Some(row) = store.journal(lane, author) else { return Ok(false) };
-    if row.held == theirs.seq {
-        return Ok(row.held_hash != theirs.hash);
-    }
-    let snapshot = store.reader().snapshot()?;
-    let Some(bytes) = snapshot.entry(lane, author, theirs.seq)? else { return Ok(false) };
-    Ok(Entry::read(&bytes).is_ok_and(|entry| entry.hash != theirs.hash))
-}
-
-fn lane_waits(store: &Store, lane: LaneId) -> bool {
-    store.journals(lane).any(|(_, row)| row.applied < row.held)
-}
-
-/// The entry as a device may have it: bodies that policy denies are withheld.
-fn confine(policy: &ReplicationPolicy, bytes: Vec<u8>, to: DeviceId) -> Vec<u8> {
-    let Ok(mut entry) = Entry::read(&bytes) else { return bytes };
-    let lane = entry.header.lane;
-    let mut withheld = false;
-    for (item, body) in entry.header.items.iter().zip(&mut entry.bodies) {
-        let class = entry.header.classes.get(usize::from(item.class)).map_or("", String::as_str);
-        if matches!(body, Body::Here(_)) && !policy.body(lane, class, item.confined, to).allows() {
-            *body = Body::Withheld;
-            withheld = true;
-        }
-    }
-    if withheld { entry.write() } else { bytes }
 }
 
 #[cfg(test)]

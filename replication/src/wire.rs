@@ -46,7 +46,7 @@ pub struct Hello {
     pub lanes: Vec<LaneId>,
     /// The heads of its roster.
     pub roster: Vec<RecordId>,
-    /// The digest of the shared lanes' frontiers; see [`lanes_digest`].
+    /// The digest of what is held and applied of these lanes; see [`lanes_digest`].
     pub digest: [u8; 32],
     /// Bytes of runs that may be sent before more credit is given.
     pub credit: u32,
@@ -106,13 +106,29 @@ impl Receipt {
     }
 }
 
-/// A digest over the frontiers of several lanes: equal on two devices exactly when all of them are.
-pub fn lanes_digest<'a>(lanes: impl IntoIterator<Item = (LaneId, &'a Frontier)>) -> [u8; 32] {
+impl LaneReceipt {
+    /// A digest of it: equal exactly when the same entries are held, and the same of them applied.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"srcos lane receipt 1\0");
+        hasher.update(&[self.lane]);
+        hasher.update(&self.held.digest());
+        for (author, applied) in &self.unapplied {
+            hasher.update(&author.device.0);
+            hasher.update(&author.incarnation.0.to_be_bytes());
+            hasher.update(&applied.to_be_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
+/// A digest over several lanes: equal on two devices exactly when both hold the same entries of all
+/// of them and have applied the same.
+pub fn lanes_digest(lanes: impl IntoIterator<Item = LaneReceipt>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"srcos lanes digest 1\0");
-    for (lane, frontier) in lanes {
-        hasher.update(&[lane.code()]);
-        hasher.update(&frontier.digest());
+    for lane in lanes {
+        hasher.update(&lane.digest());
     }
     *hasher.finalize().as_bytes()
 }

@@ -107,3 +107,10 @@ pub fn escape(name: &str) -> Cow<'_, str> {
     }
     Cow::Borrowed(name)
 }
+
+impl Finding {
+    /// A finding of a check that is no rule of a contract; long texts are cut to their limits.
+    pub fn new(rule: &'static str, path: &str, message: &str) -> Self {
+        finding(Cow::Borrowed(rule), path, message)
+    }
+}

@@ -1,0 +1,133 @@
+//! The roster as it grows: records taken in, kept and passed on, and what a revocation does at once.
+
+use srcos_lanes::error::StoreError;
+use srcos_lanes::ids::{DeviceId, Now};
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::Store;
+
+use super::{Engine, Event, MeshError};
+use crate::roster::{Inserted, JournalMark};
+use crate::wire::{AbortReason, Message};
+
+impl Engine {
+    pub(super) fn add_own_record(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        record: &[u8],
+    ) -> Result<(), MeshError> {
+        self.roster.clone().insert(record)?;
+        Ok(self.take_record(store, now, record)?)
+    }
+
+    /// Takes a record in, keeps it, passes it on, and acts on what it changes.
+    pub(super) fn take_record(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        record: &[u8],
+    ) -> Result<(), StoreError> {
+        let revoked_before: Vec<DeviceId> = self.roster.revoked().keys().copied().collect();
+        let new = match self.roster.insert(record) {
+            Ok(Inserted::New(new)) => new,
+            // What waits for its parents is sent again by a peer that has them.
+            Ok(Inserted::Known | Inserted::Orphan(_)) | Err(_) => return Ok(()),
+        };
+        let mut fresh = Vec::new();
+        for id in new {
+            let Some((_, bytes)) = self.roster.record(id) else { continue };
+            store.put_roster_record(&bytes.0)?;
+            fresh.push(bytes.clone());
+        }
+        let mut retry = Vec::new();
+        for session in self.sessions.values_mut().filter(|session| session.is_open()) {
+            session.send(&Message::Roster(fresh.clone()));
+            if std::mem::take(&mut session.refused_by_roster) {
+                retry.push(session.conn);
+            }
+        }
+        for conn in retry {
+            self.send_receipt(store, now, conn, true, true);
+        }
+        for device in self.other_members().collect::<Vec<_>>() {
+            self.peers.entry(device).or_default();
+        }
+        let newly: Vec<DeviceId> = self
+            .roster
+            .revoked()
+            .keys()
+            .copied()
+            .filter(|device| !revoked_before.contains(device))
+            .collect();
+        for device in newly {
+            self.cut_off(device);
+            self.witness(store, now, device)?;
+        }
+        self.events.push_back(Event::RosterChanged);
+        Ok(())
+    }
+
+    /// Ends every connection to a device that is no longer a member.
+    pub(super) fn cut_off(&mut self, device: DeviceId) {
+        let conns = self.sessions.values().filter(|session| session.device == device);
+        for conn in conns.map(|session| session.conn).collect::<Vec<_>>() {
+            self.abort(conn, AbortReason::Revoked, "");
+        }
+    }
+
+    /// Testifies to what is held of a revoked device beyond what its revocation names, so that
+    /// nothing that was accepted in good faith is lost.
+    pub(super) fn witness(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        device: DeviceId,
+    ) -> Result<(), StoreError> {
+        if device == self.device() {
+            return Ok(());
+        }
+        let accepted = self.roster.accepted_frontier(device);
+        let more: Vec<JournalMark> = journal_marks(store, device)
+            .into_iter()
+            .filter(|mark| {
+                !accepted.iter().any(|known| {
+                    known.lane == mark.lane
+                        && known.incarnation == mark.incarnation
+                        && known.seq >= mark.seq
+                })
+            })
+            .collect();
+        let Some(revocation) = self.roster.revoked().get(&device).map(|r| r.revocation) else {
+            return Ok(());
+        };
+        if more.is_empty() {
+            return Ok(());
+        }
+        match self.roster.witness(revocation, more, now.wall, &*self.signer) {
+            Ok(record) => self.take_record(store, now, &record.0),
+            // A device that is itself no member any more has nothing to testify.
+            Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn other_members(&self) -> impl Iterator<Item = DeviceId> + use<'_> {
+        let own = self.device();
+        self.roster.members().keys().copied().filter(move |device| *device != own)
+    }
+}
+
+/// What is held of a device's journals.
+pub(super) fn journal_marks(store: &Store, device: DeviceId) -> Vec<JournalMark> {
+    let mut marks = Vec::new();
+    for lane in LaneId::ALL {
+        let journals =
+            store.journals(lane).filter(|(author, row)| author.device == device && row.held > 0);
+        marks.extend(journals.map(|(author, row)| JournalMark {
+            lane,
+            incarnation: author.incarnation,
+            seq: row.held,
+            hash: row.held_hash,
+        }));
+    }
+    marks
+}

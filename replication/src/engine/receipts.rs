@@ -1,0 +1,182 @@
+//! Receipts and digests: what each side holds, in its own words, and when that is equal.
+
+use std::collections::BTreeSet;
+
+use srcos_lanes::error::StoreError;
+use srcos_lanes::frontier::Tip;
+use srcos_lanes::ids::{Author, Now};
+use srcos_lanes::journal::Entry;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::Store;
+
+use super::{ConnId, Engine, Event};
+use crate::peers::LaneState;
+use crate::wire::{AbortReason, LaneReceipt, Message, Receipt, lanes_digest};
+
+impl Engine {
+    pub(super) fn handle_receipt(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        conn: ConnId,
+        receipt: Receipt,
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let device = session.device;
+        if !receipt.verify(self.roster.mesh(), device) {
+            self.abort(conn, AbortReason::Protocol, "a receipt is not signed by its sender");
+            return Ok(());
+        }
+        let own = store.author();
+        let mut overtaken = false;
+        for said in receipt.lanes {
+            let Some(lane) = LaneId::from_code(said.lane) else { continue };
+            let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+            if !session.lanes.contains(&lane) {
+                continue;
+            }
+            let ours = store.frontier(lane);
+            overtaken |= said.held.seq(&own) > ours.seq(&own);
+            if receipt.reset {
+                session.sent.retain(|(of, _), _| *of != lane);
+            }
+            for (author, tip) in &said.held.0 {
+                let sent = session.sent.entry((lane, *author)).or_insert(0);
+                *sent = (*sent).max(tip.seq);
+                // Another entry in the same place: show ours, which proves that there are two.
+                if ours.0.get(author).is_some_and(|own| own.seq >= tip.seq)
+                    && forks(store, lane, author, tip)?
+                {
+                    *sent = tip.seq - 1;
+                }
+            }
+            session.note_ahead(lane, &ours);
+            let peer = self.peers.entry(device).or_default();
+            peer.hear(lane, said.held, said.unapplied, now.wall);
+            peer.compare(lane, &ours, now.wall);
+        }
+        if overtaken {
+            let random = self.draw();
+            store.begin_incarnation(random)?;
+            self.events.push_back(Event::IncarnationStarted { told_by: device });
+        }
+        self.save_peers_soon(now.mono);
+        self.tell_if_in_sync(store, conn);
+        // The peer must hear what we hold, or it cannot know that we are equal.
+        self.send_receipt(store, now, conn, false, false);
+        Ok(())
+    }
+
+    pub(super) fn handle_digest(
+        &mut self,
+        store: &Store,
+        now: Now,
+        conn: ConnId,
+        digest: [u8; 32],
+    ) {
+        if !self.confirm_by_digest(store, now, conn, digest) {
+            self.send_receipt(store, now, conn, true, false);
+        }
+    }
+
+    /// Compares a digest with our own; when equal, the peer holds and has applied what we have.
+    pub(super) fn confirm_by_digest(
+        &mut self,
+        store: &Store,
+        now: Now,
+        conn: ConnId,
+        digest: [u8; 32],
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&conn) else { return false };
+        if self::digest(store, &session.lanes) != digest {
+            return false;
+        }
+        let peer = self.peers.entry(session.device).or_default();
+        // That the peer can compare too is not known: its frontier may have moved since it wrote the
+        // digest. So this tells it nothing yet, and a receipt from it will be answered in full.
+        for lane in &session.lanes {
+            let LaneReceipt { held, unapplied, .. } = said(store, *lane);
+            for (author, tip) in &held.0 {
+                session.sent.insert((*lane, *author), tip.seq);
+            }
+            peer.hear(*lane, held.clone(), unapplied, now.wall);
+            peer.compare(*lane, &held, now.wall);
+        }
+        self.save_peers_soon(now.mono);
+        self.tell_if_in_sync(store, conn);
+        true
+    }
+
+    /// Sends what we hold of the lanes in which it differs from what the peer was last told.
+    pub(super) fn send_receipt(
+        &mut self,
+        store: &Store,
+        now: Now,
+        conn: ConnId,
+        all: bool,
+        reset: bool,
+    ) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if !session.is_open() {
+            return;
+        }
+        session.receipt_at = None;
+        session.give_credit();
+        let mut lanes = Vec::new();
+        for lane in &session.lanes {
+            let said = said(store, *lane);
+            let digest = said.digest();
+            if !all && session.told.get(lane) == Some(&digest) {
+                continue;
+            }
+            session.told.insert(*lane, digest);
+            lanes.push(said);
+        }
+        if lanes.is_empty() && !reset {
+            return;
+        }
+        let receipt = Receipt::new(self.roster.mesh(), now.wall, lanes, reset, &*self.signer);
+        session.send(&Message::Receipt(receipt));
+    }
+
+    pub(super) fn tell_if_in_sync(&mut self, store: &Store, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&session.device) else { return };
+        let in_sync = session
+            .lanes
+            .iter()
+            .all(|lane| peer.state(*lane, &store.frontier(*lane), true).0 == LaneState::InSync);
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let before = std::mem::replace(&mut session.in_sync, in_sync);
+        if in_sync && !before {
+            let device = session.device;
+            self.push_event(Event::InSync { device });
+        }
+    }
+}
+
+/// What this node holds of a lane, and what of it is not applied yet.
+fn said(store: &Store, lane: LaneId) -> LaneReceipt {
+    let unapplied = store.journals(lane).filter(|(_, row)| row.applied < row.held && !row.forked);
+    LaneReceipt {
+        lane: lane.code(),
+        held: store.frontier(lane),
+        unapplied: unapplied.map(|(author, row)| (author, row.applied)).collect(),
+    }
+}
+
+/// The digest of what this node holds of some lanes.
+pub(super) fn digest(store: &Store, lanes: &BTreeSet<LaneId>) -> [u8; 32] {
+    lanes_digest(lanes.iter().map(|lane| said(store, *lane)))
+}
+
+/// Whether a journal here has another entry in the place of a peer's tip.
+fn forks(store: &Store, lane: LaneId, author: &Author, theirs: &Tip) -> Result<bool, StoreError> {
+    let Some(row) = store.journal(lane, author) else { return Ok(false) };
+    if row.held == theirs.seq {
+        return Ok(row.held_hash != theirs.hash);
+    }
+    let snapshot = store.reader().snapshot()?;
+    let Some(bytes) = snapshot.entry(lane, author, theirs.seq)? else { return Ok(false) };
+    Ok(Entry::read(&bytes).is_ok_and(|entry| entry.hash != theirs.hash))
+}

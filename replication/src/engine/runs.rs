@@ -1,0 +1,208 @@
+//! Runs of entries: taken in, applied when their time has come, and read for a peer that lacks them.
+
+use srcos_lanes::error::{ReceiveError, StoreError};
+use srcos_lanes::frontier::{Frontier, Tip};
+use srcos_lanes::ids::{Author, DeviceId, Now};
+use srcos_lanes::journal::{Body, Entry};
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::policy::ReplicationPolicy;
+use srcos_lanes::store::{Run, Store};
+
+use super::{ADVANCE_ENTRIES_MAX, ConnId, Engine, Event, RESET_EVERY_MS};
+use crate::roster::Roster;
+use crate::session::Pending;
+use crate::wire::{AbortReason, Message, RUN_ENTRIES_MAX};
+
+impl Engine {
+    pub(super) fn handle_run(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        conn: ConnId,
+        run: &Run<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let device = session.device;
+        if !session.lanes.contains(&run.lane) {
+            self.abort(conn, AbortReason::Protocol, "a lane that is not shared");
+            return Ok(());
+        }
+        // Form and signature are checked below; here only whether its author may write at all.
+        let Some(Ok(last)) = run.entries.last().map(|bytes| Entry::read(bytes)) else {
+            self.abort(conn, AbortReason::InvalidEntries, "an entry cannot be decoded");
+            return Ok(());
+        };
+        let (seq, hash) = (last.header.seq, last.hash);
+        let verdict =
+            self.roster.accepts(run.author.device, run.lane, run.author.incarnation, seq, hash);
+        if !verdict.is_accepted() {
+            session.refused_by_roster = true;
+            let why = format!("entry {seq} is not accepted from its author");
+            self.refuse(device, run, verdict.code(), why);
+            return Ok(());
+        }
+        let meshes = self.roster.allowed_meshes(run.author.device);
+        match store.receive(run, &meshes, now.wall) {
+            Ok(received) => {
+                let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+                let sent = session.sent.entry((run.lane, run.author)).or_insert(0);
+                *sent = (*sent).max(received.last);
+                self.waiting |= received.entries > 0 && lane_waits(store, run.lane);
+                let tip = Tip { seq, hash };
+                let peer = self.peers.entry(device).or_default();
+                let view = peer.lanes.entry(run.lane).or_default();
+                view.held.join(&Frontier([(run.author, tip)].into()));
+                view.heard_at = now.wall;
+                if self.waiting {
+                    self.advance(store, now)?;
+                }
+                Ok(())
+            }
+            Err(ReceiveError::Store(error)) => Err(error),
+            Err(error) => {
+                self.handle_receive_error(store, now, conn, run, &error);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn handle_receive_error(
+        &mut self,
+        store: &Store,
+        now: Now,
+        conn: ConnId,
+        run: &Run<'_>,
+        error: &ReceiveError,
+    ) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let device = session.device;
+        match error {
+            ReceiveError::Gap { .. } => {
+                if session.reset_after <= now.mono {
+                    session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
+                    self.send_receipt(store, now, conn, true, true);
+                }
+            }
+            ReceiveError::Equivocation { seq } => {
+                let (lane, author, seq) = (run.lane, run.author, *seq);
+                self.push_event(Event::Equivocation { lane, author, seq });
+            }
+            ReceiveError::Quarantined => {
+                self.refuse(device, run, "journal_quarantined", error.to_string());
+            }
+            ReceiveError::OtherMesh { .. } => {
+                session.refused_by_roster = true;
+                self.refuse(device, run, "other_mesh", error.to_string());
+            }
+            _ => {
+                self.refuse(device, run, "invalid_entries", error.to_string());
+                self.abort(conn, AbortReason::InvalidEntries, &error.to_string());
+            }
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        from: DeviceId,
+        run: &Run<'_>,
+        code: &'static str,
+        why: String,
+    ) {
+        self.push_event(Event::Refused { from, lane: run.lane, author: run.author, code, why });
+    }
+
+    pub(super) fn advance(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
+        let mut left = ADVANCE_ENTRIES_MAX;
+        for lane in LaneId::BY_URGENCY {
+            left -= store.advance(lane, now.wall, left)?;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+        // What still waits, waits for entries that have yet to come.
+        self.waiting = false;
+        Ok(())
+    }
+
+    /// Reads the most urgent run that a peer lacks and queues it.
+    pub(super) fn read_run(&mut self, store: &Store, conn: ConnId) -> Result<(), StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let Some(&pending) = session.pending.first() else { return Ok(()) };
+        let Pending { lane, author, .. } = pending;
+        let from = session.sent.get(&(lane, author)).copied().unwrap_or(0) + 1;
+        let to = sendable(&self.roster, store, lane, &author);
+        if from > to {
+            session.pending.remove(&pending);
+            return Ok(());
+        }
+        let snapshot = store.reader().snapshot()?;
+        let mut entries =
+            snapshot.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
+        entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
+        let mut last = from + entries.len() as u64 - 1;
+        // A run must end with a signature that holds. Entries that came under the signature of a
+        // later one were not checked singly, so an end that does not verify is moved on.
+        while let Some(bytes) = entries.last()
+            && !Entry::read(bytes).is_ok_and(|entry| entry.verify_signature())
+        {
+            last += 1;
+            let next = snapshot.entries(lane, &author, last, 1, 1)?;
+            if last > to || next.is_empty() {
+                session.pending.remove(&pending);
+                return Ok(());
+            }
+            entries.extend(next);
+        }
+        if entries.is_empty() {
+            session.pending.remove(&pending);
+            return Ok(());
+        }
+        let policy = &self.policy;
+        let allowed: Vec<Vec<u8>> =
+            entries.into_iter().map(|bytes| confine(policy, bytes, session.device)).collect();
+        let message =
+            Message::Run { lane, author, entries: allowed.iter().map(Vec::as_slice).collect() };
+        let len = session.send(&message);
+        session.credit -= len as i64;
+        session.window.sent(len, self.committed_at);
+        session.sent.insert((lane, author), last);
+        if last >= to {
+            session.pending.remove(&pending);
+        }
+        Ok(())
+    }
+}
+
+fn lane_waits(store: &Store, lane: LaneId) -> bool {
+    store.journals(lane).any(|(_, row)| row.applied < row.held)
+}
+
+/// How far a journal may be sent: what is held, for a revoked author what is accepted of it.
+fn sendable(roster: &Roster, store: &Store, lane: LaneId, author: &Author) -> u64 {
+    let held = match store.journal(lane, author) {
+        Some(row) => row.held,
+        None => return 0,
+    };
+    if roster.is_member(author.device) {
+        return held;
+    }
+    let accepted = roster.accepted_frontier(author.device);
+    let mark =
+        accepted.iter().find(|mark| mark.lane == lane && mark.incarnation == author.incarnation);
+    mark.map_or(0, |mark| mark.seq.min(held))
+}
+
+/// The entry as a device may have it: bodies that policy denies are withheld.
+fn confine(policy: &ReplicationPolicy, bytes: Vec<u8>, to: DeviceId) -> Vec<u8> {
+    let Ok(mut entry) = Entry::read(&bytes) else { return bytes };
+    let lane = entry.header.lane;
+    let mut withheld = false;
+    for (item, body) in entry.header.items.iter().zip(&mut entry.bodies) {
+        let class = entry.header.classes.get(usize::from(item.class)).map_or("", String::as_str);
+        if matches!(body, Body::Here(_)) && !policy.body(lane, class, item.confined, to).allows() {
+            *body = Body::Withheld;
+            withheld = true;
+        }
+    }
+    if withheld { entry.write() } else { bytes }
+}
