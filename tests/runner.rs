@@ -7,6 +7,7 @@ mod bad_input;
 mod binary;
 mod caller;
 mod documents;
+mod events;
 mod fuzz_seeds;
 mod http_api;
 mod kill_nine;

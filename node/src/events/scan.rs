@@ -39,7 +39,12 @@ impl Block<'_> {
     /// The lines without their ends.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let whole = self.bytes.strip_suffix(b"\n").unwrap_or(self.bytes);
-        whole.split(|byte| *byte == b'\n')
+        let ends = memchr::memchr_iter(b'\n', whole).chain([whole.len()]);
+        ends.scan(0, |start, end| {
+            let line = &whole[*start..end];
+            *start = end + 1;
+            Some(line)
+        })
     }
 }
 
@@ -66,10 +71,10 @@ impl<R: Read> Blocks<R> {
     pub fn next(&mut self) -> io::Result<Option<Block<'_>>> {
         self.buffer.drain(..self.given);
         self.given = 0;
-        if !self.buffer.contains(&b'\n') || self.buffer.len() < BLOCK_BYTES / 2 {
+        if memchr::memchr(b'\n', &self.buffer).is_none() || self.buffer.len() < BLOCK_BYTES / 2 {
             self.fill(BLOCK_BYTES)?;
         }
-        while !self.ended && self.buffer.len() <= LINE_BYTES_MAX && !self.buffer.contains(&b'\n') {
+        while !self.ended && self.buffer.len() <= LINE_BYTES_MAX && memchr::memchr(b'\n', &self.buffer).is_none() {
             self.fill(self.buffer.len() + BLOCK_BYTES)?;
         }
         if self.buffer.is_empty() {
@@ -90,7 +95,7 @@ impl<R: Read> Blocks<R> {
     fn cut(&self) -> (usize, u64, BlockKind) {
         let mut lines = 0;
         let mut end = 0;
-        for (at, _) in self.buffer.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        for at in memchr::memchr_iter(b'\n', &self.buffer) {
             if at - end > LINE_BYTES_MAX || lines == BLOCK_LINES_MAX {
                 break;
             }

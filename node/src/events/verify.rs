@@ -499,8 +499,7 @@ impl Check {
     }
 }
 
-const UNLINKED: &str =
-    "the line has no link: another program wrote it, or its link was taken away";
+const UNLINKED: &str = "the line has no link: another program wrote it, or its link was taken away";
 
 /// A short form of an event id, for finding duplicates in little memory.
 fn id_key(id: &str) -> u128 {

@@ -47,7 +47,8 @@ fn what_is_added_verifies_and_is_signed_at_its_head() {
     assert_eq!(report.digest, crate::events::link::hash_text(&sha256(&bytes)));
     let device = DeviceId(key().verifying_key().to_bytes());
     assert!(verify(&path, open_quiet(&path).unwrap(), Expected::Device(device)).unwrap().valid);
-    let other = verify(&path, open_quiet(&path).unwrap(), Expected::Device(DeviceId([1; 32]))).unwrap();
+    let other =
+        verify(&path, open_quiet(&path).unwrap(), Expected::Device(DeviceId([1; 32]))).unwrap();
     assert!(!other.valid && other.findings[0].code == "other_device", "{other:?}");
 }
 
