@@ -2,6 +2,7 @@
 //! code that scripts rely on.
 
 pub mod args;
+pub mod contracts;
 pub mod control_plane;
 pub mod events;
 pub mod identity;
@@ -168,6 +169,7 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Process(command) => process::run(&globals, io, command),
         Command::Identity(command) => identity::run(&globals, io, command),
         Command::Incidents(command) => incidents::run(&globals, io, command),
+        Command::Contracts(command) => contracts::run(&globals, io, command),
         Command::ControlPlane(command) => control_plane::run(&globals, io, command),
         Command::Release(command) => release::run(&globals, io, command),
         Command::Completions { shell } => {
@@ -226,6 +228,7 @@ async fn ask_node(
         | Command::Process(_)
         | Command::Identity(_)
         | Command::Incidents(_)
+        | Command::Contracts(_)
         | Command::ControlPlane(_)
         | Command::Release(_)
         | Command::Completions { .. }

@@ -34,6 +34,7 @@ pub mod merge;
 pub mod objects;
 pub mod peers;
 pub mod policy_decision;
+pub mod policy_file;
 pub mod policy_observation;
 pub mod process;
 pub mod provenance;

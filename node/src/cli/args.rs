@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use srcos_lanes::lane::LaneId;
 
+pub use super::contracts::ContractsCommand;
 pub use super::control_plane::ControlPlaneCommand;
 pub use super::events::args::EventsCommand;
 pub use super::identity::IdentityCommand;
@@ -133,6 +134,9 @@ pub enum Command {
     /// Explain incident bundles, or make one from events
     #[command(subcommand)]
     Incidents(IncidentsCommand),
+    /// Show the published contracts, and hold documents to them
+    #[command(subcommand)]
+    Contracts(ContractsCommand),
     /// Check all documents of a control plane together
     #[command(subcommand)]
     ControlPlane(ControlPlaneCommand),
