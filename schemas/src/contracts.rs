@@ -35,6 +35,11 @@ pub static ALL: &[&Contract] = &[
     &crate::launch::LAUNCH_MANIFEST,
     &crate::incident::INCIDENT,
     &crate::process::PROCESS_PROVENANCE,
+    &crate::event::rules::EVENT,
+    &crate::event::rules::EVENT_LEGACY,
+    &crate::policy_decision::POLICY_DECISION,
+    &crate::policy_observation::POLICY_OBSERVATION,
+    &crate::explanation::POLICY_EXPLANATION_REGISTRY,
 ];
 
 /// One published contract.

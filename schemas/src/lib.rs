@@ -11,6 +11,8 @@
 //! - [`date_time`] reads the times of other tools.
 //! - [`service`], [`capability`], [`launch`], [`incident`] and [`process`] are documents of the control
 //!   plane; [`identity`] audits a service and its launch together, [`control_plane`] all of them.
+//! - [`event`] has events and what folds, redacts and explains them; [`explanation`],
+//!   [`policy_observation`] and [`policy_decision`] what is said about decisions.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
 
 pub mod canonical;
@@ -18,6 +20,8 @@ pub mod capability;
 pub mod contracts;
 pub mod control_plane;
 pub mod date_time;
+pub mod event;
+pub mod explanation;
 pub mod identity;
 pub mod incident;
 pub mod json;
@@ -26,10 +30,11 @@ pub mod launch;
 pub mod merge;
 pub mod objects;
 pub mod peers;
+pub mod policy_decision;
+pub mod policy_observation;
 pub mod process;
 pub mod provenance;
 pub mod repair_plan;
 pub mod service;
 pub mod status;
 pub mod time;
-mod vocabulary;
