@@ -2,6 +2,7 @@
 //! code that scripts rely on.
 
 pub mod args;
+pub mod capabilities;
 pub mod control_plane;
 pub mod identity;
 pub mod incidents;
@@ -168,6 +169,7 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Incidents(command) => incidents::run(&globals, io, command),
         Command::ControlPlane(command) => control_plane::run(&globals, io, command),
         Command::Release(command) => release::run(&globals, io, command),
+        Command::Capabilities(command) => capabilities::run(&globals, io, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "srcos-node", &mut script);
@@ -225,6 +227,7 @@ async fn ask_node(
         | Command::Incidents(_)
         | Command::ControlPlane(_)
         | Command::Release(_)
+        | Command::Capabilities(_)
         | Command::Completions { .. }
         | Command::Man { .. } => Err(ApiError::internal("a command took the wrong way").into()),
     }

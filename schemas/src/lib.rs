@@ -10,7 +10,8 @@
 //! - [`contracts`] knows the published documents and judges them: schema and rules.
 //! - [`date_time`] reads the times of other tools.
 //! - [`service`], [`capability`], [`launch`], [`incident`] and [`process`] are documents of the control
-//!   plane; [`identity`] audits a service and its launch together, [`control_plane`] all of them.
+//!   plane; [`identity`] audits a service and its launch together, [`control_plane`] all of them. [`preflight`] and
+//!   [`truth`] say what documents of the capability family mean together and alone.
 //! - [`event`] has events and what folds, redacts and explains them; [`explanation`],
 //!   [`policy_observation`] and [`policy_decision`] what is said about decisions.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
@@ -32,9 +33,11 @@ pub mod objects;
 pub mod peers;
 pub mod policy_decision;
 pub mod policy_observation;
+pub mod preflight;
 pub mod process;
 pub mod provenance;
 pub mod repair_plan;
 pub mod service;
 pub mod status;
 pub mod time;
+pub mod truth;
