@@ -234,6 +234,7 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("wire::RUN_ENTRIES_MAX", wire::RUN_ENTRIES_MAX as u64);
     check("engine::HANDSHAKE_MS", engine::HANDSHAKE_MS);
     check("engine::RECEIPT_DELAY_MS", engine::RECEIPT_DELAY_MS);
+    check("engine::RECEIPT_DELAY_SLOW_MS", engine::RECEIPT_DELAY_SLOW_MS);
     check("engine::DIGEST_EVERY_MS", engine::DIGEST_EVERY_MS);
     check("engine::EVENTS_MAX", engine::EVENTS_MAX as u64);
     check("roster::RECORDS_MAX", roster::RECORDS_MAX as u64);

@@ -30,13 +30,15 @@ use srcos_lanes::store::{Op, Outcome, Run, Store};
 
 use crate::peers::{self, LanePeer, LaneView, Peer};
 use crate::roster::{Roster, RosterError};
-use crate::session::{CREDIT_BYTES, Phase, Session};
+use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
 use crate::wire::{AbortReason, Message};
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
 /// Time for which receipts gather before one is sent, in milliseconds: one answers many runs.
 pub const RECEIPT_DELAY_MS: u64 = 50;
+/// The same on a slow link, which receipts must not fill.
+pub const RECEIPT_DELAY_SLOW_MS: u64 = 250;
 /// Time between digests on a quiet connection, in milliseconds.
 pub const DIGEST_EVERY_MS: u64 = 30_000;
 /// Least time between two requests to send again, in milliseconds.
@@ -147,6 +149,8 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
+    /// When the last turn was committed, which is when what follows from it is sent.
+    committed_at: MonoMillis,
 }
 
 impl std::fmt::Debug for Engine {
@@ -202,6 +206,7 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
+            committed_at: MonoMillis(0),
         };
         for device in engine.other_members().collect::<Vec<_>>() {
             let (peer, _) = Peer::load(&snapshot, device)?;
@@ -271,7 +276,7 @@ impl Engine {
             Phase::Stranger { deadline, hello: None }
         };
         let greets = matches!(phase, Phase::Greeting { .. });
-        self.sessions.insert(conn, Session::new(conn, device, phase, now.mono));
+        self.sessions.insert(conn, Session::new(conn, self.device(), device, phase, now.mono));
         if greets {
             self.say_hello(store, conn);
         }
@@ -429,6 +434,7 @@ impl Engine {
     /// Makes the turn durable, then queues what follows from it.
     pub fn commit(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
         let committed = store.commit()?;
+        self.committed_at = now.mono;
         if committed.feed_next > self.feed_told {
             self.feed_told = committed.feed_next;
             self.events.push_back(Event::Applied { feed_next: committed.feed_next });
@@ -440,8 +446,8 @@ impl Engine {
                     shared |= session.lanes.contains(lane);
                     session.note(*lane, *author);
                 }
-                if shared && session.receipt_at.is_none() {
-                    session.receipt_at = Some(now.mono.after_ms(RECEIPT_DELAY_MS));
+                if shared {
+                    session.receipt_soon(now.mono);
                 }
             }
         }
@@ -467,9 +473,10 @@ impl Engine {
         let served = conns.partition_point(|conn| Some(*conn) <= self.served_last);
         conns.rotate_left(served);
         for conn in conns {
-            let Some(session) = self.sessions.get(&conn).filter(|session| !session.blocked) else {
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
+            if session.blocked {
                 continue;
-            };
+            }
             if session.wants_run() {
                 self.read_run(store, conn)?;
             }
@@ -559,10 +566,10 @@ impl Engine {
                     return Ok(());
                 }
                 session.consumed = session.consumed.saturating_add(len as u32);
-                if session.consumed >= CREDIT_BYTES / 2 {
-                    let credit = std::mem::take(&mut session.consumed);
-                    session.granted += i64::from(credit);
-                    session.send(&Message::Credit(credit));
+                if session.consumed >= CREDIT_EVERY_BYTES {
+                    session.give_credit();
+                } else {
+                    session.receipt_soon(now.mono);
                 }
                 let run = Run { lane, author, entries };
                 self.handle_run(store, now, conn, &run)?;
@@ -571,6 +578,7 @@ impl Engine {
                 // A peer that gives more than it takes harms itself only, up to this bound.
                 let most = i64::from(CREDIT_BYTES) * 4;
                 session.credit = (session.credit + i64::from(credit)).min(most);
+                session.window.acknowledged(credit, now.mono);
             }
             (Phase::Open, Message::Digest(digest)) => {
                 self.handle_digest(store, now, conn, digest);

@@ -10,6 +10,7 @@
 //! project has is [`Origin::Ours`]: a warning, and an error under [`Options::strict`], so that
 //! documents interchange.
 
+mod constant;
 mod detect;
 mod document;
 mod finding;
@@ -20,6 +21,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::constant::constant_text;
 pub use self::detect::{Discriminator, Unrecognised, detect, find};
 pub use self::document::{Document, InvalidDocument, Valid};
 pub use self::finding::{FINDINGS_MAX, Finding, Findings, MESSAGE_CHARS_MAX, Origin, Rule, escape};
@@ -29,17 +31,27 @@ use self::schema::Compiled;
 /// first one is meant by it.
 pub static ALL: &[&Contract] = &[
     // One line each.
+    &crate::state_report::STATE_REPORT,
     &crate::repair_plan::REPAIR_PLAN,
+    &crate::event::rules::EVENT,
+    &crate::event::rules::EVENT_LEGACY,
     &crate::service::SERVICE,
     &crate::capability::CAPABILITY,
     &crate::launch::LAUNCH_MANIFEST,
     &crate::incident::INCIDENT,
     &crate::process::PROCESS_PROVENANCE,
-    &crate::event::rules::EVENT,
-    &crate::event::rules::EVENT_LEGACY,
     &crate::policy_decision::POLICY_DECISION,
     &crate::policy_observation::POLICY_OBSERVATION,
     &crate::explanation::POLICY_EXPLANATION_REGISTRY,
+    &crate::trust_decision::TRUST_DECISION,
+    &crate::scorecard::SCORECARD,
+    &crate::evidence::EVIDENCE,
+    &crate::authority::contract::CAPABILITY_CONTRACT,
+    &crate::authority::grant::CAPABILITY_GRANT_STATE,
+    &crate::authority::storm::DIAGNOSTIC_STORM,
+    &crate::authority::network::NETWORK_TRUTH,
+    &crate::authority::registry::RUNTIME_REGISTRY,
+    &crate::authority::phase::BOOT_PHASE,
 ];
 
 /// One published contract.

@@ -79,6 +79,7 @@ pub fn preflight(contract: &Value, phase: &Value, grants: &Value, now: Timestamp
         }
         if let (Gate::Degraded(why), Some("granted")) = (&gate, state["decision"].as_str()) {
             state["decision"] = json!("degraded");
+            state["fallback"] = json!("degraded");
             state["remediationHint"] = json!(why);
         }
         states.push(state);
@@ -317,7 +318,11 @@ impl<'a> Declared<'a> {
             _ => "Nobody knows whether it is granted; have it decided.",
         };
         let source = if decision == "granted" { "policy" } else { "unavailable" };
-        let state = self.state(component, decision, source, UNGRANTED_RULE, hint);
+        let mut state = self.state(component, decision, source, UNGRANTED_RULE, hint);
+        if decision == "granted" {
+            // Holds: `state` makes an object. Instead of what is granted nothing else is done.
+            state.as_object_mut().map(|members| members.remove("fallback"));
+        }
         let told = [
             "requestedOperation",
             "subjectRef",

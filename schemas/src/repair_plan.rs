@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
+use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule, constant_text};
 
 /// The contract.
 pub static REPAIR_PLAN: Contract = Contract {
@@ -120,13 +120,9 @@ impl Document for RepairPlan {
     const CONTRACT: &'static Contract = &REPAIR_PLAN;
 }
 
-/// Contract and version of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum PlanSchema {
-    /// The only version there is.
-    #[default]
-    #[serde(rename = "sourceos.repair-plan/v1alpha1")]
-    V1Alpha1,
+constant_text! {
+    /// Contract and version of a plan.
+    PlanSchema = SCHEMA
 }
 
 /// The report from which a plan was derived.

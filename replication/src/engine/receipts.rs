@@ -121,6 +121,7 @@ impl Engine {
             return;
         }
         session.receipt_at = None;
+        session.give_credit();
         let mut lanes = Vec::new();
         for lane in &session.lanes {
             let said = said(store, *lane);

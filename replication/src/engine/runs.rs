@@ -10,7 +10,8 @@ use srcos_lanes::store::{Run, Store};
 
 use super::{ADVANCE_ENTRIES_MAX, ConnId, Engine, Event, RESET_EVERY_MS};
 use crate::roster::Roster;
-use crate::wire::{AbortReason, Message, RUN_BYTES_TARGET, RUN_ENTRIES_MAX};
+use crate::session::Pending;
+use crate::wire::{AbortReason, Message, RUN_ENTRIES_MAX};
 
 impl Engine {
     pub(super) fn handle_run(
@@ -126,16 +127,17 @@ impl Engine {
     /// Reads the most urgent run that a peer lacks and queues it.
     pub(super) fn read_run(&mut self, store: &Store, conn: ConnId) -> Result<(), StoreError> {
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        let Some(&(rank, lane, author)) = session.pending.first() else { return Ok(()) };
+        let Some(&pending) = session.pending.first() else { return Ok(()) };
+        let Pending { lane, author, .. } = pending;
         let from = session.sent.get(&(lane, author)).copied().unwrap_or(0) + 1;
         let to = sendable(&self.roster, store, lane, &author);
         if from > to {
-            session.pending.remove(&(rank, lane, author));
+            session.pending.remove(&pending);
             return Ok(());
         }
         let snapshot = store.reader().snapshot()?;
         let mut entries =
-            snapshot.entries(lane, &author, from, RUN_BYTES_TARGET, RUN_ENTRIES_MAX)?;
+            snapshot.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
         entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
         let mut last = from + entries.len() as u64 - 1;
         // A run must end with a signature that holds. Entries that came under the signature of a
@@ -146,13 +148,13 @@ impl Engine {
             last += 1;
             let next = snapshot.entries(lane, &author, last, 1, 1)?;
             if last > to || next.is_empty() {
-                session.pending.remove(&(rank, lane, author));
+                session.pending.remove(&pending);
                 return Ok(());
             }
             entries.extend(next);
         }
         if entries.is_empty() {
-            session.pending.remove(&(rank, lane, author));
+            session.pending.remove(&pending);
             return Ok(());
         }
         let policy = &self.policy;
@@ -160,12 +162,12 @@ impl Engine {
             entries.into_iter().map(|bytes| confine(policy, bytes, session.device)).collect();
         let message =
             Message::Run { lane, author, entries: allowed.iter().map(Vec::as_slice).collect() };
-        let len: usize = allowed.iter().map(|entry| entry.len() + 4).sum::<usize>() + 42;
-        session.send(&message);
+        let len = session.send(&message);
         session.credit -= len as i64;
+        session.window.sent(len, self.committed_at);
         session.sent.insert((lane, author), last);
         if last >= to {
-            session.pending.remove(&(rank, lane, author));
+            session.pending.remove(&pending);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{Draft, ValidationError, Validator};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::finding::{FINDINGS_MAX, Finding, finding};
 use super::{Contract, Profile};
@@ -71,18 +71,15 @@ fn compile(schema: &Value) -> Result<Validator, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The profile `proposal` of a schema: its members with their types, and of what must be there and
-/// what may be there, what `$defs/proposal` says.
+/// The profile `proposal` of a schema: what `$defs/proposal` requires is required instead of what the
+/// root does, and its definitions of members stand for those of the root, or beside them.
 fn proposal(schema: &Value) -> Result<Value, String> {
+    let profile = schema.pointer("/$defs/proposal").ok_or("there is no $defs/proposal")?;
+    let (required, members) = (&profile["required"], profile["properties"].as_object());
     let mut proposal = schema.clone();
-    let root = proposal.as_object_mut().ok_or("a schema with profiles is an object")?;
-    if root.get("$defs").and_then(|defs| defs.get("proposal")).is_none() {
-        return Err("a schema with profiles has $defs/proposal".to_owned());
-    }
-    for replaced in ["required", "additionalProperties", "$id"] {
-        root.remove(replaced);
-    }
-    root.insert("allOf".to_owned(), json!([{"$ref": "#/$defs/proposal"}]));
+    proposal["required"] = required.clone();
+    let root = proposal["properties"].as_object_mut().ok_or("the schema has no properties")?;
+    root.extend(members.into_iter().flatten().map(|(name, member)| (name.clone(), member.clone())));
     Ok(proposal)
 }
 
