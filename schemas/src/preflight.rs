@@ -7,6 +7,7 @@
 
 use serde_json::{Value, json};
 
+use crate::authority::phase::BootPhase;
 use crate::canonical;
 use crate::time::Timestamp;
 
@@ -129,35 +130,6 @@ fn mismatch(contract: &Value, phase: &Value, grants: &Value) -> Option<String> {
     None
 }
 
-/// How far boot and session have come, of the phases that follow each other.
-fn rank(phase: &str) -> Option<u8> {
-    match phase {
-        "sealed-boot" => Some(0),
-        "pre-login" => Some(1),
-        "post-login-locked" => Some(2),
-        "unlocked-user-session" => Some(3),
-        _ => None,
-    }
-}
-
-/// Whether a phase is late enough for what a component needs at least, and whether it is so in full.
-///
-/// A degraded session has everything that an unlocked one has, but not all of it works. A recovery
-/// session is no step on the way: it is for what was made for it, and for what runs in any phase.
-fn reaches(phase: &str, minimum: &str) -> (bool, bool) {
-    match (phase, minimum) {
-        ("recovery-session", "recovery-session" | "sealed-boot") => (true, true),
-        ("recovery-session", _) | (_, "recovery-session") => (false, false),
-        ("degraded-session", "degraded-session") => (true, true),
-        ("degraded-session", minimum) => (rank(minimum).is_some(), false),
-        ("unlocked-user-session", "degraded-session") => (true, true),
-        (phase, minimum) => match (rank(phase), rank(minimum)) {
-            (Some(phase), Some(minimum)) => (phase >= minimum, true),
-            _ => (false, false),
-        },
-    }
-}
-
 fn gate(contract: &Value, phase_state: &Value) -> Gate {
     let component = text(contract, "componentRef");
     let (phase, minimum) = (text(phase_state, "phase"), text(contract, "minimumBootPhase"));
@@ -170,8 +142,8 @@ fn gate(contract: &Value, phase_state: &Value) -> Gate {
     if let Some(entry) = named("blockedComponents") {
         return Gate::Shut(blocked(entry, component, phase, minimum));
     }
-    let (reached, in_full) = reaches(phase, minimum);
-    if !reached {
+    let known = |name| BootPhase::named(name).unwrap_or(BootPhase::Unknown);
+    if !known(phase).permits(known(minimum)) {
         return Gate::Shut(Refusal {
             why: format!("{component} may start from {minimum} on, and the phase is {phase}"),
             hint: way_to(minimum),
@@ -191,8 +163,7 @@ fn gate(contract: &Value, phase_state: &Value) -> Gate {
             });
         }
     }
-    let degraded = !in_full
-        || verdict == "degraded"
+    let degraded = verdict == "degraded"
         || allowed.is_some_and(|entry| entry.is_object() && text(entry, "state") != "allowed");
     if degraded {
         return Gate::Degraded(format!("in {phase} not everything works: {}", way_to(minimum)));

@@ -4,6 +4,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::authority::network::{NetworkTruth, Reachability};
+
 /// A fault, or that there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Told {
@@ -26,86 +28,60 @@ fn fine(code: &'static str, what: &str) -> Vec<Told> {
     vec![Told { code, is_fault: false, what: what.to_owned(), hint }]
 }
 
-/// What is wrong with a network, from a network truth state: the lowest layer that fails, since nothing
-/// above it can work. Where devices nearby can be reached all the same, that comes first.
+/// What is wrong with a network, from a network truth state in either profile: the lowest layer that is
+/// known to be broken, since nothing above it can work.
 pub fn network(state: &Value) -> Vec<Told> {
-    let is = |member: &str, words: &[&str]| words.contains(&text(state, member));
-    let mut list = Vec::new();
-    let layers = [
-        (is("radioState", &["off"]), "radio-off", "The radio is off.", "Switch it on."),
-        (
-            is("radioState", &["resetting", "unavailable"]),
-            "radio-unavailable",
-            "The radio cannot be used now.",
-            "Wait, then look at the device's driver.",
-        ),
-        (
-            is("associationState", &["not-associated", "unstable"]),
-            "radio-on-not-associated",
-            "The radio is on and no network is joined, or it is lost again and again.",
-            "Join a network, or go nearer to it.",
-        ),
-        (
-            is("authenticationState", &["failed", "not-authenticated"]),
-            "not-authenticated",
-            "The network does not accept this device.",
-            "Check the password or certificate.",
-        ),
-        (
-            is("dhcpState", &["failed", "not-started"]),
-            "no-address",
-            "The network has given no address.",
+    let mut state = state.clone();
+    if let Some(members) = state.as_object_mut() {
+        // What the proposal's profile does not ask for.
+        members.entry("type").or_insert_with(|| "NetworkTruthState".into());
+        members.entry("specVersion").or_insert_with(|| "v0.1".into());
+    }
+    let Ok(state) = serde_json::from_value::<NetworkTruth>(state) else {
+        return vec![told("unknown", "This is no network truth state.", "Have it made again.")];
+    };
+    let Some(code) = state.fault() else {
+        return match state.internet_reachability {
+            Reachability::Reachable => {
+                fine("online", "Nothing is wrong on any layer that was looked at.")
+            }
+            Reachability::Degraded => vec![told(
+                "internet-degraded",
+                "The internet is reached, but badly.",
+                "Put off large transfers.",
+            )],
+            _ => vec![told(
+                "unknown",
+                "No layer is known to be broken, and whether the internet is reached is not known.",
+                "Have it looked at again.",
+            )],
+        };
+    };
+    let (what, hint) = match code {
+        "radio-off" => ("The radio is off.", "Switch it on."),
+        "not-associated" => ("The radio is on, and no network is joined.", "Join a network."),
+        "no-address" => (
+            "A network is joined, and has given no address.",
             "Join it again, or give an address by hand.",
         ),
-        (
-            is("routeState", &["no-route", "route-failed", "route-conflict"]),
-            "radio-on-no-route",
-            "The radio is on and the network joined, but no route leads out.",
+        "no-route" => (
+            "The radio is on, and no route leads out.",
             "Look at the gateway and at conflicting routes.",
         ),
-        (
-            is("captivePortalState", &["detected", "credential-missing"]),
-            "captive-portal",
-            "The network wants a person to log in first.",
-            "Open its page and log in.",
+        "captive-portal" => {
+            ("The network wants a person to log in first.", "Open its page and log in.")
+        }
+        "no-dns" => ("There is a route, and names are not resolved.", "Set another name server."),
+        "mesh-only" => (
+            "Devices nearby are reached, and the internet is not.",
+            "Go on with what needs nearby devices only.",
         ),
-        (
-            is("dnsState", &["failed", "not-configured"]),
-            "no-dns",
-            "There is a route, but names are not resolved.",
-            "Set another name server.",
+        _ => (
+            "Route and names are there, and the internet is not reached.",
+            "Ask who provides the network.",
         ),
-        (
-            is("internetReachability", &["unreachable"]),
-            "no-internet",
-            "Route and names are there, but the internet is not reached.",
-            "Ask who provides the network; devices nearby may still be reached.",
-        ),
-        (
-            is("internetReachability", &["degraded"]),
-            "internet-degraded",
-            "The internet is reached, but badly.",
-            "Put off large transfers.",
-        ),
-    ];
-    let lowest = layers.into_iter().find(|(fails, ..)| *fails);
-    let mesh = is("localMeshReachability", &["reachable", "degraded"]);
-    if mesh && is("internetReachability", &["unreachable"]) {
-        let what = "Devices nearby are reached, the internet is not.";
-        list.push(told("mesh-only", what, "Go on with what needs nearby devices only."));
-    }
-    list.extend(lowest.map(|(_, code, what, hint)| told(code, what, hint)));
-    if !list.is_empty() {
-        return list;
-    }
-    if is("internetReachability", &["reachable"]) {
-        return fine("online", "Nothing is wrong on any layer that was looked at.");
-    }
-    vec![told(
-        "unknown",
-        "No layer is known to fail, and whether the internet is reached is not known.",
-        "Have it looked at again.",
-    )]
+    };
+    vec![told(code, what, hint)]
 }
 
 /// What is wrong with the registries of a component, from a runtime registry integrity record in either
@@ -208,32 +184,31 @@ mod tests {
     #[test]
     fn networks_that_fail_on_different_layers_are_told_apart() {
         let whole = json!({
-            "radioState": "on", "associationState": "associated", "dhcpState": "leased",
-            "dnsState": "configured", "routeState": "route-present",
-            "internetReachability": "reachable", "localMeshReachability": "reachable",
+            "id": "urn:srcos:network-truth:a", "observedAt": "2026-05-04T10:20:30Z",
+            "networkEpoch": "1", "radioState": "on", "associationState": "associated",
+            "dhcpState": "leased", "dnsState": "configured", "routeState": "route-present",
+            "internetReachability": "reachable", "localMeshReachability": "unreachable",
         });
-        let check = |changes: &[(&str, &str)], expected: &[&str]| {
+        let check = |changes: &[(&str, &str)], expected: &str| {
             let mut state = whole.clone();
             for (member, word) in changes {
                 state[*member] = json!(word);
             }
-            assert_eq!(codes(&network(&state)), expected, "{changes:?}");
+            let list = network(&state);
+            assert_eq!(codes(&list), [expected], "{changes:?}");
+            assert_eq!(list[0].is_fault, expected != "online");
+            assert!(!list[0].what.is_empty() && !list[0].hint.is_empty());
         };
-        let (internet, mesh) = ("internetReachability", "localMeshReachability");
-        let cut = [(internet, "unreachable"), (mesh, "unreachable")];
-        let with = |member, word| [cut[0], cut[1], (member, word)];
-        check(&[], &["online"]);
-        check(&with("radioState", "off"), &["radio-off"]);
-        check(&with("associationState", "not-associated"), &["radio-on-not-associated"]);
-        check(&with("routeState", "no-route"), &["radio-on-no-route"]);
-        check(&with("dnsState", "failed"), &["no-dns"]);
-        check(&cut, &["no-internet"]);
-        check(&[(internet, "unreachable")], &["mesh-only", "no-internet"]);
-        check(
-            &[(internet, "unreachable"), ("routeState", "no-route")],
-            &["mesh-only", "radio-on-no-route"],
-        );
-        check(&[(internet, "unknown")], &["unknown"]);
+        let cut = ("internetReachability", "unreachable");
+        check(&[], "online");
+        check(&[cut, ("radioState", "off")], "radio-off");
+        check(&[cut, ("associationState", "not-associated")], "not-associated");
+        check(&[cut, ("routeState", "no-route")], "no-route");
+        check(&[cut, ("dnsState", "failed")], "no-dns");
+        check(&[cut], "no-internet");
+        check(&[cut, ("localMeshReachability", "reachable")], "mesh-only");
+        check(&[("internetReachability", "degraded")], "internet-degraded");
+        check(&[("internetReachability", "unknown")], "unknown");
     }
 
     #[test]

@@ -192,12 +192,27 @@ fn of_two_grants_for_one_capability_the_stricter_holds() {
 }
 
 #[test]
-fn a_degraded_session_gives_everything_in_part() {
+fn a_degraded_phase_gives_everything_in_part() {
     let mut contract = contract();
     contract["degradedModePolicy"] = json!("continue-limited");
-    let answer = ask(&contract, &phase("degraded-session", "ready"), &grants(&ALL_GRANTED));
+    let degraded = phase("unlocked-user-session", "degraded");
+    let answer = ask(&contract, &degraded, &grants(&ALL_GRANTED));
     assert!(matches!(answer.outcome, Outcome::Limited(_)));
     assert_eq!(state(&answer, "network")["decision"], "degraded");
+}
+
+#[test]
+fn a_degraded_session_is_not_an_unlocked_one() {
+    let degraded = phase("degraded-session", "ready");
+    let check = |minimum: &str, may: bool| {
+        let mut contract = contract();
+        contract["minimumBootPhase"] = json!(minimum);
+        let answer = ask(&contract, &degraded, &grants(&ALL_GRANTED));
+        assert_eq!(answer.outcome == Outcome::Ready, may, "{minimum}: {:?}", answer.outcome);
+    };
+    check("post-login-locked", true);
+    check("degraded-session", true);
+    check("unlocked-user-session", false);
 }
 
 #[test]
