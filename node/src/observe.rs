@@ -248,7 +248,7 @@ impl Facts<'_> {
             package_receipt_ref,
             signature_state: SignatureState::Unknown,
             signer_display: None,
-            trust_mode: TrustMode::LocalOnly,
+            trust_mode: TrustMode::LocalFirst,
             network_lookup: NetworkLookup::NotAttempted,
         }
     }
