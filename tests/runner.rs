@@ -6,6 +6,8 @@ mod away;
 mod bad_input;
 mod binary;
 mod caller;
+mod conformance;
+mod contracts;
 mod documents;
 mod fuzz_seeds;
 mod http_api;

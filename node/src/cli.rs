@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod capabilities;
+pub mod contracts;
 pub mod control_plane;
 pub mod identity;
 pub mod incidents;
@@ -167,6 +168,7 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Process(command) => process::run(&globals, io, command),
         Command::Identity(command) => identity::run(&globals, io, command),
         Command::Incidents(command) => incidents::run(&globals, io, command),
+        Command::Contracts(command) => contracts::run(&globals, io, command),
         Command::ControlPlane(command) => control_plane::run(&globals, io, command),
         Command::Release(command) => release::run(&globals, io, command),
         Command::Capabilities(command) => capabilities::run(&globals, io, command),
@@ -225,6 +227,7 @@ async fn ask_node(
         | Command::Process(_)
         | Command::Identity(_)
         | Command::Incidents(_)
+        | Command::Contracts(_)
         | Command::ControlPlane(_)
         | Command::Release(_)
         | Command::Capabilities(_)

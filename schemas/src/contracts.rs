@@ -52,6 +52,9 @@ pub static ALL: &[&Contract] = &[
     &crate::authority::network::NETWORK_TRUTH,
     &crate::authority::registry::RUNTIME_REGISTRY,
     &crate::authority::phase::BOOT_PHASE,
+    &crate::lanes::LANE,
+    &crate::policy_file::POLICY_FILE,
+    &crate::lanes::LANES_STATUS,
 ];
 
 /// One published contract.
@@ -73,6 +76,14 @@ pub struct Contract {
     pub rules: &'static [Rule],
     /// The compiled schema: starts as `OnceLock::new()`.
     pub compiled: OnceLock<Compiled>,
+}
+
+impl Contract {
+    /// The schema as a document.
+    pub fn document(&self) -> Value {
+        // Holds: the schemas are part of the program, and a test reads each one.
+        serde_json::from_str(self.schema).expect("an embedded schema is JSON")
+    }
 }
 
 /// Two contracts are the same where their names are.

@@ -35,6 +35,7 @@ pub mod merge;
 pub mod objects;
 pub mod peers;
 pub mod policy_decision;
+pub mod policy_file;
 pub mod policy_observation;
 pub mod preflight;
 pub mod process;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use srcos_lanes::lane::LaneId;
 
 pub use super::capabilities::CapabilitiesCommand;
+pub use super::contracts::ContractsCommand;
 pub use super::control_plane::ControlPlaneCommand;
 pub use super::identity::IdentityCommand;
 pub use super::incidents::IncidentsCommand;
@@ -130,6 +131,9 @@ pub enum Command {
     /// Explain incident bundles, or make one from events
     #[command(subcommand)]
     Incidents(IncidentsCommand),
+    /// Show the published contracts, and hold documents to them
+    #[command(subcommand)]
+    Contracts(ContractsCommand),
     /// Check all documents of a control plane together
     #[command(subcommand)]
     ControlPlane(ControlPlaneCommand),

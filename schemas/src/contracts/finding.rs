@@ -29,7 +29,8 @@ pub struct Finding {
 /// Who else has a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Other tools of the estate enforce it: breaking it is an error.
+    /// Other tools of the estate enforce it, or the contract is this project's own: breaking it is an
+    /// error.
     Estate,
     /// Only this project has it: breaking it is a warning, and an error under `--strict`.
     Ours,

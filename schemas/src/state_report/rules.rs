@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Pressure, ratio};
 use crate::contracts::{Findings, Origin, Rule, escape};
 use crate::iso_time::is_iso_time;
+use crate::lanes::LANE_NAMES;
 
 pub(super) static RULES: [Rule; 12] = [
     Rule {
@@ -81,21 +82,6 @@ pub(super) static RULES: [Rule; 12] = [
         origin: Origin::Ours,
         check: attestation_is_complete,
     },
-];
-
-/// The lanes of the estate.
-const LANES: [&str; 11] = [
-    "normal",
-    "priority",
-    "secure",
-    "ephemeral",
-    "memory",
-    "policy",
-    "audit",
-    "tombstone",
-    "migration",
-    "repair",
-    "archive",
 ];
 
 /// Members of a lane's journal that count something.
@@ -256,9 +242,9 @@ fn pressure_agrees(report: &Value, findings: &mut Findings) {
 fn lanes_are_known(report: &Value, findings: &mut Findings) {
     for (index, lane) in items(report, "lanes") {
         let name = lane.get("name").and_then(Value::as_str);
-        if let Some(name) = name.filter(|name| !LANES.contains(name)) {
+        if let Some(name) = name.filter(|name| !LANE_NAMES.contains(name)) {
             let message =
-                format!("{name:?} is no lane of the estate: they are {}", LANES.join(", "));
+                format!("{name:?} is no lane of the estate: they are {}", LANE_NAMES.join(", "));
             findings.add(format!("/lanes/{index}/name"), message);
         }
     }
