@@ -9,6 +9,7 @@ mod caller;
 mod conformance;
 mod contracts;
 mod documents;
+mod events;
 mod fuzz_seeds;
 mod http_api;
 mod kill_nine;

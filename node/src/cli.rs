@@ -5,6 +5,7 @@ pub mod args;
 pub mod capabilities;
 pub mod contracts;
 pub mod control_plane;
+pub mod events;
 pub mod identity;
 pub mod incidents;
 mod membership;
@@ -164,6 +165,7 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Lanes(args::LanesCommand::Describe { lane }) => {
             show(&globals, io, &crate::api::describe(lane), render::lane_description)
         }
+        Command::Events(command) => events::run(&globals, io, command),
         Command::Services(command) => services::run(&globals, io, command),
         Command::Process(command) => process::run(&globals, io, command),
         Command::Identity(command) => identity::run(&globals, io, command),
@@ -223,6 +225,7 @@ async fn ask_node(
         | Command::Run(_)
         | Command::Demo(_)
         | Command::Lanes(_)
+        | Command::Events(_)
         | Command::Services(_)
         | Command::Process(_)
         | Command::Identity(_)

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod discovery;
 pub mod documents;
 pub mod error;
+pub mod events;
 pub mod http;
 pub mod index;
 pub mod keys;

@@ -9,6 +9,7 @@ use srcos_lanes::lane::LaneId;
 pub use super::capabilities::CapabilitiesCommand;
 pub use super::contracts::ContractsCommand;
 pub use super::control_plane::ControlPlaneCommand;
+pub use super::events::args::EventsCommand;
 pub use super::identity::IdentityCommand;
 pub use super::incidents::IncidentsCommand;
 pub use super::process::ProcessCommand;
@@ -119,6 +120,9 @@ pub enum Command {
     /// Show who wrote what, and check all signatures
     #[command(subcommand)]
     Provenance(ProvenanceCommand),
+    /// Keep, check, fold and explain events
+    #[command(subcommand)]
+    Events(EventsCommand),
     /// Check service manifests, or show which service needs which capability
     #[command(subcommand)]
     Services(ServicesCommand),

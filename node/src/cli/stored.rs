@@ -50,6 +50,10 @@ fn lines(store: &Path, source: impl Read) -> Result<Vec<Value>, NodeError> {
         {
             event = inner.take();
         }
+        // In an event store of this program each line has a link besides, which is no part of the event.
+        if let Some(members) = event.as_object_mut() {
+            members.remove("_link");
+        }
         if !event.get("event_id").is_some_and(Value::is_string) {
             return Err(broken(store, number, "this is no event"));
         }

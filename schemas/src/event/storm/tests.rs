@@ -1,4 +1,5 @@
 use super::*;
+use crate::contracts::{Options, Profile, validate};
 
 fn coalesced() -> Event {
     let text =
@@ -7,7 +8,7 @@ fn coalesced() -> Event {
 }
 
 fn outlook(now_ms: i64) -> Outlook<'static> {
-    Outlook { now_ms, incident: None, count_min: STORM_COUNT_MIN }
+    Outlook { now_ms, incident: None, count_min: STORM_COUNT_MIN, mended: false }
 }
 
 #[test]
@@ -15,13 +16,18 @@ fn storm_keeps_first_last_count_and_what_started_it() {
     let event = coalesced();
     let noise = event.noise_control.clone().unwrap();
     let record = storm(&event, outlook(noise.last_seen.millis())).unwrap();
-    assert_eq!((record.first_seen, record.last_seen), (noise.first_seen, noise.last_seen));
+    assert_eq!(record.first_seen, noise.first_seen.to_string());
+    assert_eq!(record.last_seen, noise.last_seen.to_string());
     assert_eq!(record.repeat_count, 120);
     assert_eq!(record.causal_parent_ref.as_deref(), Some("evt_indexer_denied_binary"));
     assert_eq!(record.normalized_failure_class, FailureClass::CapabilityDenial);
     assert_eq!(record.severity, StormSeverity::Info);
-    assert_eq!(record.suppression_policy, SuppressionPolicy::Summarize);
+    assert_eq!(record.suppression_policy, Suppression::Summarize);
     assert_eq!(record.sample_events.len(), 2);
+    let value = serde_json::to_value(&record).unwrap();
+    let verdict = validate(&value, &Options { strict: true, ..Options::default() });
+    assert!(verdict.is_valid(), "{:?}", verdict.errors);
+    assert_eq!(verdict.profiles, Profile::ALL, "both readings of the contract take it");
 }
 
 #[test]
@@ -41,7 +47,9 @@ fn storm_is_active_until_its_window_has_passed_and_an_attack_is_escalated() {
     assert_eq!(state(&event, last + 59_999), TerminalState::StillActive);
     assert_eq!(state(&event, last + 60_000), TerminalState::Suppressed);
     event.outcome = Outcome::Failed;
-    assert_eq!(state(&event, last + 60_000), TerminalState::Resolved);
+    assert_eq!(state(&event, last + 60_000), TerminalState::Unknown, "silence mends nothing");
+    let mended = Outlook { mended: true, ..outlook(last + 60_000) };
+    assert_eq!(storm(&event, mended).unwrap().terminal_state, TerminalState::Resolved);
     event.outcome = Outcome::BlockedAttackLike;
     assert_eq!(state(&event, last + 60_000), TerminalState::Escalated);
 }
