@@ -74,7 +74,10 @@ impl<R: Read> Blocks<R> {
         if memchr::memchr(b'\n', &self.buffer).is_none() || self.buffer.len() < BLOCK_BYTES / 2 {
             self.fill(BLOCK_BYTES)?;
         }
-        while !self.ended && self.buffer.len() <= LINE_BYTES_MAX && memchr::memchr(b'\n', &self.buffer).is_none() {
+        while !self.ended
+            && self.buffer.len() <= LINE_BYTES_MAX
+            && memchr::memchr(b'\n', &self.buffer).is_none()
+        {
             self.fill(self.buffer.len() + BLOCK_BYTES)?;
         }
         if self.buffer.is_empty() {
