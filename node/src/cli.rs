@@ -27,6 +27,9 @@ use clap::{CommandFactory as _, Parser as _};
 use serde::Serialize;
 use srcos_schemas::status::InitDocument;
 
+pub use self::reading::DOCUMENT_BYTES_MAX;
+pub use self::stored::EVENTS_BYTES_MAX;
+
 use self::args::{Cli, Color, Command, DemoArgs, Globals, InitArgs, LogFormat, RunArgs};
 use crate::api::{ApiError, ErrorKind, Node};
 use crate::client::Client;

@@ -28,7 +28,7 @@ use crate::api::{ApiError, ErrorKind};
 
 /// Largest executable that is hashed, in bytes: beyond it the wait would be longer than a person's
 /// patience, and no program that is known is so large.
-const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
+pub const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
 
 /// A process as it was found.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::error::NodeError;
 
 /// Most text of events that is kept at once, in bytes: about a hundred thousand events, which take a few
 /// times as much memory once they are read.
-const EVENTS_BYTES_MAX: usize = 256 << 20;
+pub const EVENTS_BYTES_MAX: usize = 256 << 20;
 
 /// The newest events of a store, in order: one a line. A line that is none ends the reading with its
 /// number. Where there is more than fits, the oldest are left out, and that is said.
