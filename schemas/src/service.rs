@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
-use crate::vocabulary::vocabulary;
+use crate::event::vocabulary::vocabulary;
 
 /// `schema_version` of a service manifest.
 pub const SCHEMA_VERSION: &str = "sourceos.service.v0.1";

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use srcos_lanes::lane::LaneId;
 
+pub use super::capabilities::CapabilitiesCommand;
 pub use super::contracts::ContractsCommand;
 pub use super::control_plane::ControlPlaneCommand;
 pub use super::events::args::EventsCommand;
@@ -143,6 +144,9 @@ pub enum Command {
     /// Check whether a service may be released
     #[command(subcommand)]
     Release(ReleaseCommand),
+    /// Say whether a component may start now, and what records of networks and registries mean
+    #[command(subcommand)]
+    Capabilities(CapabilitiesCommand),
     /// Print a completion script for a shell
     Completions {
         /// The shell
