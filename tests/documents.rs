@@ -222,8 +222,9 @@ fn limits_of_the_control_plane_are_those_of_the_code() {
 #[test]
 fn limits_in_the_documents_are_those_of_the_code() {
     use srcos_lanes::{journal, object, store};
-    use srcos_node::{discovery, transport};
+    use srcos_node::{discovery, events, transport};
     use srcos_replication::{dialer, engine, pairing, roster, ticket, wire};
+    use srcos_schemas::event::coalesce;
     use srcos_schemas::{json, objects};
 
     let check = limits_of("docs/OPERATING.md");
@@ -231,6 +232,12 @@ fn limits_in_the_documents_are_those_of_the_code() {
 
     check("json::BODY_BYTES_MAX", json::BODY_BYTES_MAX as u64);
     check("json::DEPTH_MAX", json::DEPTH_MAX as u64);
+    check("events::EVENT_BYTES_MAX", events::EVENT_BYTES_MAX as u64);
+    check("events::ids::SYNC_LINES", events::ids::SYNC_LINES);
+    check("events::verify::FINDINGS_MAX", events::verify::FINDINGS_MAX as u64);
+    check("coalesce::GROUPS_MAX", coalesce::GROUPS_MAX as u64);
+    check("coalesce::SOURCES_MAX", coalesce::SOURCES_MAX as u64);
+    check("coalesce::SAMPLES_MAX", coalesce::SAMPLES_MAX as u64);
     check("objects::ID_BYTES_MAX", objects::ID_BYTES_MAX as u64);
     check("objects::BATCH_OPS_MAX", objects::BATCH_OPS_MAX as u64);
     check("objects::BATCH_BYTES_MAX", objects::BATCH_BYTES_MAX as u64);

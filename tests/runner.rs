@@ -15,6 +15,7 @@ mod fuzz_seeds;
 mod http_api;
 mod kill_nine;
 mod process;
+mod readme;
 mod support;
 mod two_hosts;
 mod two_nodes;

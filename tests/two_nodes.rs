@@ -117,6 +117,28 @@ fn wrong_code_burns_the_invite() {
     pair(&a, &b);
 }
 
+/// Each dead address takes the transport some nine seconds to give up: in turn, they would use up the
+/// minute that a joiner looks for the inviter.
+#[test]
+fn addresses_that_never_answer_do_not_hold_up_pairing() {
+    let place = place();
+    let a = Node::start(place.path(), "laptop", &ALONE);
+    let b = Node::start(place.path(), "desktop", &ALONE);
+    let invite = invite(&a);
+    let code = invite["code"].as_str().expect("an invitation has a code");
+    let silent: Vec<std::net::UdpSocket> = (0..7)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").expect("a port can be bound"))
+        .collect();
+    let mut args = vec!["pair".to_owned(), "join".to_owned(), code.to_owned()];
+    for socket in &silent {
+        let port = socket.local_addr().expect("it is bound").port();
+        args.extend(["--addr".to_owned(), format!("/ip4/127.0.0.1/udp/{port}/quic-v1")]);
+    }
+    args.extend(["--addr".to_owned(), a.address()]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    assert_eq!(b.cli(&args).json()["admitted_by"]["name"], "laptop");
+}
+
 #[test]
 fn code_that_is_none_is_refused_before_anyone_is_asked() {
     let place = place();
