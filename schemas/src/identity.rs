@@ -210,17 +210,16 @@ impl Audit<'_> {
 
     /// The texts of a list of the launch manifest; what is no list of them is an error of its own.
     fn strings(&mut self, path: &str) -> BTreeSet<String> {
-        let list = match self.at(Manifest::Launch, path) {
-            None => return BTreeSet::new(),
+        match self.at(Manifest::Launch, path) {
+            None => BTreeSet::new(),
             Some(Value::Array(items)) => {
                 items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
             }
             Some(_) => {
                 self.error(Manifest::Launch, path, "identity.list", "this must be a list of names");
-                return BTreeSet::new();
+                BTreeSet::new()
             }
-        };
-        list
+        }
     }
 
     /// Names of engines on surfaces that people see, and where one is documented.

@@ -35,6 +35,7 @@ fn ten_thousand_events_of_two_kilobytes_are_judged_in_less_than_a_second() {
     let took = begin.elapsed();
     println!("{} events of {} bytes: {took:?}", events.len(), bytes / events.len());
     // Without the optimiser it is tens of times slower, which is no promise to anybody.
-    let most = if cfg!(debug_assertions) { Duration::from_secs(60) } else { Duration::from_secs(1) };
+    let most =
+        if cfg!(debug_assertions) { Duration::from_secs(60) } else { Duration::from_secs(1) };
     assert!(took < most, "{took:?}");
 }
