@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use srcos_schemas::contracts::{self, Options, Valid};
 use srcos_schemas::control_plane::{ControlPlane, misfits};
 use srcos_schemas::event::rules::{EVENT, EVENT_LEGACY};
@@ -19,7 +19,7 @@ use srcos_schemas::process::ProcessProvenance;
 use srcos_schemas::process::events::events;
 use srcos_schemas::service::gates::gates;
 use srcos_schemas::service::graph::ServiceGraph;
-use srcos_schemas::service::{SERVICE, ServiceManifest};
+use srcos_schemas::service::{AuthorityDomain, Owner, SERVICE, ServiceManifest};
 use srcos_schemas::time::Timestamp;
 
 const NOW: Timestamp = Timestamp(1_777_900_000_000);
@@ -255,9 +255,13 @@ fn each_rule_of_the_identity_audit_fails_alone() {
     let policy = "/identity_invariants/profile_path_policy";
     of_launch(policy, Some(json!("It names Lantern.")), &[], &["identity.profile-path"]);
     of_launch(policy, Some(json!("It must not name more.")), &[], &[]);
+    of_launch(policy, None, &[], &["identity.profile-path"]);
+    of_launch(policy, Some(Value::Null), &["identity.text"], &[]);
     let engine = "/bundle_identity/upstream_engine";
     of_launch(engine, Some(json!("anything")), &[], &["identity.upstream-engine"]);
     of_launch(engine, Some(json!("")), &[], &[]);
+    of_launch(engine, Some(Value::Null), &[], &[]);
+    of_launch(engine, Some(json!(7)), &["identity.text"], &[]);
 
     let of_service = |path: &str, value: Option<Value>, errors: &[&str]| {
         let found = broken(&with(&service, path, value.clone()), &launch);
@@ -629,6 +633,16 @@ fn what_a_builder_makes_holds_strictly_or_is_not_made() {
     let mut relative = launch;
     relative.entrypoint.absolute_path = "lantern".to_owned();
     assert!(Valid::new(relative).is_err());
+    let owner = Owner { org: "example".into(), repo: "x".into(), team: None, extra: Map::new() };
+    let mut made = ServiceManifest::new("org.example.x", "X", owner, AuthorityDomain::App);
+    let unsaid = Valid::new(made.clone()).unwrap_err();
+    assert!(unsaid.findings.iter().any(|finding| finding.rule == "service.requires-something"));
+    made.capabilities.required.push("filesystem.x.read".into());
+    made.data_classes.push("x".into());
+    made.launch_triggers.push("user.launch".into());
+    made.resource_budget.insert("memory_mb_soft".into(), json!(64));
+    made.observability.health_endpoint = Some("unix:x/health".into());
+    assert!(Valid::new(made).is_ok());
     let mut silent = service(lantern());
     assert!(Valid::new(silent.clone()).is_ok());
     silent.observability.health_endpoint = None;
