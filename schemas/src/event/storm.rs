@@ -7,7 +7,8 @@ use super::model::Event;
 use super::vocabulary::{EventLane, Outcome, Severity, SubjectType};
 use crate::authority::contract::SpecVersion;
 use crate::authority::storm::{
-    DiagnosticStorm, FailureClass, StormKind, StormSample, StormSeverity, Suppression, TerminalState,
+    DiagnosticStorm, FailureClass, StormKind, StormSample, StormSeverity, Suppression,
+    TerminalState,
 };
 
 /// Fewest occurrences that make a storm, unless told otherwise: what comes up less often than this in
