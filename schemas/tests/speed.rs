@@ -1,6 +1,8 @@
 //! How fast documents are judged, on one thread. Run it with the optimiser on to see the figure that
 //! counts: `cargo test --release -p srcos-schemas --test speed -- --nocapture`.
 
+#![expect(clippy::print_stdout, reason = "the figure is the point")]
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,8 +13,10 @@ use srcos_schemas::json::{Limits, parse};
 fn events(count: usize) -> Vec<String> {
     let text = include_str!("../../examples/events/policy-decision.expected-denial.json");
     let mut event: Value = serde_json::from_str(text).unwrap();
-    let filled = 2000_usize.saturating_sub(event.to_string().len());
-    event["operator_narrative"]["why"] = json!("because of a rule. ".repeat(filled / 19 + 2));
+    while event.to_string().len() < 2100 {
+        let longer = format!("{} more", event["operator_narrative"]["why"].as_str().unwrap());
+        event["operator_narrative"]["why"] = json!(longer);
+    }
     (0..count)
         .map(|index| {
             event["event_id"] = json!(format!("evt_speed_{index}"));
