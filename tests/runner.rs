@@ -11,6 +11,7 @@ mod contracts;
 mod control_plane;
 mod documents;
 mod events;
+mod export_automerge;
 mod fuzz_seeds;
 mod http_api;
 mod kill_nine;

@@ -320,6 +320,31 @@ fn network_taken_away_on_purpose_comes_back_on_purpose() {
 }
 
 #[test]
+fn texts_and_counters_edited_apart_keep_both_edits() {
+    let place = place();
+    let (a, b) = pair_of(place.path(), &ALONE);
+    let body = json!({"text": "one two", "seen": 1});
+    let typed = ["--type", "/text=text", "--type", "/seen=counter"];
+    let put = ["put", "normal", "note", &body.to_string()];
+    a.cli(&[&put[..], &typed[..]].concat()).is(0);
+    b.shows("normal", "note", &body);
+    let types = json!({"/text": "text", "/seen": "counter"});
+    assert_eq!(b.cli(&["get", "normal", "note"]).json()["types"], types);
+    a.cli(&["network", "offline"]).is(0);
+    a.put("normal", "note", &json!({"text": "zero one two", "seen": 5}));
+    b.cli(&["patch", "normal", "note", r#"{"text":"one two three"}"#, "--add", "/seen=10"]).is(0);
+    b.cli(&["patch", "normal", "note", "--add", "/text=1"]).refused(2, "content_invalid");
+    a.cli(&["network", "online"]).is(0);
+    let both = json!({"text": "zero one two three", "seen": 15});
+    a.shows("normal", "note", &both);
+    b.shows("normal", "note", &both);
+    converge(&[&a, &b], MINUTE);
+    equal(&[&a, &b]);
+    b.cli(&["patch", "normal", "note", "--type", "/seen=plain"]).is(0);
+    assert_eq!(b.cli(&["get", "normal", "note"]).json()["types"], json!({"/text": "text"}));
+}
+
+#[test]
 fn three_in_a_chain_converge() {
     let place = place();
     let a = Node::start(place.path(), "a", &ALONE);
