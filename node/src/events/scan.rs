@@ -68,7 +68,7 @@ impl<R: Read> Blocks<R> {
     }
 
     /// The next block; nothing at the end.
-    pub fn next(&mut self) -> io::Result<Option<Block<'_>>> {
+    pub fn next_block(&mut self) -> io::Result<Option<Block<'_>>> {
         self.buffer.drain(..self.given);
         self.given = 0;
         if memchr::memchr(b'\n', &self.buffer).is_none() || self.buffer.len() < BLOCK_BYTES / 2 {
@@ -151,7 +151,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Vec<(BlockKind, u64, Vec<u8>)> {
         let mut blocks = Blocks::new(bytes, 0, 1);
         let mut read = Vec::new();
-        while let Some(block) = blocks.next().unwrap() {
+        while let Some(block) = blocks.next_block().unwrap() {
             for (index, line) in block.lines().enumerate() {
                 read.push((block.kind, block.first_line + index as u64, line.to_vec()));
             }
@@ -182,7 +182,7 @@ mod tests {
         let bytes = vec![b'\n'; BLOCK_LINES_MAX * 3 + 5];
         let mut blocks = Blocks::new(&bytes[..], 0, 1);
         let mut lines = 0;
-        while let Some(block) = blocks.next().unwrap() {
+        while let Some(block) = blocks.next_block().unwrap() {
             assert!(block.lines().count() <= BLOCK_LINES_MAX);
             assert_eq!(block.offset + 1, block.first_line);
             lines += block.lines().count();

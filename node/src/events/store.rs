@@ -187,6 +187,9 @@ impl End {
         let head = Head::read(path)?;
         let from = match head {
             None => Self { count: 0, bytes: 0, last: sha256(b"") },
+            Some(head) if head.count > head.bytes => {
+                return Err(damaged("its head contradicts itself".to_owned()));
+            }
             Some(head) if head.bytes > bytes => {
                 let lost = head.bytes - bytes;
                 return Err(damaged(format!("{lost} bytes are missing at its end")));
@@ -237,7 +240,7 @@ impl End {
         let mut end = self;
         // Lines of another program may stand before the first that is linked.
         let mut plain = (!linked).then(Sha256::new);
-        while let Some(block) = blocks.next().map_err(io("read"))? {
+        while let Some(block) = blocks.next_block().map_err(io("read"))? {
             match block.kind {
                 BlockKind::Unended if plain.is_some() || !is_begun(block.bytes) => {
                     let n = end.count + 1;
@@ -291,7 +294,7 @@ fn open_ids(path: &Path, file: &File, bytes: u64) -> io::Result<Ids> {
     source.seek(SeekFrom::Start(from))?;
     let mut blocks = Blocks::new(source.take(bytes - from), from, lines + 1);
     let mut end = (from, lines);
-    while let Some(block) = blocks.next()? {
+    while let Some(block) = blocks.next_block()? {
         let mut offset = block.offset;
         for line in block.lines() {
             if let Some(id) = event_id(line) {

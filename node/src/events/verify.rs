@@ -100,7 +100,7 @@ pub fn verify(
     if let Some(file) = file {
         let io = |error| EventStoreError::io("read", path)(error);
         let mut blocks = Blocks::new(file, 0, 1);
-        while let Some(block) = blocks.next().map_err(io)? {
+        while let Some(block) = blocks.next_block().map_err(io)? {
             match block.kind {
                 BlockKind::Lines => {
                     let lines: Vec<&[u8]> = block.lines().collect();
@@ -185,6 +185,11 @@ impl Check {
             let finding = StoreFinding { line, code, message: message.into() };
             self.findings.insert((line, self.total), finding);
         }
+    }
+
+    /// Whether something was found at a line already.
+    fn is_known(&self, line: u64) -> bool {
+        self.findings.range((line, 0)..=(line, u64::MAX)).next().is_some()
     }
 
     fn broken(&mut self, line: u64, code: &'static str, message: impl Into<String>) {
@@ -344,6 +349,8 @@ impl Check {
                 );
                 self.found(line, "changed", message);
             }
+            // A line that cannot be read was changed, and that was said.
+            _ if self.is_known(line - 1) => {}
             _ => {
                 let message = "the line was changed: it is not the one that the next line links to";
                 self.found(line - 1, "changed", message);
@@ -353,15 +360,8 @@ impl Check {
 
     fn check_signature(&mut self, facts: &Facts, line: u64) {
         match facts.signature_holds() {
-            Some(false) => {
-                let known = self.findings.range((line, 0)..(line + 1, 0)).next().is_some();
-                if !known {
-                    self.found(
-                        line,
-                        "changed",
-                        "the line was changed: its signature does not hold",
-                    );
-                }
+            Some(false) if !self.is_known(line) => {
+                self.found(line, "changed", "the line was changed: its signature does not hold");
             }
             Some(true) if self.device.is_some() && facts.signer() != self.device => {
                 self.found(line, "other_device", "the line is signed by another device");
@@ -459,8 +459,9 @@ impl Check {
         }
         let there = self.next - 1;
         let cut = self.torn == Some(self.next) && self.total > 0;
-        if head.count > there + self.broken_since {
-            let from = there + self.broken_since + 1;
+        let told = there.saturating_add(self.broken_since);
+        if head.count > told {
+            let from = told + 1;
             let message = match head.count - from + 1 {
                 1 => format!("line {from} is missing at the end: the file was truncated"),
                 many => format!(
@@ -474,7 +475,7 @@ impl Check {
                 Some(hash) if hash == head.last => {}
                 Some(_) => {
                     let line = head.count;
-                    if self.findings.range((line, 0)..(line + 1, 0)).next().is_none() {
+                    if !self.is_known(line) {
                         self.found(line, "changed", "the line is not the one that the head names");
                     }
                 }

@@ -225,7 +225,7 @@ fn each_line(
         opened => opened.map_err(|error| NodeError::file(path, &error))?,
     };
     let mut blocks = Blocks::new(file, 0, 1);
-    while let Some(block) = blocks.next().map_err(|error| NodeError::file(path, &error))? {
+    while let Some(block) = blocks.next_block().map_err(|error| NodeError::file(path, &error))? {
         let Block { first_line, kind, .. } = block;
         for (index, line) in block.lines().enumerate() {
             // A line of ours without an end is being written, or never was.

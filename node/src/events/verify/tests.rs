@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::events::link;
 use crate::events::store::{Writer, open_quiet};
 
 const LINES: u64 = 6;
@@ -179,4 +180,23 @@ fn an_invalid_event_is_named_with_its_rule() {
     let codes: Vec<_> = report.findings.iter().map(|f| (f.line, f.code)).collect();
     assert_eq!(codes, [(1, "invalid"), (2, "invalid"), (3, "unreadable")]);
     assert!(report.findings[0].message.contains("event.expected-denial-is-quiet"), "{report:?}");
+}
+
+#[test]
+fn numbers_beyond_all_reason_are_findings_and_no_panic() {
+    for n in [0, 2, u64::MAX - 1, u64::MAX] {
+        let (_dir, path, mut lines) = store(None);
+        let event = link::event_text(lines[0].as_bytes(), &link::parts(lines[0].as_bytes()));
+        let event = String::from_utf8(event).unwrap().replace("evt_1", "evt_x");
+        for at in [0, 3, 6] {
+            lines.insert(at, link::Link::new(n, [0; 32], event.as_bytes(), None).line(&event));
+        }
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        for count in [0, 5, u64::MAX] {
+            Head::new(count, count, [0; 32], None).write(&path).unwrap();
+            let report = verify(&path, open_quiet(&path).unwrap(), Expected::Anybody).unwrap();
+            assert!(!report.valid, "{n} {count}");
+            let _ = Writer::open(&path, None);
+        }
+    }
 }
