@@ -225,7 +225,13 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("objects::BATCH_BYTES_MAX", objects::BATCH_BYTES_MAX as u64);
     check("objects::PAGE_LIMIT_MAX", objects::PAGE_LIMIT_MAX as u64);
     check("objects::PAGE_BYTES_MAX", objects::PAGE_BYTES_MAX as u64);
-    check("object::LABELS_MAX", object::LABELS_MAX as u64);
+    check("objects::KIND_BYTES_MAX", objects::KIND_BYTES_MAX as u64);
+    check("objects::CLASS_BYTES_MAX", objects::CLASS_BYTES_MAX as u64);
+    check("objects::LABELS_MAX", objects::LABELS_MAX as u64);
+    check("objects::LABEL_KEY_BYTES_MAX", objects::LABEL_KEY_BYTES_MAX as u64);
+    check("objects::LABEL_VALUE_BYTES_MAX", objects::LABEL_VALUE_BYTES_MAX as u64);
+    check("objects::AUTOMERGE_BYTES_MAX", objects::AUTOMERGE_BYTES_MAX as u64);
+    check("object::TEXT_EDITS_MAX", object::TEXT_EDITS_MAX as u64);
     check("object::FLAT_BYTES_MAX", object::FLAT_BYTES_MAX as u64);
     check("object::PLACES_MAX", object::PLACES_MAX as u64);
     check("object::CHANGE_BYTES_MAX", object::CHANGE_BYTES_MAX as u64);

@@ -97,6 +97,11 @@ fn entity_tags_give_compare_and_set() {
     let patch = [("content-type", "application/merge-patch+json")];
     let patched = caller.ask("PATCH", path, &patch, r#"{"body":{"m":1}}"#).unwrap().is(200);
     assert_eq!(patched.json()["body"], json!({"n": 2, "m": 1}));
+    let typed = r#"{"types":{"/n":"counter"},"add":{"/n":5}}"#;
+    let patched = caller.ask("PATCH", path, &patch, typed).unwrap().is(200).json();
+    assert_eq!((&patched["body"]["n"], &patched["types"]), (&json!(7), &json!({"/n": "counter"})));
+    let list = r#"{"body":{"l":[1]},"types":{"/l/0":"counter"}}"#;
+    caller.ask("PATCH", path, &patch, list).unwrap().refused(400, "content_invalid");
     caller.ask("DELETE", path, &[], "").unwrap().is(400);
     caller.ask("DELETE", &format!("{path}?reason=done"), &[], "").unwrap().is(200);
     caller.get(path).refused(404, "object_hidden");

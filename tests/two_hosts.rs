@@ -53,6 +53,13 @@ impl Lan {
         ip(&[&["-n", &self.switch], args].concat());
     }
 
+    /// Moves a host to another subnet, as when a person takes it to another network.
+    fn roam(&self, host: usize, address: &str) {
+        let host = &self.hosts[host];
+        ip(&["-n", host, "addr", "flush", "dev", "eth0", "scope", "global"]);
+        ip(&["-n", host, "addr", "add", address, "dev", "eth0"]);
+    }
+
     /// Pulls a host's cable, or puts it back.
     fn cable(&self, host: usize, state: &str) {
         self.at_switch(&["link", "set", &port(host), state]);
@@ -189,4 +196,36 @@ fn hosts_do_the_same_on_tcp_only() {
         return;
     }
     check(&["--http", "off", "--transport", "tcp"]);
+}
+
+/// Both change their address, and no address that either knows of the other holds any more.
+#[test]
+fn addresses_that_change_are_learned_again() {
+    if skips_slow("two hosts that change their addresses (root)") {
+        return;
+    }
+    let lan = Lan::new(2);
+    let place = place();
+    let start = |n: usize, name: &str| {
+        Node::start_in(Some(&lan.hosts[n]), place.path(), name, &["--http", "off"])
+    };
+    let (a, b) = (start(0, "laptop"), start(1, "desktop"));
+    let invite = invite(&a);
+    let code = invite["code"].as_str().expect("an invitation has a code");
+    b.cli(&["pair", "join", code]).is(0);
+    a.put("normal", "before", &json!(1));
+    b.shows("normal", "before", &json!(1));
+    converge(&[&a, &b], Duration::from_secs(60));
+
+    lan.roam(0, "10.78.0.7/24");
+    lan.roam(1, "10.78.0.8/24");
+    a.put("normal", "moved", &json!({"from a": 1}));
+    b.put("normal", "moved", &json!({"from b": 2}));
+    let both = json!({"from a": 1, "from b": 2});
+    let what = format!("they meet at their new addresses\n{}\n--\n{}", a.log(), b.log());
+    eventually_within(HEAL_TIMEOUT, &what, || {
+        [&a, &b].iter().all(|node| node.body("normal", "moved") == Some(both.clone())).then_some(())
+    });
+    converge(&[&a, &b], HEAL_TIMEOUT);
+    equal(&[&a, &b]);
 }

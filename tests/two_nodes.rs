@@ -117,6 +117,28 @@ fn wrong_code_burns_the_invite() {
     pair(&a, &b);
 }
 
+/// Each dead address takes the transport some nine seconds to give up: in turn, they would use up the
+/// minute that a joiner looks for the inviter.
+#[test]
+fn addresses_that_never_answer_do_not_hold_up_pairing() {
+    let place = place();
+    let a = Node::start(place.path(), "laptop", &ALONE);
+    let b = Node::start(place.path(), "desktop", &ALONE);
+    let invite = invite(&a);
+    let code = invite["code"].as_str().expect("an invitation has a code");
+    let silent: Vec<std::net::UdpSocket> = (0..7)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").expect("a port can be bound"))
+        .collect();
+    let mut args = vec!["pair".to_owned(), "join".to_owned(), code.to_owned()];
+    for socket in &silent {
+        let port = socket.local_addr().expect("it is bound").port();
+        args.extend(["--addr".to_owned(), format!("/ip4/127.0.0.1/udp/{port}/quic-v1")]);
+    }
+    args.extend(["--addr".to_owned(), a.address()]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    assert_eq!(b.cli(&args).json()["admitted_by"]["name"], "laptop");
+}
+
 #[test]
 fn code_that_is_none_is_refused_before_anyone_is_asked() {
     let place = place();
@@ -295,6 +317,31 @@ fn network_taken_away_on_purpose_comes_back_on_purpose() {
     b.shows("normal", "one", &json!(1));
     a.shows("normal", "two", &json!(2));
     converge(&[&a, &b], MINUTE);
+}
+
+#[test]
+fn texts_and_counters_edited_apart_keep_both_edits() {
+    let place = place();
+    let (a, b) = pair_of(place.path(), &ALONE);
+    let body = json!({"text": "one two", "seen": 1});
+    let typed = ["--type", "/text=text", "--type", "/seen=counter"];
+    let put = ["put", "normal", "note", &body.to_string()];
+    a.cli(&[&put[..], &typed[..]].concat()).is(0);
+    b.shows("normal", "note", &body);
+    let types = json!({"/text": "text", "/seen": "counter"});
+    assert_eq!(b.cli(&["get", "normal", "note"]).json()["types"], types);
+    a.cli(&["network", "offline"]).is(0);
+    a.put("normal", "note", &json!({"text": "zero one two", "seen": 5}));
+    b.cli(&["patch", "normal", "note", r#"{"text":"one two three"}"#, "--add", "/seen=10"]).is(0);
+    b.cli(&["patch", "normal", "note", "--add", "/text=1"]).refused(2, "content_invalid");
+    a.cli(&["network", "online"]).is(0);
+    let both = json!({"text": "zero one two three", "seen": 15});
+    a.shows("normal", "note", &both);
+    b.shows("normal", "note", &both);
+    converge(&[&a, &b], MINUTE);
+    equal(&[&a, &b]);
+    b.cli(&["patch", "normal", "note", "--type", "/seen=plain"]).is(0);
+    assert_eq!(b.cli(&["get", "normal", "note"]).json()["types"], json!({"/text": "text"}));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use ed25519_dalek::SigningKey;
 use serde_json::json;
 use srcos_lanes::ids::{MeshId, MonoMillis, Now, WallMillis};
 use srcos_lanes::lane::LaneId;
+use srcos_lanes::object::LeafType;
 use srcos_lanes::signature::Signer as _;
 use srcos_lanes::store::{Action, BATCH_OPS_MAX, Op, OpenOptions, PutContent, Query, Run, Store};
 use tempfile::TempDir;
@@ -22,6 +23,9 @@ const RECEIVE_BYTES: usize = 1 << 20;
 const RECEIVE_ENTRIES: usize = 64;
 /// Objects that are committed one by one.
 const SINGLES: u64 = 300;
+/// Objects that are edited over and over, and how often each.
+const EDITED: u64 = 200;
+const EDITS_OF_EACH: u64 = 100;
 /// Objects that are read one by one.
 const READS: u64 = 100_000;
 
@@ -84,8 +88,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     tell("  of it in Store::write", objects, writing);
     tell("  of it in Store::commit", objects, committing);
 
-    receive(&mut a, &scratch, objects, 1, "receive, a commit for each run")?;
-    receive(&mut a, &scratch, objects, 4, "receive, a commit for every 4 runs")?;
+    // Seed 1 is A's.
+    receive(&mut a, &scratch, 2, objects, 1, "receive, a commit for each run")?;
+    receive(&mut a, &scratch, 3, objects, 4, "receive, a commit for every 4 runs")?;
+    edits(&scratch)?;
+    text(&scratch)?;
 
     let mut commits = Vec::new();
     for number in 0..SINGLES {
@@ -135,16 +142,59 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Hands everything that `a` holds to a new store.
+/// Many edits of few objects, and what a device that was away needs to catch up on them.
+fn edits(scratch: &TempDir) -> anyhow::Result<()> {
+    for (seed, batch, how) in [(4, BATCH_OPS_MAX as u64, "batches of 1,000"), (6, 1, "one by one")]
+    {
+        let mut a = Device::create(scratch, seed)?;
+        let all = EDITED * EDITS_OF_EACH;
+        let took = timed(|| {
+            for first in (0..all).step_by(batch as usize) {
+                // Each object is changed several times in a batch.
+                let few = |number: u64| number / 5 % EDITED;
+                let change = |number| Op { action: put(number), ..op("edited", few(number)) };
+                a.write(&(first..first + batch).map(change).collect::<Vec<Op>>())?;
+            }
+            Ok(a.store.commit().map(drop)?)
+        })?;
+        tell(&format!("write, edits of {EDITED} objects, {how}"), all, took);
+        let what = format!("receive, edits of {EDITED} objects, {how}");
+        receive(&mut a, scratch, seed + 1, all, 4, &what)?;
+    }
+    Ok(())
+}
+
+/// The longest text that is allowed: created, edited at both ends, and written anew.
+fn text(scratch: &TempDir) -> anyhow::Result<()> {
+    let mut a = Device::create(scratch, 8)?;
+    let long = "ab ".repeat(16_000);
+    let contents = [
+        ("create a text of 48,000 characters", long.clone()),
+        ("edit it at both ends", format!("first {long}last")),
+        ("replace all of it", "cd\n".repeat(16_000)),
+    ];
+    for (what, text) in contents {
+        let put = PutContent {
+            body: json!({"text": text}),
+            types: [("/text".to_owned(), Some(LeafType::Text))].into(),
+            ..PutContent::default()
+        };
+        let op = Op { id: "text".into(), action: Action::Put(put), if_heads: None };
+        tell(what, 1, timed(|| a.write(&[op]))?);
+    }
+    Ok(())
+}
+
+/// Hands everything that `a` holds, so many changes, to a new store.
 fn receive(
     a: &mut Device,
     scratch: &TempDir,
-    objects: u64,
+    seed: u8,
+    changes: u64,
     runs_per_commit: usize,
     what: &str,
 ) -> anyhow::Result<()> {
-    // Seed 1 is A's.
-    let mut b = Device::create(scratch, 1 + runs_per_commit as u8)?;
+    let mut b = Device::create(scratch, seed)?;
     let author = a.store.author();
     let snapshot = a.store.reader().snapshot()?;
     let (mut reading, mut receiving, mut committing) = (0.0, 0.0, 0.0);
@@ -174,12 +224,12 @@ fn receive(
         }
     }
     let all = began.elapsed().as_secs_f64();
-    let live = b.store.counts(LaneId::Normal).live;
-    anyhow::ensure!(live == objects, "{live} of {objects} objects were applied");
-    tell(what, objects, all);
-    tell("  of it reading the sender's entries", objects, reading);
-    tell("  of it in Store::receive", objects, receiving);
-    tell("  of it in Store::commit", objects, committing);
+    let (live, wanted) = (b.store.counts(LaneId::Normal).live, a.store.counts(LaneId::Normal).live);
+    anyhow::ensure!(live == wanted, "{live} of {wanted} objects were applied");
+    tell(what, changes, all);
+    tell("  of it reading the sender's entries", changes, reading);
+    tell("  of it in Store::receive", changes, receiving);
+    tell("  of it in Store::commit", changes, committing);
     Ok(())
 }
 

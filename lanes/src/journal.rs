@@ -37,7 +37,7 @@ pub const ENTRY_AFTER_MAX: usize = 1_024;
 /// The last life that an id may have, so that there is always a number for the next check to compare.
 pub const LIFE_MAX: u32 = u32::MAX - 1;
 /// Longest object id that a person or program may choose, in bytes.
-pub const OBJECT_ID_BYTES_MAX: usize = 512;
+pub const OBJECT_ID_BYTES_MAX: usize = srcos_schemas::objects::ID_BYTES_MAX;
 /// Longest object id in an entry: the node's own ids carry another id and some words.
 pub const ENTRY_ID_BYTES_MAX: usize = OBJECT_ID_BYTES_MAX + 64;
 

@@ -2,7 +2,7 @@
 //!
 //! The document's root has `kind` and `class` (text), `labels` (text by key) and `body`. The body
 //! is JSON, kept flat: each place is a key, its RFC 6901 pointer, whose value is the scalar, a
-//! marker for an object, or a list. So two devices that create or edit the same object apart end
+//! marker for an object, a list, or on request a text or a counter. So two devices that create or edit the same object apart end
 //! with the union of their fields at every depth, and each place is a register that keeps what
 //! was written concurrently. ADR 0002 tells why, and what holds where those registers meet.
 //!
@@ -13,6 +13,7 @@
 //!
 //! This module knows nothing of clocks, of randomness, of lanes, or of who may write what.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
@@ -28,6 +29,7 @@ mod error;
 mod place;
 mod pointer;
 mod schema;
+mod text;
 mod view;
 mod write;
 
@@ -35,11 +37,14 @@ mod write;
 mod tests;
 
 pub use chunk::{CHANGE_BYTES_MAX, OPS_MAX};
+pub(crate) use content::types_after;
 pub use content::{
-    CLASS_BYTES_MAX, CLASS_DEFAULT, Content, DEPTH_MAX, FLAT_BYTES_MAX, KIND_BYTES_MAX,
-    KIND_DEFAULT, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PLACES_MAX, Patch,
+    AskedTypes, CLASS_BYTES_MAX, CLASS_DEFAULT, COUNTER_MAX, Content, DEPTH_MAX, FLAT_BYTES_MAX,
+    INCREMENT_MAX, KIND_BYTES_MAX, KIND_DEFAULT, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX,
+    LABELS_MAX, LeafType, LeafTypes, PLACES_MAX, Patch,
 };
 pub use error::{ContentError, DocumentError, WriteError};
+pub use text::TEXT_EDITS_MAX;
 pub use view::{Conflict, ConflictValue, View};
 pub use write::LIST_CELLS_MAX;
 
@@ -77,6 +82,17 @@ pub struct EncodedChange {
     pub bytes: Vec<u8>,
     /// The changes that it follows directly, sorted; empty if it creates the object.
     pub deps: Vec<ChangeHash>,
+}
+
+/// A change that comes from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'a> {
+    /// Its bytes.
+    pub change: &'a [u8],
+    /// The hash under which it was announced.
+    pub hash: ChangeHash,
+    /// The actor of the entry's author.
+    pub actor: [u8; 16],
 }
 
 /// A change in the past of an object.
@@ -232,37 +248,72 @@ impl Object {
         expected: ChangeHash,
         expected_actor: [u8; 16],
     ) -> Result<(), DocumentError> {
-        let read = chunk::Change::read(change, expected, expected_actor)?;
-        if self.has(expected) {
-            return Ok(());
-        }
-        schema::check(&read)?;
-        if read.deps.is_empty() {
-            return Err(DocumentError::Order("it follows nothing"));
-        }
-        let deps: Vec<Hash> = read.deps.iter().map(|dep| Hash(dep.0)).collect();
-        let missing = self.doc.get_missing_deps(&deps);
-        if !missing.is_empty() {
-            return Err(DocumentError::MissingDeps(without_skeleton(&missing)));
-        }
-        let last = deps.iter().filter_map(|dep| self.doc.get_change_meta_by_hash(dep));
-        if last.map(|dep| dep.max_op + 1).max() != Some(read.start_op) {
-            return Err(DocumentError::Order("its operations do not follow its predecessors'"));
-        }
-        self.doc = guarded(|| {
-            let parsed = automerge::Change::try_from(change)
-                .map_err(|_| DocumentError::Undecodable("automerge cannot read it"))?;
-            let mut doc = self.doc.clone();
-            doc.apply_changes([parsed]).map_err(refused)?;
-            // What it overwrites or writes into may not be there. Automerge would go on without,
-            // and then could not save the document. So the document must give the bytes back.
-            match doc.get_change_by_hash(&Hash(expected.0)) {
-                Some(stored) if stored.raw_bytes() == change => Ok(doc),
-                _ => Err(DocumentError::Unfaithful),
-            }
-        })?;
-        self.bytes += change.len();
+        *self = self.with(&[Incoming { change, hash: expected, actor: expected_actor }])?;
         Ok(())
+    }
+
+    /// The object once it has taken in these changes, each after those that it follows: as
+    /// [`Object::apply`] with each, for the price of one copy of the document. Several together
+    /// may have at most [`OPS_MAX`] operations, so that what is read of them stays bounded.
+    pub fn with(&self, changes: &[Incoming<'_>]) -> Result<Self, DocumentError> {
+        let mut new: Vec<(&Incoming<'_>, chunk::Change<'_>, Vec<Hash>)> = Vec::new();
+        // The last operation of each change that is not in the document yet.
+        let mut last_ops: BTreeMap<ChangeHash, u64> = BTreeMap::new();
+        let mut ops = 0;
+        for incoming in changes {
+            let read = chunk::Change::read(incoming.change, incoming.hash, incoming.actor)?;
+            if last_ops.contains_key(&incoming.hash) || self.has(incoming.hash) {
+                continue;
+            }
+            ops += read.ops.len();
+            if ops > OPS_MAX {
+                return Err(DocumentError::TooManyOps { limit: OPS_MAX });
+            }
+            schema::check(&read)?;
+            if read.deps.is_empty() {
+                return Err(DocumentError::Order("it follows nothing"));
+            }
+            let deps: Vec<Hash> = read.deps.iter().map(|dep| Hash(dep.0)).collect();
+            let mut missing = self.doc.get_missing_deps(&deps);
+            missing.retain(|dep| !last_ops.contains_key(&ChangeHash(dep.0)));
+            if !missing.is_empty() {
+                return Err(DocumentError::MissingDeps(without_skeleton(&missing)));
+            }
+            let last = read.deps.iter().filter_map(|dep| match last_ops.get(dep) {
+                Some(last) => Some(*last),
+                None => Some(self.doc.get_change_meta_by_hash(&Hash(dep.0))?.max_op),
+            });
+            if last.max().map(|last| last + 1) != Some(read.start_op) {
+                return Err(DocumentError::Order("its operations do not follow its predecessors'"));
+            }
+            last_ops.insert(incoming.hash, read.start_op + read.ops.len() as u64 - 1);
+            new.push((incoming, read, deps));
+        }
+        if new.is_empty() {
+            return Ok(self.clone());
+        }
+        let doc = guarded(|| {
+            let mut parsed = Vec::with_capacity(new.len());
+            for (incoming, _, _) in &new {
+                let change = automerge::Change::try_from(incoming.change)
+                    .map_err(|_| DocumentError::Undecodable("automerge cannot read it"))?;
+                parsed.push(change);
+            }
+            let mut doc = self.doc.clone();
+            doc.apply_changes(parsed).map_err(refused)?;
+            for (incoming, read, deps) in &new {
+                // What it overwrites or writes into may not be there. Automerge would go on
+                // without, and then could not save the document. So it must give the bytes back.
+                match doc.get_change_by_hash(&Hash(incoming.hash.0)) {
+                    Some(stored) if stored.raw_bytes() == incoming.change => {}
+                    _ => return Err(DocumentError::Unfaithful),
+                }
+                schema::check_targets(read, &doc, deps)?;
+            }
+            Ok(doc)
+        })?;
+        let bytes: usize = new.iter().map(|(incoming, _, _)| incoming.change.len()).sum();
+        Ok(Self { doc, bytes: self.bytes + bytes })
     }
 
     /// The change that creates an object which says this: what [`Object::set`] on a new one

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, EntryHash, WallMillis};
 use crate::lane::LaneId;
+use crate::object::LeafTypes;
 
 /// A table of this store.
 pub type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -165,6 +166,15 @@ pub struct ObjectRow {
     pub saved_changes: u32,
     /// When it expires.
     pub expires_at: Option<WallMillis>,
+    /// Which leaves of the body are texts or counters. Last, and left out where there is none, so
+    /// that rows written before there were types read as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "types_if_any")]
+    pub types: LeafTypes,
+}
+
+/// What follows the end of a row that has no types is nothing at all.
+fn types_if_any<'de, D: serde::Deserializer<'de>>(row: D) -> Result<LeafTypes, D::Error> {
+    Ok(LeafTypes::deserialize(row).unwrap_or_default())
 }
 
 /// Concurrent values of one field.
@@ -287,6 +297,14 @@ pub fn split_object_key(key: &[u8]) -> Option<(LaneId, &str, u32)> {
     Some((LaneId::from_code(*lane)?, std::str::from_utf8(id).ok()?, u32::from_be_bytes(*life)))
 }
 
+/// The key of an object as messages name it.
+pub fn shown_key(key: &[u8]) -> String {
+    match split_object_key(key) {
+        Some((lane, id, _)) => format!("objects-1 {lane} {id:?}"),
+        None => format!("objects-1 {}", data_encoding::HEXLOWER.encode(key)),
+    }
+}
+
 /// Key of the `n`-th change of an object.
 pub fn tail_key(object: &[u8], n: u32) -> Vec<u8> {
     [object, &n.to_be_bytes()].concat()
@@ -392,6 +410,39 @@ mod tests {
         for (key, (id, life)) in encoded.iter().zip(keys) {
             assert_eq!(split_object_key(key), Some((LaneId::Normal, id, life)));
         }
+    }
+
+    #[test]
+    fn rows_without_types_are_written_as_before_there_were_any() {
+        let loc = Loc { author: 1, seq: 2, item: 3 };
+        let mut row = ObjectRow {
+            state: RowState::Live,
+            kind: "k".into(),
+            class: "c".into(),
+            labels: BTreeMap::from([("a".into(), "b".into())]),
+            body: "{}".into(),
+            conflicts: Vec::new(),
+            author: 1,
+            updated_at: WallMillis(5),
+            confined: false,
+            heads: vec![HeadRow { hash: ChangeHash([7; 32]), loc }],
+            first: loc,
+            changes: 1,
+            saved_changes: 0,
+            expires_at: Some(WallMillis(9)),
+            types: LeafTypes::new(),
+        };
+        let old = encode(&(
+            (&row.state, &row.kind, &row.class, &row.labels, &row.body, &row.conflicts),
+            (row.author, row.updated_at, row.confined, &row.heads, row.first),
+            (row.changes, row.saved_changes, row.expires_at),
+        ));
+        assert_eq!(encode(&row), old);
+        assert_eq!(decode::<ObjectRow>(OBJECTS, b"k", &old).unwrap(), row);
+        row.types.insert("/n".into(), crate::object::LeafType::Counter);
+        let typed = encode(&row);
+        assert!(typed.starts_with(&old) && typed.len() > old.len());
+        assert_eq!(decode::<ObjectRow>(OBJECTS, b"k", &typed).unwrap(), row);
     }
 
     #[test]

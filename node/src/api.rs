@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::Value;
 use srcos_lanes::lane::{LaneId, Replication};
 use srcos_schemas::lanes::{
     LaneDescription, LanesStatus, ReplicationMode, SlaDocument, TtlDocument,
@@ -119,6 +118,8 @@ pub struct Detail {
     pub conflicts: bool,
     /// The changes that made it.
     pub history: bool,
+    /// Its Automerge document.
+    pub automerge: bool,
 }
 
 /// Which objects a list shows. All conditions must hold.
@@ -411,11 +412,6 @@ pub fn describe(lane: LaneId) -> LaneDescription {
         append_only: definition.append_only,
         node_writes_only: definition.node_writes_only,
     }
-}
-
-/// What `patch LANE ID JSON` sends: a patch of the body alone.
-pub fn body_patch(body: Value) -> PatchDocument {
-    PatchDocument { body, ..PatchDocument::default() }
 }
 
 #[cfg(test)]

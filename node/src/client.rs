@@ -115,9 +115,10 @@ impl Client {
         id: &str,
         detail: Detail,
     ) -> Result<ObjectDocument, ApiError> {
-        let Detail { conflicts, history } = detail;
+        let Detail { conflicts, history, automerge } = detail;
         let path = object_path(lane, id);
-        self.get(&format!("{path}?conflicts={conflicts}&history={history}")).await
+        let query = format!("conflicts={conflicts}&history={history}&automerge={automerge}");
+        self.get(&format!("{path}?{query}")).await
     }
 
     /// A page of objects.

@@ -76,7 +76,8 @@ pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How discovery is to work.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Also over the loopback interface: for two nodes on one machine.
+    /// Over the loopback interface, and no other: for a node that listens only there. It has nothing to
+    /// tell the network, and its addresses elsewhere would lead nowhere.
     pub loopback: bool,
     /// The UDP port: [`MDNS_PORT`], save in tests that must not meet other nodes.
     pub port: u16,
@@ -257,8 +258,12 @@ impl Task {
     fn start_daemon(&self) -> mdns_sd::Result<ServiceDaemon> {
         let daemon = ServiceDaemon::new_with_port(self.config.port)?;
         daemon.set_ip_check_interval(INTERFACE_CHECK_S)?;
-        if !self.config.loopback {
-            daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
+        let loopback = vec![IfKind::LoopbackV4, IfKind::LoopbackV6];
+        if self.config.loopback {
+            daemon.disable_interface(IfKind::All)?;
+            daemon.enable_interface(loopback)?;
+        } else {
+            daemon.disable_interface(loopback)?;
         }
         Ok(daemon)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64, HEXLOWER};
 use serde_json::Value;
 use srcos_lanes::error::{StoreError, WriteError};
 use srcos_lanes::ids::{ChangeHash, DeviceId, WallMillis};
@@ -19,8 +19,8 @@ use srcos_schemas::lanes::{
     ReplicationState,
 };
 use srcos_schemas::objects::{
-    BatchOp, ChangeDocument, ChangeOp, ConflictDocument, ConflictValue, ContentDocument,
-    HistoryDocument, ObjectDocument, PatchDocument,
+    AUTOMERGE_BYTES_MAX, BatchOp, ChangeDocument, ChangeOp, ConflictDocument, ConflictValue,
+    ContentDocument, HistoryDocument, ObjectDocument, PatchDocument,
 };
 use srcos_schemas::time::Timestamp;
 
@@ -87,6 +87,7 @@ pub fn object(
         class: row.class.clone(),
         labels: row.labels.clone(),
         body: json(lane, id, &row.body)?,
+        types: row.types.clone(),
         author: shown.author.to_string(),
         updated_at: time(row.updated_at),
         life: shown.life,
@@ -94,6 +95,7 @@ pub fn object(
         expires_at: row.expires_at.map(time),
         conflicts: None,
         history: None,
+        automerge: None,
     };
     if detail.conflicts {
         let mut conflicts = Vec::new();
@@ -115,7 +117,31 @@ pub fn object(
         let history = snapshot.history(lane, id, shown.life, HISTORY_MAX).map_err(store_error)?;
         document.history = Some(history.iter().map(history_document).collect());
     }
+    if detail.automerge {
+        document.automerge = Some(automerge(snapshot, shown)?);
+    }
     Ok(document)
+}
+
+/// The object's Automerge document as that saves it, in base64.
+fn automerge(snapshot: &Snapshot, shown: &ShownObject) -> Result<String, ApiError> {
+    let place = || format!("{}/{}", shown.lane, shown.id);
+    let found = snapshot.document(shown.lane, &shown.id, shown.life).map_err(store_error)?;
+    let document = found.ok_or_else(|| {
+        let message = "the object has no document: no change of it could be applied";
+        let hint = "delete it and create it again";
+        ApiError::new(ErrorKind::Refused, "object_quarantined", message, hint).at(place())
+    })?;
+    let saved = document.save();
+    if saved.len() > AUTOMERGE_BYTES_MAX {
+        let bytes = saved.len();
+        let message = format!("the document has {bytes} bytes; the limit is {AUTOMERGE_BYTES_MAX}");
+        let hint = "export the lane as jsonl; that has all but the history";
+        return Err(
+            ApiError::new(ErrorKind::TooLarge, "document_too_large", message, hint).at(place())
+        );
+    }
+    Ok(BASE64.encode(&saved))
 }
 
 fn history_document(change: &HistoryEntry) -> HistoryDocument {
@@ -183,13 +209,15 @@ pub fn put_content(content: ContentDocument) -> PutContent {
         class: content.class,
         labels: content.labels,
         body: content.body,
+        types: content.types,
         ttl_ms: content.ttl_ms,
     }
 }
 
 /// What a patch asks of the store.
 pub fn patch(patch: PatchDocument) -> Patch {
-    Patch { kind: patch.kind, class: patch.class, labels: patch.labels, body: Some(patch.body) }
+    let PatchDocument { kind, class, labels, body, types, add } = patch;
+    Patch { kind, class, labels, body: Some(body), types, add }
 }
 
 /// What one operation of a batch asks of the store.

@@ -77,6 +77,7 @@ impl MemoryNode {
             class: "internal".to_owned(),
             labels: BTreeMap::new(),
             body: content.body.clone(),
+            types: BTreeMap::new(),
             author: "ab".repeat(32),
             updated_at: Timestamp(0),
             life: 1,
@@ -84,11 +85,18 @@ impl MemoryNode {
             expires_at: None,
             conflicts: None,
             history: None,
+            automerge: None,
         });
         object.body = content.body;
         object.kind = content.kind.unwrap_or(object.kind);
         object.class = content.class.unwrap_or(object.class);
         object.labels = content.labels.unwrap_or(object.labels);
+        for (at, kind) in content.types {
+            match kind {
+                Some(kind) => object.types.insert(at, kind),
+                None => object.types.remove(&at),
+            };
+        }
         if present.as_ref() == Some(&object) {
             return Ok(Written { object, changed: false });
         }
@@ -198,6 +206,7 @@ impl Node for MemoryNode {
         let present = self.get(lane, id, Detail::default())?;
         let content = srcos_schemas::objects::ContentDocument {
             body: merge_patch(present.body, request.patch.body),
+            types: request.patch.types,
             ..Default::default()
         };
         self.put(lane, id, PutRequest { content, if_match: request.if_match })

@@ -28,6 +28,11 @@ use crate::transport::{self, Attempt, DialErrorKind, Transport};
 pub const JOIN_MS_MAX: u64 = 60_000;
 /// Addresses that one attempt to join tries, at most.
 pub const JOIN_ADDRESSES_MAX: usize = 64;
+/// Time after which the next address is tried as well, in milliseconds: on one network an answer takes
+/// a few, and an address that leads nowhere takes many seconds to say so (RFC 8305 has the same figure).
+pub const JOIN_STAGGER_MS: u64 = 250;
+/// Addresses that are tried at the same time, at most.
+const JOIN_ATTEMPTS_MAX: usize = 8;
 /// Frames that wait to be written to a pairing stream: an exchange has few.
 const STREAM_FRAMES_MAX: usize = 64;
 /// Pairing streams at once: one is in use, others are told to wait.
@@ -65,7 +70,10 @@ struct Join {
     status: JoinStatus,
     waiting: VecDeque<Multiaddr>,
     tried: BTreeSet<Multiaddr>,
-    opening: bool,
+    /// Addresses that are being tried now.
+    opening: usize,
+    /// When the next one may be tried beside them.
+    next_attempt: MonoMillis,
     deadline: MonoMillis,
     /// A person said where the inviter is, or the ticket did: nobody else is looked for after it.
     told_where: bool,
@@ -95,7 +103,13 @@ impl Join {
         let error = ApiError::new(ErrorKind::Unavailable, code, message, hint);
         self.status = JoinStatus::Failed { error: error.body() };
         self.joiner = None;
-        self.opening = false;
+        self.opening = 0;
+        self.waiting.clear();
+    }
+
+    /// Whether there is an address that could be tried, now or soon.
+    fn may_try(&self) -> bool {
+        self.joiner.is_none() && !self.waiting.is_empty() && self.opening < JOIN_ATTEMPTS_MAX
     }
 
     fn device(&self) -> Option<DeviceId> {
@@ -218,7 +232,8 @@ impl Pairings {
             status: JoinStatus::Searching,
             waiting: VecDeque::new(),
             tried: BTreeSet::new(),
-            opening: false,
+            opening: 0,
+            next_attempt: now.mono,
             deadline: now.mono.after_ms(JOIN_MS_MAX),
             told_where: !addrs.is_empty(),
             last_error: None,
@@ -279,11 +294,13 @@ impl Pairings {
         if !outbound {
             return;
         }
-        let Some(join) = self.join.as_mut().filter(|join| join.opening) else {
+        // The first stream is used; to open one costs the invite nothing.
+        let wanted = |join: &&mut Join| !join.is_over() && join.joiner.is_none();
+        let Some(join) = self.join.as_mut().filter(wanted) else {
             self.streams.remove(&stream.id);
             return;
         };
-        join.opening = false;
+        join.opening = join.opening.saturating_sub(1);
         join.status = JoinStatus::Connecting { address: addr };
         let roster = core.engine.roster();
         let me = core.key.device();
@@ -313,13 +330,17 @@ impl Pairings {
     }
 
     /// A pairing stream could not be opened.
-    pub fn not_opened(&mut self, _now: Now, attempt: &Attempt) {
-        if let Some(join) = self.join.as_mut().filter(|join| join.opening) {
-            join.opening = false;
+    pub fn not_opened(&mut self, now: Now, attempt: &Attempt) {
+        if let Some(join) = self.join.as_mut().filter(|join| join.opening > 0) {
+            join.opening -= 1;
+            join.next_attempt = now.mono;
+            if join.joiner.is_some() {
+                return;
+            }
             join.last_error = Some(format!("{}: {}", attempt.addr, attempt.error));
             // The right device, and its invitation is over: to wait would change nothing.
             let closed = attempt.kind == DialErrorKind::NotSpoken;
-            if closed && join.told_where && join.waiting.is_empty() {
+            if closed && join.told_where && join.waiting.is_empty() && join.opening == 0 {
                 join.status = JoinStatus::Failed { error: invite_closed(attempt).body() };
             }
         }
@@ -368,6 +389,7 @@ impl Pairings {
         let due = [
             invite.and_then(|invite| invite.inviter.poll_timeout()),
             join.map(|join| join.deadline),
+            join.filter(|join| join.may_try()).map(|join| join.next_attempt),
             joiner,
         ];
         due.into_iter().flatten().min()
@@ -478,19 +500,20 @@ impl Pairings {
             while let Some(transmit) = joiner.poll_transmit() {
                 transmits.push(transmit);
             }
-        } else if !join.opening {
-            match join.waiting.pop_front() {
-                Some(addr) => {
-                    let device = join.device().or_else(|| peer_device(&addr));
-                    join.status = JoinStatus::Connecting { address: addr.to_string() };
-                    join.opening = true;
-                    if let Err(error) = self.transport.open_pairing(addr, device) {
-                        join.opening = false;
-                        join.last_error = Some(error.to_string());
+        } else if join.may_try() && join.next_attempt <= now.mono {
+            if let Some(addr) = join.waiting.pop_front() {
+                let device = join.device().or_else(|| peer_device(&addr));
+                join.status = JoinStatus::Connecting { address: addr.to_string() };
+                match self.transport.open_pairing(addr, device) {
+                    Ok(()) => {
+                        join.opening += 1;
+                        join.next_attempt = now.mono.after_ms(JOIN_STAGGER_MS);
                     }
+                    Err(error) => join.last_error = Some(error.to_string()),
                 }
-                None => join.status = JoinStatus::Searching,
             }
+        } else if join.opening == 0 && join.waiting.is_empty() {
+            join.status = JoinStatus::Searching;
         }
         if !join.is_over() && join.deadline <= now.mono {
             let seen = join.last_error.clone();

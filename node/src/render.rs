@@ -293,6 +293,9 @@ pub fn object(object: &ObjectDocument, _coloured: bool) -> String {
     let _ = writeln!(text, "heads {}", object.heads.join(","));
     // Strings within are escaped as JSON has it, control characters included.
     let _ = writeln!(text, "{:#}", object.body);
+    for (pointer, kind) in &object.types {
+        let _ = writeln!(text, "{} at {}", kind.name(), plain(&format!("/body{pointer}")));
+    }
     for conflict in object.conflicts.iter().flatten() {
         let _ = writeln!(text, "conflict at {}:", plain(&conflict.path));
         for value in &conflict.values {

@@ -149,6 +149,8 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
+    /// The store's incarnation was begun by this engine.
+    renewed: bool,
     /// When the last turn was committed, which is when what follows from it is sent.
     committed_at: MonoMillis,
 }
@@ -206,6 +208,7 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
+            renewed: false,
             committed_at: MonoMillis(0),
         };
         for device in engine.other_members().collect::<Vec<_>>() {

@@ -22,8 +22,17 @@ pub const CONTENT_BYTES_MAX: usize = BODY_BYTES_MAX + (64 << 10);
 /// Most labels on one object: each is an index entry.
 pub const LABELS_MAX: usize = 64;
 
-/// Longest label key, label value, kind or class, in bytes.
-pub const WORD_BYTES_MAX: usize = 256;
+/// Longest kind, in bytes: it is a key of indexes.
+pub const KIND_BYTES_MAX: usize = 64;
+
+/// Longest data class, in bytes: it is a key of policies.
+pub const CLASS_BYTES_MAX: usize = 64;
+
+/// Longest key of a label, in bytes: it is part of an index key.
+pub const LABEL_KEY_BYTES_MAX: usize = 128;
+
+/// Longest value of a label, in bytes: it is part of an index key.
+pub const LABEL_VALUE_BYTES_MAX: usize = 1024;
 
 /// Most operations in one batch: one journal entry carries no more.
 pub const BATCH_OPS_MAX: usize = 1000;
@@ -38,8 +47,44 @@ pub const PAGE_LIMIT_MAX: usize = 1000;
 /// largest objects must not fill memory. A page always holds at least one object.
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
 
+/// Largest saved Automerge document that is handed out, in bytes: it is a part of one answer, which
+/// both ends hold whole.
+pub const AUTOMERGE_BYTES_MAX: usize = 16 << 20;
+
 /// Objects in a page whose reader asked for no number.
 pub const PAGE_LIMIT_DEFAULT: usize = 100;
+
+/// How a leaf of a body takes edits that were made apart. A leaf that is of none is *plain*: it is
+/// written whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeafType {
+    /// A string that is edited in place: both edits stay.
+    Text,
+    /// An integer that is added to: both sums stay.
+    Counter,
+}
+
+impl LeafType {
+    /// Its name, as documents and the command line write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Counter => "counter",
+        }
+    }
+
+    /// The type of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Text, Self::Counter].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Types of leaves by their JSON pointer in the body.
+pub type LeafTypes = BTreeMap<String, LeafType>;
+
+/// Types to give to leaves by their JSON pointer in the body, or with `None` to take from them.
+pub type AskedTypes = BTreeMap<String, Option<LeafType>>;
 
 /// An object as `get`, `list`, `export`, HTTP and changes show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +101,9 @@ pub struct ObjectDocument {
     pub labels: BTreeMap<String, String>,
     /// The record itself.
     pub body: Value,
+    /// Which leaves of the body are texts or counters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: LeafTypes,
     /// The device that made the change shown, in hexadecimal.
     pub author: String,
     /// When that change was made, by its author's clock.
@@ -73,6 +121,9 @@ pub struct ObjectDocument {
     /// The changes that made the object, oldest first; only where asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<HistoryDocument>>,
+    /// The object's Automerge document as that saves it, in base64; only where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automerge: Option<String>,
 }
 
 /// One field that holds several values, written concurrently.
@@ -134,6 +185,10 @@ pub struct ContentDocument {
     pub labels: Option<BTreeMap<String, String>>,
     /// The body, whole.
     pub body: Value,
+    /// Types to give to leaves of the body, or with null to take from them. What is not named keeps
+    /// its type, as long as its value is of the sort.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: AskedTypes,
     /// Time to live in milliseconds, in a lane whose objects expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
@@ -256,8 +311,8 @@ impl ContentDocument {
 
     /// Whether kind, class and labels are within their limits.
     pub fn check(&self) -> Result<(), ContentError> {
-        check_length("kind", self.kind.as_deref().unwrap_or_default(), WORD_BYTES_MAX)?;
-        check_length("class", self.class.as_deref().unwrap_or_default(), WORD_BYTES_MAX)?;
+        check_length("kind", self.kind.as_deref().unwrap_or_default(), KIND_BYTES_MAX)?;
+        check_length("class", self.class.as_deref().unwrap_or_default(), CLASS_BYTES_MAX)?;
         let Some(labels) = &self.labels else {
             return Ok(());
         };
@@ -265,8 +320,8 @@ impl ContentDocument {
             return Err(ContentError::TooManyLabels { count: labels.len() });
         }
         for (key, value) in labels {
-            check_length("a label's key", key, WORD_BYTES_MAX)?;
-            check_length("a label's value", value, WORD_BYTES_MAX)?;
+            check_length("a label's key", key, LABEL_KEY_BYTES_MAX)?;
+            check_length("a label's value", value, LABEL_VALUE_BYTES_MAX)?;
         }
         Ok(())
     }
@@ -284,6 +339,7 @@ fn read_members(value: Value) -> Result<(Option<String>, ContentDocument), Conte
             "kind" => content.kind = Some(text("kind", value)?),
             "class" => content.class = Some(text("class", value)?),
             "labels" => content.labels = Some(texts(value)?),
+            "types" => content.types = types(value)?,
             "ttl_ms" => {
                 let found = type_name(&value);
                 let expected = "a number of milliseconds";
@@ -294,7 +350,7 @@ fn read_members(value: Value) -> Result<(Option<String>, ContentDocument), Conte
                 })?);
             }
             "lane" | "author" | "updated_at" | "life" | "heads" | "expires_at" | "conflicts"
-            | "history" => {}
+            | "history" | "automerge" => {}
             _ => {
                 return Err(ContentError::Unknown { field: key.chars().take(80).collect() });
             }
@@ -326,6 +382,26 @@ fn texts(value: Value) -> Result<BTreeMap<String, String>, ContentError> {
     members.into_iter().map(|(key, value)| Ok((key, text("labels", value)?))).collect()
 }
 
+fn types(value: Value) -> Result<AskedTypes, ContentError> {
+    let expected = "an object of \"text\", \"counter\" or null by pointer";
+    let wrong = |found| ContentError::WrongType { field: "types", expected, found };
+    let Value::Object(members) = value else {
+        return Err(wrong(type_name(&value)));
+    };
+    let mut types = AskedTypes::new();
+    for (pointer, value) in members {
+        let kind = match &value {
+            Value::Null => None,
+            Value::String(name) => {
+                Some(LeafType::from_name(name).ok_or_else(|| wrong("another string"))?)
+            }
+            other => return Err(wrong(type_name(other))),
+        };
+        types.insert(pointer, kind);
+    }
+    Ok(types)
+}
+
 /// A merge patch (RFC 7396) of an object as it is shown: `{"body": {..}, "labels": {..}}`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -342,6 +418,12 @@ pub struct PatchDocument {
     /// The merge patch of the body; empty changes nothing.
     #[serde(default = "empty_object")]
     pub body: Value,
+    /// Types to give to leaves of the body, or with null to take from them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: AskedTypes,
+    /// What to add to counters, by their JSON pointer in the body.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub add: BTreeMap<String, i64>,
 }
 
 fn empty_object() -> Value {

@@ -39,6 +39,8 @@ pub(super) const MAKE_MAP: u64 = 0;
 pub(super) const PUT: u64 = 1;
 pub(super) const MAKE_LIST: u64 = 2;
 pub(super) const DELETE: u64 = 3;
+pub(super) const MAKE_TEXT: u64 = 4;
+pub(super) const INCREMENT: u64 = 5;
 
 /// An operation's number and the index of its actor among the change's actors.
 pub(super) type OpRef = (usize, u64);
@@ -63,6 +65,8 @@ pub(super) enum Scalar<'a> {
     Int(i64),
     Float(f64),
     Str(&'a str),
+    /// Where a counter starts.
+    Counter(i64),
     /// The empty byte string, which marks an object.
     Marker,
 }
@@ -470,6 +474,7 @@ fn scalar<'a>(meta: u64, values: &mut Cursor<'a>) -> Result<Scalar<'a>> {
             Err(_) => return bad("text is not UTF-8"),
         },
         7 => Scalar::Marker,
+        8 => Scalar::Counter(bytes.signed()?),
         _ => return bad("a value has a type that objects do not have"),
     };
     if !bytes.0.is_empty() {

@@ -6,30 +6,27 @@ use serde_json::{Number, Value};
 
 use super::error::ContentError;
 use super::pointer;
+/// Deepest nesting of a body, in arrays and objects around a value.
+pub use srcos_schemas::json::DEPTH_MAX;
+pub use srcos_schemas::objects::{
+    AskedTypes, CLASS_BYTES_MAX, KIND_BYTES_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX,
+    LABELS_MAX, LeafType, LeafTypes,
+};
 
 /// The kind of an object that names none.
 pub const KIND_DEFAULT: &str = "object";
 /// The data class of an object that names none.
 pub const CLASS_DEFAULT: &str = "internal";
-/// Longest kind, in bytes: it is a key of indexes.
-pub const KIND_BYTES_MAX: usize = 64;
-/// Longest data class, in bytes: it is a key of policies.
-pub const CLASS_BYTES_MAX: usize = 64;
-/// Most labels: each is a row of the label index.
-pub const LABELS_MAX: usize = 64;
-/// Longest key of a label, in bytes: it is part of an index key.
-pub const LABEL_KEY_BYTES_MAX: usize = 128;
-/// Longest value of a label, in bytes: it is part of an index key.
-pub const LABEL_VALUE_BYTES_MAX: usize = 1024;
-/// Deepest nesting of a body, in arrays and objects around a value: every reader recurses, and
-/// must do so on a small stack.
-pub const DEPTH_MAX: usize = 128;
 /// Largest body, in bytes of pointers and values together: a body with long keys repeats them for
 /// every place beneath, so 1 MiB of JSON could otherwise grow to gigabytes.
 pub const FLAT_BYTES_MAX: usize = 4 << 20;
-/// Most values in a body, containers included: a change may write each in a few bits, but reading
-/// it takes about 200 bytes for each.
+/// Most values in a body, containers and the characters of texts included: a change may write each
+/// in a few bits, but reading it takes about 200 bytes for each.
 pub const PLACES_MAX: usize = 50_000;
+/// How far from 0 a counter may be written: up to here every reader of JSON is exact.
+pub const COUNTER_MAX: u64 = 1 << 53;
+/// Most that one change adds to a counter: from one end of what can be written to the other.
+pub const INCREMENT_MAX: u64 = 2 * COUNTER_MAX;
 
 /// What an object says at one moment.
 ///
@@ -41,6 +38,7 @@ pub struct Content {
     pub(super) class: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) body: Value,
+    pub(super) types: LeafTypes,
 }
 
 impl Content {
@@ -51,7 +49,18 @@ impl Content {
         labels: BTreeMap<String, String>,
         body: Value,
     ) -> Result<Self, ContentError> {
-        let content = Self { kind: kind.into(), class: class.into(), labels, body };
+        Self::typed(kind, class, labels, body, LeafTypes::new())
+    }
+
+    /// Content within the limits, some leaves of which are texts or counters.
+    pub fn typed(
+        kind: impl Into<String>,
+        class: impl Into<String>,
+        labels: BTreeMap<String, String>,
+        body: Value,
+        types: LeafTypes,
+    ) -> Result<Self, ContentError> {
+        let content = Self::unchecked(kind.into(), class.into(), labels, body, types);
         text("/kind", &content.kind, KIND_BYTES_MAX)?;
         text("/class", &content.class, CLASS_BYTES_MAX)?;
         if content.labels.len() > LABELS_MAX {
@@ -70,7 +79,26 @@ impl Content {
         }
         let mut measure = Measure { bytes: 0, places: 0, path: Vec::new() };
         measure.place(&content.body, 0, 0)?;
+        for (at, kind) in &content.types {
+            let characters = check_type(&content.body, at, *kind)?;
+            measure.places += characters;
+            if measure.places > PLACES_MAX {
+                let path = shortened(format!("/body{at}"));
+                return Err(ContentError::TooManyPlaces { path, limit: PLACES_MAX });
+            }
+        }
         Ok(content)
+    }
+
+    /// Content that an object has already, which a union may have brought over the limits.
+    pub(crate) fn unchecked(
+        kind: String,
+        class: String,
+        labels: BTreeMap<String, String>,
+        body: Value,
+        types: LeafTypes,
+    ) -> Self {
+        Self { kind, class, labels, body, types }
     }
 
     /// Content of the default kind and class without labels.
@@ -98,9 +126,80 @@ impl Content {
         &self.body
     }
 
+    /// Which leaves of the body are texts or counters, by their pointer.
+    pub fn types(&self) -> &LeafTypes {
+        &self.types
+    }
+
     /// Kind, class, labels and body.
     pub fn into_parts(self) -> (String, String, BTreeMap<String, String>, Value) {
         (self.kind, self.class, self.labels, self.body)
+    }
+}
+
+/// Whether a leaf can be of a type. Returns how many values that adds to the body.
+fn check_type(body: &Value, at: &str, kind: LeafType) -> Result<usize, ContentError> {
+    let refused = |why| {
+        let path = shortened(format!("/body{at}"));
+        Err(ContentError::Type { path, kind: kind.name(), why })
+    };
+    let mut place = body;
+    let Some(tokens) = pointer::tokens(at) else {
+        return refused("that is no JSON pointer; write it as /a/b");
+    };
+    for token in tokens {
+        let next = match place {
+            Value::Object(members) => members.get(&*token),
+            Value::Array(_) => {
+                return refused("it lies in a list, where places have no lasting name");
+            }
+            _ => None,
+        };
+        match next {
+            Some(next) => place = next,
+            None => return refused("the body has nothing there; write a value with it"),
+        }
+    }
+    match (kind, place) {
+        (LeafType::Text, Value::String(text)) => Ok(text.chars().count()),
+        (LeafType::Text, _) => refused("its value is no string"),
+        (LeafType::Counter, Value::Number(number)) => match number.as_i64() {
+            Some(number) if number.unsigned_abs() <= COUNTER_MAX => Ok(0),
+            _ => refused("its value is no integer from -2^53 to 2^53; make it plain"),
+        },
+        (LeafType::Counter, _) => refused("its value is no integer"),
+    }
+}
+
+/// The types that leaves of `body` have once `asked` is done: what is not named keeps the type
+/// that it had, if its value is still of the sort.
+pub(crate) fn types_after(old: &LeafTypes, body: &Value, asked: &AskedTypes) -> LeafTypes {
+    let mut types = old.clone();
+    types.retain(|at, kind| match (kind, leaf(body, at)) {
+        (LeafType::Text, Some(Value::String(_))) => true,
+        (LeafType::Counter, Some(Value::Number(number))) => !number.is_f64(),
+        _ => false,
+    });
+    for (at, kind) in asked {
+        match kind {
+            Some(kind) => types.insert(at.clone(), *kind),
+            None => types.remove(at),
+        };
+    }
+    types
+}
+
+/// The value at a pointer that leads through no list.
+fn leaf<'v>(body: &'v Value, at: &str) -> Option<&'v Value> {
+    pointer::tokens(at)?.try_fold(body, |place, token| place.as_object()?.get(&*token))
+}
+
+/// The first characters of a path, for messages.
+fn shortened(path: String) -> String {
+    const SHOWN_CHARS: usize = 120;
+    match path.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}...", &path[..end]),
+        None => path,
     }
 }
 
@@ -171,18 +270,14 @@ impl<'a> Measure<'a> {
     }
 
     fn shown_path(&self) -> String {
-        const SHOWN_CHARS: usize = 120;
         let mut path = String::from("/body");
         for token in &self.path {
             match token {
                 Token::Key(key) => pointer::push(&mut path, key),
                 Token::Index(index) => pointer::push(&mut path, &index.to_string()),
             }
-            if path.chars().count() > SHOWN_CHARS {
-                return path.chars().take(SHOWN_CHARS).chain("...".chars()).collect();
-            }
         }
-        path
+        shortened(path)
     }
 }
 
@@ -197,12 +292,16 @@ pub struct Patch {
     pub labels: BTreeMap<String, Option<String>>,
     /// An RFC 7396 merge patch of the body.
     pub body: Option<Value>,
+    /// Types to give to leaves of the body, and with `None` to take from them.
+    pub types: AskedTypes,
+    /// What to add to counters of the body, after the merge patch.
+    pub add: BTreeMap<String, i64>,
 }
 
 impl Patch {
     /// What `content` becomes under this patch.
     pub fn applied_to(&self, content: &Content) -> Result<Content, ContentError> {
-        let (mut kind, mut class, mut labels, mut body) = content.clone().into_parts();
+        let Content { mut kind, mut class, mut labels, mut body, types } = content.clone();
         if let Some(new) = &self.kind {
             kind.clone_from(new);
         }
@@ -218,8 +317,28 @@ impl Patch {
         if let Some(patch) = &self.body {
             merge(&mut body, patch);
         }
-        Content::new(kind, class, labels, body)
+        let types = types_after(&types, &body, &self.types);
+        for (at, by) in &self.add {
+            add(&mut body, &types, at, *by)?;
+        }
+        Content::typed(kind, class, labels, body, types)
     }
+}
+
+fn add(body: &mut Value, types: &LeafTypes, at: &str, by: i64) -> Result<(), ContentError> {
+    let place = if types.get(at) == Some(&LeafType::Counter) { body.pointer_mut(at) } else { None };
+    let refused = |why| {
+        let path = shortened(format!("/body{at}"));
+        Err(ContentError::Type { path, kind: "counter", why })
+    };
+    let Some((place, number)) = place.and_then(|p| p.as_i64().map(|number| (p, number))) else {
+        return refused("nothing can be added where no counter is; give it the type");
+    };
+    match number.checked_add(by) {
+        Some(sum) => *place = sum.into(),
+        None => return refused("the sum is no integer from -2^53 to 2^53"),
+    }
+    Ok(())
 }
 
 /// RFC 7396.

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use super::chunk::{self, Change, Key, MAKE_LIST, MAKE_MAP, OpRef, PUT, Scalar};
-use super::content::{Content, DEPTH_MAX};
+use super::chunk::{self, Change, Key, MAKE_LIST, MAKE_MAP, MAKE_TEXT, OpRef, PUT, Scalar};
+use super::content::{Content, DEPTH_MAX, LeafType, LeafTypes};
 use super::{EncodedChange, pointer, skeleton, write};
 use crate::ids::{ChangeHash, WallMillis};
 
@@ -93,6 +93,10 @@ impl Encoder {
                 6
             }
             Scalar::Marker => 7,
+            Scalar::Counter(number) => {
+                signed(&mut self.values, number);
+                8
+            }
         };
         ((self.values.len() - start) as u64) << 4 | kind
     }
@@ -117,6 +121,21 @@ impl write::Sink for Encoder {
     fn put_list(&mut self, object: &Option<OpRef>, key: &str) -> Result<Option<OpRef>, Infallible> {
         let key = self.member(key);
         Ok(Some((AUTHOR, self.row(*object, key, MAKE_LIST, 0))))
+    }
+
+    fn put_text(
+        &mut self,
+        object: &Option<OpRef>,
+        key: &str,
+        text: &str,
+    ) -> Result<(), Infallible> {
+        let key = self.member(key);
+        let made = Some((AUTHOR, self.row(*object, key, MAKE_TEXT, 0)));
+        for character in text.chars() {
+            let meta = self.value(Scalar::Str(character.encode_utf8(&mut [0; 4])));
+            self.element(&made, PUT, meta);
+        }
+        Ok(())
     }
 
     fn insert(
@@ -327,7 +346,7 @@ pub(super) fn read(change: &Change<'_>, actor: [u8; 16]) -> Option<Content> {
     if change.seq != 1 || change.start_op != START_OP || change.deps != [skeleton().hash] {
         return None;
     }
-    let mut ops = Ops { change, at: 0, depth: 0 };
+    let mut ops = Ops { change, at: 0, depth: 0, types: LeafTypes::new() };
     let [kind, class] = ["kind", "class"].map(|key| match ops.next_of(None)? {
         (Key::Member(found), PUT, Scalar::Str(text), _) if found == key => Some(text),
         _ => None,
@@ -337,11 +356,14 @@ pub(super) fn read(change: &Change<'_>, actor: [u8; 16]) -> Option<Content> {
         labels.insert(key.to_owned(), text.to_owned());
     }
     let mut shown = match ops.next_of(Some(BODY))? {
-        (Key::Member(""), action, value, number) => ops.value(action, value, number)?,
+        (Key::Member(""), action, value, number) => {
+            ops.note_type("", action, value);
+            ops.value(action, value, number)?
+        }
         _ => return None,
     };
     ops.members(BODY, &mut shown)?;
-    let content = Content::new(kind?, class?, labels, shown).ok()?;
+    let content = Content::typed(kind?, class?, labels, shown, ops.types).ok()?;
     // The proof: these bytes are what this content gives, and no others.
     (body(&content, actor, change.time) == change.body).then_some(content)
 }
@@ -351,6 +373,7 @@ struct Ops<'c, 'a> {
     at: usize,
     /// How many lists and elements of lists are being read.
     depth: usize,
+    types: LeafTypes,
 }
 
 impl<'a> Ops<'_, 'a> {
@@ -376,7 +399,17 @@ impl<'a> Ops<'_, 'a> {
                 Scalar::Float(number) => Value::Number(Number::from_f64(number)?),
                 Scalar::Str(text) => Value::String(text.to_owned()),
                 Scalar::Marker => Value::Object(Map::new()),
+                Scalar::Counter(number) => number.into(),
             }),
+            MAKE_TEXT => {
+                let mut text = String::new();
+                while let Some((_, PUT, Scalar::Str(part), _)) =
+                    self.next_of(Some((AUTHOR, number)))
+                {
+                    text.push_str(part);
+                }
+                Some(Value::String(text))
+            }
             MAKE_MAP | MAKE_LIST if self.depth < DEPTH_MAX => {
                 self.depth += 1;
                 let made = self.made(action, (AUTHOR, number));
@@ -385,6 +418,15 @@ impl<'a> Ops<'_, 'a> {
             }
             _ => None,
         }
+    }
+
+    fn note_type(&mut self, at: &str, action: u64, value: Scalar<'a>) {
+        let kind = match (action, value) {
+            (MAKE_TEXT, _) => LeafType::Text,
+            (PUT, Scalar::Counter(_)) => LeafType::Counter,
+            _ => return,
+        };
+        self.types.insert(at.to_owned(), kind);
     }
 
     /// What lies in the map or list that an operation made.
@@ -404,6 +446,9 @@ impl<'a> Ops<'_, 'a> {
     /// The members of a flat map, each put into its parent.
     fn members(&mut self, object: OpRef, root: &mut Value) -> Option<()> {
         while let Some((Key::Member(at), action, value, number)) = self.next_of(Some(object)) {
+            if object == BODY {
+                self.note_type(at, action, value);
+            }
             let value = self.value(action, value, number)?;
             let (parent, _) = at.rsplit_once('/')?;
             let mut place = &mut *root;

@@ -38,12 +38,24 @@ pub enum ContentError {
         limit: usize,
     },
     /// The body has too many values.
-    #[error("{path} is where the body exceeds {limit} values; split the object or store a string")]
+    #[error(
+        "{path} is where the body exceeds {limit} values, characters of texts among them; split the object or store a plain string"
+    )]
     TooManyPlaces {
         /// The first characters of the place.
         path: String,
         /// The limit.
         limit: usize,
+    },
+    /// A place cannot be of the type that is asked for.
+    #[error("{path} cannot be a {kind}: {why}")]
+    Type {
+        /// The place.
+        path: String,
+        /// The type.
+        kind: &'static str,
+        /// Why not, and what to do.
+        why: &'static str,
     },
     /// Pointers and values together are too large.
     #[error(

@@ -13,6 +13,10 @@ use super::pointer;
 #[derive(Debug, Clone)]
 pub(super) enum Leaf {
     Scalar(Value),
+    /// A string that is edited in place.
+    Text(String),
+    /// A number that is added to, as it stands.
+    Counter(i64),
     /// The place is an object, made of what lies beneath.
     Marker,
     List(Vec<Register>),
@@ -145,10 +149,21 @@ impl<'a> Reader<'a> {
         Some(match value {
             ValueRef::Object(ObjType::List) => Leaf::List(self.list(&id(), depth)),
             ValueRef::Object(ObjType::Map) => Leaf::Element(Box::new(self.flat(&id(), depth))),
+            ValueRef::Object(ObjType::Text) => Leaf::Text(self.text(&id())),
             ValueRef::Object(_) => return None,
+            ValueRef::Scalar(ScalarValueRef::Counter(number)) => Leaf::Counter(*number),
             ValueRef::Scalar(ScalarValueRef::Bytes(bytes)) if bytes.is_empty() => Leaf::Marker,
             ValueRef::Scalar(scalar) => Leaf::Scalar(json(scalar)?),
         })
+    }
+
+    fn text(&self, text: &ObjId) -> String {
+        let found = match self.heads {
+            Some(heads) => self.doc.text_at(text, heads),
+            None => self.doc.text(text),
+        };
+        // It is a text: its type was just read.
+        found.unwrap_or_default()
     }
 
     fn list(&self, list: &ObjId, depth: usize) -> Vec<Register> {
@@ -188,7 +203,8 @@ fn scalar_ref(scalar: &automerge::ScalarValue) -> ScalarValueRef<'_> {
         Owned::F64(number) => ScalarValueRef::F64(*number),
         Owned::Boolean(value) => ScalarValueRef::Boolean(*value),
         Owned::Null => ScalarValueRef::Null,
-        Owned::Counter(_) | Owned::Timestamp(_) | Owned::Unknown { .. } => {
+        Owned::Counter(counter) => ScalarValueRef::Counter(counter.into()),
+        Owned::Timestamp(_) | Owned::Unknown { .. } => {
             ScalarValueRef::Unknown { type_code: 0x0f, bytes: (&[][..]).into() }
         }
     }

@@ -1,8 +1,15 @@
 //! Whether a change does only what objects do.
 
-use super::chunk::{Change, DELETE, Key, MAKE_LIST, MAKE_MAP, Op, OpRef, PUT, Scalar};
+use std::collections::BTreeMap;
+
+use automerge::{ActorId, Automerge, ObjId, ObjType, ReadDoc};
+
+use super::chunk::{
+    Change, DELETE, INCREMENT, Key, MAKE_LIST, MAKE_MAP, MAKE_TEXT, Op, OpRef, PUT, Scalar,
+};
 use super::content::{
-    CLASS_BYTES_MAX, DEPTH_MAX, KIND_BYTES_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX,
+    CLASS_BYTES_MAX, COUNTER_MAX, DEPTH_MAX, INCREMENT_MAX, KIND_BYTES_MAX, LABEL_KEY_BYTES_MAX,
+    LABEL_VALUE_BYTES_MAX,
 };
 use super::error::DocumentError;
 use super::{pointer, skeleton};
@@ -38,11 +45,51 @@ pub(super) fn check(change: &Change<'_>) -> Result<(), DocumentError> {
     Ok(())
 }
 
+/// Refuses a change whose operations do not fit what they write to: single characters into texts,
+/// additions to counters. The document has the change, whose predecessors are `deps`.
+pub(super) fn check_targets(
+    change: &Change<'_>,
+    doc: &Automerge,
+    deps: &[automerge::ChangeHash],
+) -> Result<(), DocumentError> {
+    let mut texts = BTreeMap::new();
+    for (at, op) in change.ops.iter().enumerate() {
+        let Some(object) = op.object else { continue };
+        let refused = |reason| Err(DocumentError::Schema { op: at, reason });
+        if op.action == INCREMENT {
+            let Key::Member(key) = op.key else { return refused("it adds to no member") };
+            let found = doc.get_all_at(&skeleton().body, key, deps).unwrap_or_default();
+            if found.is_empty() || !found.iter().all(|(value, _)| value.is_counter()) {
+                return refused("it adds to what is no counter");
+            }
+        }
+        if matches!(op.key, Key::Member(_)) {
+            continue;
+        }
+        let is_text = *texts.entry(object).or_insert_with(|| {
+            let id = ObjId::Id(object.1, ActorId::from(change.actors[object.0]), 0);
+            doc.object_type(&id).is_ok_and(|kind| kind == ObjType::Text)
+        });
+        if is_text && !is_text_op(op) {
+            return refused("a text is made of single characters");
+        }
+    }
+    Ok(())
+}
+
+fn is_text_op(op: &Op<'_>) -> bool {
+    match (op.action, op.value) {
+        (DELETE, _) => true,
+        (PUT, Scalar::Str(text)) => op.insert && text.chars().count() == 1,
+        _ => false,
+    }
+}
+
 fn check_op(target: &Target, op: &Op<'_>) -> Result<(), &'static str> {
-    if op.action > DELETE {
+    if op.action > INCREMENT {
         return Err("it is of an unknown sort");
     }
-    if op.action != PUT && op.value != Scalar::Null {
+    if !matches!(op.action, PUT | INCREMENT) && op.value != Scalar::Null {
         return Err("it carries a value but writes none");
     }
     if op.action == DELETE && (op.insert || op.overwrites == 0) {
@@ -61,7 +108,7 @@ fn check_op(target: &Target, op: &Op<'_>) -> Result<(), &'static str> {
             check_text(op, LABEL_VALUE_BYTES_MAX, true)
         }
         (Target::Labels, _) => Err("a label's key is empty, too long, or none"),
-        (Target::Body, Key::Member("")) => check_place(op),
+        (Target::Body, Key::Member("")) => check_leaf(op),
         (Target::Body | Target::Inner, Key::Member(key)) => {
             if key.is_empty() || pointer::tokens(key).is_none() {
                 return Err("a key is no pointer");
@@ -69,12 +116,38 @@ fn check_op(target: &Target, op: &Op<'_>) -> Result<(), &'static str> {
             if key.bytes().filter(|byte| *byte == b'/').count() > DEPTH_MAX {
                 return Err("a place lies too deep");
             }
-            check_place(op)
+            if matches!(target, Target::Body) { check_leaf(op) } else { check_place(op) }
         }
         (Target::Body, _) => Err("the body is no list"),
         (Target::Inner, Key::Head) if !op.insert => Err("it writes to no element"),
         (Target::Inner, _) if op.value == Scalar::Marker => Err("a marker is no element"),
-        (Target::Inner, _) => Ok(()),
+        (Target::Inner, _) => check_plain(op),
+    }
+}
+
+/// A place of the body itself, which may be a text or a counter.
+fn check_leaf(op: &Op<'_>) -> Result<(), &'static str> {
+    match (op.action, op.value) {
+        (MAKE_TEXT, _) | (PUT, Scalar::Counter(_)) | (INCREMENT, _) if op.insert => {
+            Err("it inserts into a map")
+        }
+        (MAKE_TEXT, _) => Ok(()),
+        (PUT, Scalar::Counter(start)) if start.unsigned_abs() <= COUNTER_MAX => Ok(()),
+        (PUT, Scalar::Counter(_)) => Err("a counter starts too far from 0"),
+        (INCREMENT, _) if op.overwrites == 0 => Err("it adds to nothing"),
+        (INCREMENT, Scalar::Int(by)) if by.unsigned_abs() <= INCREMENT_MAX => Ok(()),
+        (INCREMENT, _) => Err("it adds what is no integer, or too much"),
+        _ => check_place(op),
+    }
+}
+
+/// Texts and counters lie outside lists.
+fn check_plain(op: &Op<'_>) -> Result<(), &'static str> {
+    match (op.action, op.value) {
+        (MAKE_TEXT | INCREMENT, _) | (_, Scalar::Counter(_)) => {
+            Err("a text or counter lies in a list")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -83,6 +156,7 @@ fn check_place(op: &Op<'_>) -> Result<(), &'static str> {
     if op.insert {
         return Err("it inserts into a map");
     }
+    check_plain(op)?;
     match op.action {
         MAKE_MAP => Err("a map lies in a map"),
         MAKE_LIST | PUT | DELETE => Ok(()),

@@ -9,6 +9,7 @@ use super::*;
 
 mod hostile;
 mod model;
+mod typed;
 
 const A: [u8; 16] = [1; 16];
 const B: [u8; 16] = [2; 16];
@@ -314,13 +315,40 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 fn any_content() -> impl Strategy<Value = Content> {
     let labels = prop::collection::btree_map(".{1,5}", ".{0,5}", 0..4);
-    ("[a-z]{1,8}", "[a-z]{1,8}", labels, any_json())
-        .prop_map(|(kind, class, labels, body)| Content::new(kind, class, labels, body).unwrap())
+    ("[a-z]{1,8}", "[a-z]{1,8}", labels, any_json(), any::<u64>()).prop_map(
+        |(kind, class, labels, body, typed)| {
+            let mut types = LeafTypes::new();
+            types_by(&body, String::new(), &mut { typed }, &mut types);
+            Content::typed(kind, class, labels, body, types).unwrap()
+        },
+    )
+}
+
+/// Makes a text or a counter of each leaf that can be one and whose bit is set.
+fn types_by(value: &Value, at: String, bits: &mut u64, types: &mut LeafTypes) {
+    *bits = bits.rotate_right(1);
+    let kind = match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                types_by(value, pointer::child(&at, key), bits, types);
+            }
+            return;
+        }
+        Value::String(_) => LeafType::Text,
+        Value::Number(n) if n.as_i64().is_some_and(|n| n.unsigned_abs() <= COUNTER_MAX) => {
+            LeafType::Counter
+        }
+        _ => return,
+    };
+    if *bits & 1 == 1 {
+        types.insert(at, kind);
+    }
 }
 
 fn text(view: &View) -> String {
     let content = &view.content;
-    format!("{} {} {:?} {}", content.kind(), content.class(), content.labels(), content.body())
+    let (labels, types) = (content.labels(), content.types());
+    format!("{} {} {labels:?} {types:?} {}", content.kind(), content.class(), content.body())
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use automerge::ObjId;
 use serde_json::{Map, Value};
 
-use super::content::{CLASS_DEFAULT, Content, KIND_DEFAULT, same};
+use super::content::{CLASS_DEFAULT, Content, KIND_DEFAULT, LeafType, LeafTypes, same};
 use super::place::{Entry, Leaf, Place, Reader, Register};
 use super::pointer;
 use super::skeleton;
@@ -39,13 +39,23 @@ pub struct ConflictValue {
     pub shown: bool,
 }
 
+/// What is noted of places that are shown.
+#[derive(Default)]
+pub(super) struct Notes {
+    conflicts: Vec<Conflict>,
+    types: LeafTypes,
+}
+
+/// Where paths in the body begin.
+const BODY: &str = "/body";
+
 /// The view of a document as the reader sees it.
 pub(super) fn view(reader: Reader<'_>) -> View {
     let skeleton = skeleton();
-    let mut conflicts = Vec::new();
+    let mut notes = Notes::default();
     let mut text = |path: String, register: Option<Register>| {
         let values = texts(&register?);
-        note(&path, &values, &mut conflicts);
+        note(&path, &values, &mut notes);
         match &values.first()?.value {
             Value::String(text) => Some(text.clone()),
             _ => None,
@@ -65,14 +75,16 @@ pub(super) fn view(reader: Reader<'_>) -> View {
     let body = if body.register.is_none() && body.children.is_empty() {
         Value::Object(Map::new())
     } else {
-        show(&body, &mut String::from("/body"), Some(&mut conflicts))
+        show(&body, &mut String::from(BODY), Some(&mut notes))
     };
+    let Notes { mut conflicts, types } = notes;
     conflicts.sort_by(|a, b| a.path.cmp(&b.path));
     let content = Content {
         kind: kind.unwrap_or_else(|| KIND_DEFAULT.to_owned()),
         class: class.unwrap_or_else(|| CLASS_DEFAULT.to_owned()),
         labels,
         body,
+        types,
     };
     View { content, conflicts }
 }
@@ -103,7 +115,7 @@ pub(super) fn actor_of(id: &ObjId) -> [u8; 16] {
 }
 
 /// Notes a conflict if the values differ. The first is the one shown.
-fn note(path: &str, values: &[ConflictValue], conflicts: &mut Vec<Conflict>) {
+fn note(path: &str, values: &[ConflictValue], notes: &mut Notes) {
     let mut distinct: Vec<ConflictValue> = Vec::new();
     for value in values {
         if !distinct.iter().any(|other| same(&other.value, &value.value)) {
@@ -112,24 +124,20 @@ fn note(path: &str, values: &[ConflictValue], conflicts: &mut Vec<Conflict>) {
     }
     if distinct.len() > 1 {
         distinct[0].shown = true;
-        conflicts.push(Conflict { path: path.to_owned(), values: distinct });
+        notes.conflicts.push(Conflict { path: path.to_owned(), values: distinct });
     }
 }
 
-/// What a place shows. Notes the conflicts at and beneath it, unless the place itself is hidden.
-pub(super) fn show(
-    place: &Place,
-    path: &mut String,
-    mut conflicts: Option<&mut Vec<Conflict>>,
-) -> Value {
+/// What a place shows. Notes types and conflicts at and beneath it, unless the place itself is hidden.
+pub(super) fn show(place: &Place, path: &mut String, mut notes: Option<&mut Notes>) -> Value {
     let Some(register) = &place.register else {
-        return Value::Object(members(place, path, conflicts));
+        return Value::Object(members(place, path, notes));
     };
     let shown = match &register.shown.leaf {
-        Leaf::Marker => Value::Object(members(place, path, conflicts.as_deref_mut())),
-        leaf => show_leaf(leaf, path, conflicts.as_deref_mut()),
+        Leaf::Marker => Value::Object(members(place, path, notes.as_deref_mut())),
+        leaf => show_leaf(leaf, path, notes.as_deref_mut()),
     };
-    let Some(conflicts) = conflicts else {
+    let Some(notes) = notes else {
         return shown;
     };
     if register.others.is_empty() && (place.children.is_empty() || is_marker(&register.shown)) {
@@ -154,7 +162,7 @@ pub(super) fn show(
         actor: actor_of(id),
         shown: false,
     }));
-    note(path, &values, conflicts);
+    note(path, &values, notes);
     shown
 }
 
@@ -174,32 +182,42 @@ fn last_beneath(place: &Place) -> Option<&ObjId> {
         .max()
 }
 
-fn members(
-    place: &Place,
-    path: &mut String,
-    mut conflicts: Option<&mut Vec<Conflict>>,
-) -> Map<String, Value> {
+fn members(place: &Place, path: &mut String, mut notes: Option<&mut Notes>) -> Map<String, Value> {
     let length = path.len();
     let mut members = Map::new();
     for (key, child) in &place.children {
         pointer::push(path, key);
-        members.insert(key.clone(), show(child, path, conflicts.as_deref_mut()));
+        members.insert(key.clone(), show(child, path, notes.as_deref_mut()));
         path.truncate(length);
     }
     members
 }
 
-fn show_leaf(leaf: &Leaf, path: &mut String, mut conflicts: Option<&mut Vec<Conflict>>) -> Value {
+fn note_type(path: &str, kind: LeafType, notes: Option<&mut Notes>) {
+    if let (Some(notes), Some(at)) = (notes, path.strip_prefix(BODY)) {
+        notes.types.insert(at.to_owned(), kind);
+    }
+}
+
+fn show_leaf(leaf: &Leaf, path: &mut String, mut notes: Option<&mut Notes>) -> Value {
     match leaf {
         Leaf::Scalar(value) => value.clone(),
+        Leaf::Text(text) => {
+            note_type(path, LeafType::Text, notes);
+            Value::String(text.clone())
+        }
+        Leaf::Counter(number) => {
+            note_type(path, LeafType::Counter, notes);
+            Value::from(*number)
+        }
         Leaf::Marker => Value::Object(Map::new()),
-        Leaf::Element(place) => Value::Object(members(place, path, conflicts)),
+        Leaf::Element(place) => Value::Object(members(place, path, notes)),
         Leaf::List(items) => {
             let length = path.len();
             let mut values = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
                 pointer::push(path, &index.to_string());
-                values.push(show_item(item, path, conflicts.as_deref_mut()));
+                values.push(show_item(item, path, notes.as_deref_mut()));
                 path.truncate(length);
             }
             Value::Array(values)
@@ -211,17 +229,17 @@ fn show_leaf(leaf: &Leaf, path: &mut String, mut conflicts: Option<&mut Vec<Conf
 pub(super) fn show_item(
     item: &Register,
     path: &mut String,
-    mut conflicts: Option<&mut Vec<Conflict>>,
+    mut notes: Option<&mut Notes>,
 ) -> Value {
-    let shown = show_leaf(&item.shown.leaf, path, conflicts.as_deref_mut());
-    if let Some(conflicts) = conflicts
+    let shown = show_leaf(&item.shown.leaf, path, notes.as_deref_mut());
+    if let Some(notes) = notes
         && !item.others.is_empty()
     {
         let mut values = vec![value_of(&item.shown, shown.clone())];
         for entry in item.others.iter().rev() {
             values.push(value_of(entry, show_leaf(&entry.leaf, path, None)));
         }
-        note(path, &values, conflicts);
+        note(path, &values, notes);
     }
     shown
 }

@@ -6,10 +6,11 @@ use serde_json::{Number, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunk::Scalar;
-use super::content::{Content, same};
+use super::content::{Content, INCREMENT_MAX, LeafType, LeafTypes, same};
 use super::place::{Leaf, Place, Reader, Register};
 use super::pointer;
 use super::skeleton;
+use super::text;
 use super::view::show_item;
 
 /// Most cells of the table with which two lists are compared, between their common start and end:
@@ -37,6 +38,13 @@ pub(super) trait Sink {
         object: &Self::Object,
         key: &str,
     ) -> std::result::Result<Self::Object, Self::Error>;
+    /// Writes a text at a key.
+    fn put_text(
+        &mut self,
+        object: &Self::Object,
+        key: &str,
+        text: &str,
+    ) -> std::result::Result<(), Self::Error>;
     /// Inserts a scalar into a list.
     fn insert(
         &mut self,
@@ -67,6 +75,11 @@ impl Sink for Transaction<'_> {
         key: &str,
     ) -> std::result::Result<ObjId, AutomergeError> {
         self.put_object(object, key, ObjType::List)
+    }
+
+    fn put_text(&mut self, object: &ObjId, key: &str, text: &str) -> Result {
+        let made = self.put_object(object, key, ObjType::Text)?;
+        self.splice_text(&made, 0, 0, text)
     }
 
     fn insert(&mut self, list: &ObjId, index: usize, value: Scalar<'_>) -> Result {
@@ -113,6 +126,7 @@ fn owned(scalar: Scalar<'_>) -> ScalarValue {
         Scalar::Int(number) => ScalarValue::Int(number),
         Scalar::Float(number) => ScalarValue::F64(number),
         Scalar::Str(text) => ScalarValue::Str(text.into()),
+        Scalar::Counter(number) => ScalarValue::counter(number),
         // No JSON value is a byte string, so nothing else is mistaken for it.
         Scalar::Marker => ScalarValue::Bytes(Vec::new()),
     }
@@ -136,8 +150,11 @@ pub(super) fn fill<S: Sink>(
     for (key, value) in &content.labels {
         sink.put(labels, key, Scalar::Str(value))?;
     }
-    fill_place(sink, body, &mut String::new(), &content.body)
+    fill_place(sink, body, &mut String::new(), &content.body, &content.types)
 }
+
+/// The types of what lies in a list: it has none.
+const PLAIN: &LeafTypes = &LeafTypes::new();
 
 /// Writes a value and all beneath it at a place where nothing is.
 fn fill_place<S: Sink>(
@@ -145,17 +162,24 @@ fn fill_place<S: Sink>(
     object: &S::Object,
     at: &mut String,
     value: &Value,
+    types: &LeafTypes,
 ) -> std::result::Result<(), S::Error> {
     match value {
         Value::Object(members) => {
             sink.put(object, at, Scalar::Marker)?;
-            fill_members(sink, object, at, members)
+            fill_members(sink, object, at, members, types)
         }
         Value::Array(items) => {
             let list = sink.put_list(object, at)?;
             fill_list(sink, &list, items)
         }
-        value => sink.put(object, at, scalar(value)),
+        value => match (types.get(at), value) {
+            (Some(LeafType::Text), Value::String(text)) => sink.put_text(object, at, text),
+            (Some(LeafType::Counter), value) if value.is_i64() => {
+                sink.put(object, at, Scalar::Counter(value.as_i64().unwrap_or_default()))
+            }
+            _ => sink.put(object, at, scalar(value)),
+        },
     }
 }
 
@@ -164,11 +188,12 @@ fn fill_members<S: Sink>(
     object: &S::Object,
     at: &mut String,
     members: &serde_json::Map<String, Value>,
+    types: &LeafTypes,
 ) -> std::result::Result<(), S::Error> {
     let length = at.len();
     for (key, value) in sorted(members) {
         pointer::push(at, key);
-        fill_place(sink, object, at, value)?;
+        fill_place(sink, object, at, value, types)?;
         at.truncate(length);
     }
     Ok(())
@@ -194,7 +219,7 @@ fn fill_item<S: Sink>(
     match item {
         Value::Object(members) => {
             let element = sink.insert_container(list, index, ObjType::Map)?;
-            fill_members(sink, &element, &mut String::new(), members)
+            fill_members(sink, &element, &mut String::new(), members, PLAIN)
         }
         Value::Array(items) => {
             let inner = sink.insert_container(list, index, ObjType::List)?;
@@ -242,9 +267,9 @@ impl Before {
         let object = &skeleton().body;
         let mut at = String::new();
         if self.body.register.is_none() && self.body.children.is_empty() {
-            fill_place(tx, object, &mut at, &content.body)
+            fill_place(tx, object, &mut at, &content.body, &content.types)
         } else {
-            change_place(tx, object, &mut at, &self.body, &content.body)
+            change_place(tx, object, &mut at, &self.body, &content.body, &content.types)
         }
     }
 }
@@ -262,6 +287,7 @@ fn change_place(
     at: &mut String,
     place: &Place,
     target: &Value,
+    types: &LeafTypes,
 ) -> Result {
     let shown = place.register.as_ref().map(|register| &register.shown);
     match (target, shown.map(|entry| &entry.leaf)) {
@@ -269,7 +295,7 @@ fn change_place(
             // An object without a marker, since what lies beneath outlived its deletion. It gets
             // one if something beneath it changes, lest it go when that is deleted.
             let before = tx.pending_ops();
-            change_members(tx, object, at, place, members)?;
+            change_members(tx, object, at, place, members, types)?;
             if tx.pending_ops() > before {
                 Transactable::put(tx, object, at.as_str(), owned(Scalar::Marker))?;
             }
@@ -279,7 +305,7 @@ fn change_place(
             if !matches!(leaf, Leaf::Marker) {
                 Transactable::put(tx, object, at.as_str(), owned(Scalar::Marker))?;
             }
-            change_members(tx, object, at, place, members)
+            change_members(tx, object, at, place, members, types)
         }
         (Value::Array(items), Some(Leaf::List(before))) => {
             // The name of a list is that of the operation which made it.
@@ -293,14 +319,75 @@ fn change_place(
             fill_list(tx, &list, items)?;
             delete_beneath(tx, object, at, place)
         }
-        (target, Some(Leaf::Scalar(shown))) if same(target, shown) => Ok(()),
         (target, leaf) => {
-            if only_the_sign_of_zero_differs(leaf, target) {
+            let edited = match (types.get(at), &place.register) {
+                (None, _) => matches!(leaf, Some(Leaf::Scalar(shown)) if same(target, shown)),
+                (Some(LeafType::Text), Some(register)) => edit_text(tx, register, target)?,
+                (Some(LeafType::Counter), Some(register)) => {
+                    add_to_counter(tx, object, at, register, target)?
+                }
+                (Some(_), None) => false,
+            };
+            if edited {
+                return Ok(());
+            }
+            if only_the_sign_of_zero_differs(leaf, target) || matches!(leaf, Some(Leaf::Counter(_)))
+            {
                 tx.delete(object, at.as_str())?;
             }
-            Transactable::put(tx, object, at.as_str(), owned(scalar(target)))?;
+            fill_place(tx, object, at, target, types)?;
             delete_beneath(tx, object, at, place)
         }
+    }
+}
+
+/// Edits a text in place; false where none is shown. As with a list, what else was written there
+/// concurrently stays a conflict.
+fn edit_text(
+    tx: &mut Transaction<'_>,
+    register: &Register,
+    target: &Value,
+) -> std::result::Result<bool, AutomergeError> {
+    let (Leaf::Text(shown), Value::String(target)) = (&register.shown.leaf, target) else {
+        return Ok(false);
+    };
+    if shown == target {
+        return Ok(true);
+    }
+    let (old, new): (Vec<char>, Vec<char>) = (shown.chars().collect(), target.chars().collect());
+    // From the end, so that the places before stay what they are.
+    for text::Edit { from, with } in text::edits(&old, &new).into_iter().rev() {
+        let with: String = new[with].iter().collect();
+        // A text has far fewer characters than an isize counts.
+        tx.splice_text(&register.shown.id, from.start, from.len() as isize, &with)?;
+    }
+    Ok(true)
+}
+
+/// Adds the difference to a counter; false where none is shown, or where it must be written anew.
+/// Counters that were created apart at one place are all added to, and stay a conflict.
+fn add_to_counter(
+    tx: &mut Transaction<'_>,
+    object: &ObjId,
+    at: &str,
+    register: &Register,
+    target: &Value,
+) -> std::result::Result<bool, AutomergeError> {
+    let (Leaf::Counter(shown), Some(target)) = (&register.shown.leaf, target.as_i64()) else {
+        return Ok(false);
+    };
+    if *shown == target {
+        return Ok(true);
+    }
+    // To what is no counter, Automerge's addition is an overwriting at one device and none at
+    // another.
+    let addable = register.others.iter().all(|entry| matches!(entry.leaf, Leaf::Counter(_)));
+    match target.checked_sub(*shown) {
+        Some(by) if addable && by.unsigned_abs() <= INCREMENT_MAX => {
+            tx.increment(object, at, by)?;
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
@@ -315,20 +402,21 @@ fn change_members(
     at: &mut String,
     place: &Place,
     members: &serde_json::Map<String, Value>,
+    types: &LeafTypes,
 ) -> Result {
     let keys: BTreeSet<&String> = place.children.keys().chain(members.keys()).collect();
     let length = at.len();
     for key in keys {
         pointer::push(at, key);
         match (place.children.get(key), members.get(key)) {
-            (Some(child), Some(target)) => change_place(tx, object, at, child, target)?,
+            (Some(child), Some(target)) => change_place(tx, object, at, child, target, types)?,
             (Some(child), None) => {
                 if child.register.is_some() {
                     tx.delete(object, at.as_str())?;
                 }
                 delete_beneath(tx, object, at, child)?;
             }
-            (None, Some(target)) => fill_place(tx, object, at, target)?,
+            (None, Some(target)) => fill_place(tx, object, at, target, types)?,
             (None, None) => {}
         }
         at.truncate(length);
@@ -395,12 +483,12 @@ fn change_item(
 ) -> Result {
     match (target, &item.shown.leaf) {
         (Value::Object(members), Leaf::Element(place)) => {
-            change_members(tx, &item.shown.id, &mut String::new(), place, members)
+            change_members(tx, &item.shown.id, &mut String::new(), place, members, PLAIN)
         }
         (Value::Array(items), Leaf::List(before)) => change_list(tx, &item.shown.id, before, items),
         (Value::Object(members), _) => {
             let element = tx.put_object(list, index, ObjType::Map)?;
-            fill_members(tx, &element, &mut String::new(), members)
+            fill_members(tx, &element, &mut String::new(), members, PLAIN)
         }
         (Value::Array(items), _) => {
             let inner = tx.put_object(list, index, ObjType::List)?;

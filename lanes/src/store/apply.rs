@@ -3,13 +3,13 @@
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::overlay::{Absorbed, Overlay, Touched};
+use super::overlay::{Arrival, Overlay, Pending, Touched};
 use super::{Open, Store};
 use crate::error::StoreError;
-use crate::ids::{Author, WallMillis};
+use crate::ids::{Author, DeviceId, WallMillis};
 use crate::journal::{BodyParts, Entry, Header};
 use crate::lane::LaneId;
-use crate::object::{DocumentError, Object, View};
+use crate::object::{DocumentError, Incoming, Object, View};
 use crate::tables::{self, FeedRow, Loc, ObjectRow, RowState, TombstoneRow};
 
 /// The body of an object in the tombstone lane.
@@ -47,19 +47,24 @@ impl Store {
         }
         self.with_turn(|store, turn| {
             let mut open = Open::new(turn)?;
+            let mut overlay = Overlay::default();
             let mut applied = 0;
             let mut progress = true;
             while progress && applied < limit {
                 progress = false;
                 for number in &waiting {
                     while applied < limit
-                        && store.apply_next(turn, &mut open, lane, *number, now)?
+                        && store.apply_next(turn, &mut open, &mut overlay, lane, *number, now)?
                     {
+                        if overlay.is_full() {
+                            store.flush(&mut open, std::mem::take(&mut overlay))?;
+                        }
                         applied += 1;
                         progress = true;
                     }
                 }
             }
+            store.flush(&mut open, overlay)?;
             Ok(applied)
         })
     }
@@ -69,6 +74,7 @@ impl Store {
         &mut self,
         turn: &WriteTransaction,
         open: &mut Open<'_>,
+        overlay: &mut Overlay,
         lane: LaneId,
         number: u32,
         now: WallMillis,
@@ -84,7 +90,7 @@ impl Store {
         if !self.is_ready(&entry.header) {
             return Ok(false);
         }
-        self.apply_entry(turn, open, number, &entry)?;
+        self.apply_entry(turn, open, overlay, number, &entry)?;
         self.note_applied(lane, number, now);
         Ok(true)
     }
@@ -104,23 +110,23 @@ impl Store {
         self.set_journal_row(lane, number, row);
     }
 
-    /// Makes an entry's changes part of the objects. The entry is held and ready.
+    /// Makes an entry's changes part of the objects of a step, which must be written in the same
+    /// turn. The entry is held and ready.
     pub(super) fn apply_entry(
         &mut self,
         turn: &WriteTransaction,
         open: &mut Open<'_>,
+        overlay: &mut Overlay,
         number: u32,
         entry: &Entry<'_>,
     ) -> Result<(), StoreError> {
         let header = &entry.header;
-        let mut overlay = Overlay::default();
         for (index, item) in header.items.iter().enumerate() {
             let Some(parts) = entry.parts(index) else { continue };
             // An entry has at most ENTRY_CHANGES_MAX items, which fits 16 bits.
             let loc = Loc { author: number, seq: header.seq, item: index as u16 };
-            self.apply_item(turn, open, &mut overlay, header, item, loc, &parts)?;
+            self.apply_item(turn, open, overlay, header, item, loc, &parts)?;
         }
-        self.flush(open, overlay)?;
         self.feed(open, &FeedRow::Entry { lane: header.lane, author: number, seq: header.seq })
     }
 
@@ -136,111 +142,121 @@ impl Store {
         parts: &BodyParts<'_>,
     ) -> Result<(), StoreError> {
         let key = tables::object_key(header.lane, parts.id, parts.life);
-        let actor = header.author.actor();
+        let author = header.author;
+        let arrival =
+            Arrival { hash: item.change, loc, wall: header.wall, confined: item.confined };
+        overlay.grow(parts.change.len());
         let touched = overlay.touch(open, &key)?;
-        let mut result = Ok(false);
-        if touched.row.is_none() {
-            match Object::read_creation(parts.change, item.change, actor) {
-                Ok(Some(view)) => {
-                    let heads = [item.change];
-                    let absorbed = Absorbed {
-                        hash: item.change,
-                        loc,
-                        wall: header.wall,
-                        confined: item.confined,
-                        heads: &heads,
-                        view: &view,
-                    };
-                    touched.absorb(|n| self.authors.get(n).map(|a| a.device), &absorbed);
-                    Self::hide_if_deleted(open, overlay, &key)?;
-                    return self.delete_target(turn, open, overlay, header, &view);
-                }
-                Ok(None) => {}
-                Err(error) => result = Err(error),
-            }
+        let pending = || Pending { arrival, author, change: parts.change.to_vec() };
+        if touched.row.is_some() && header.lane != LaneId::Tombstone {
+            // With what else comes for this object, when the step is written.
+            touched.pending.push(pending());
+            return Ok(());
         }
-        if result.is_ok() {
-            result = self.apply_to_document(open, touched, &key, header, item, loc, parts)?;
-        }
-        match result {
-            Ok(first) => {
-                if first {
-                    Self::hide_if_deleted(open, overlay, &key)?;
-                }
-                if header.lane != LaneId::Tombstone {
-                    return Ok(());
-                }
-                // Another device recorded the same deletion: who asked first is looked at anew.
-                match Object::read_creation(parts.change, item.change, actor) {
-                    Ok(Some(view)) => self.delete_target(turn, open, overlay, header, &view),
-                    _ => Ok(()),
-                }
-            }
-            Err(error) => {
-                self.quarantine(touched, header, loc, &error);
+        let first = touched.row.is_none();
+        let read = || Object::read_creation(parts.change, item.change, author.actor());
+        let applied = match if first { read() } else { Ok(None) } {
+            Ok(Some(view)) => {
+                touched.absorb(|n| self.device_of(n), &[arrival], &[item.change], &view);
                 Ok(())
             }
+            Ok(None) => self.apply_to_document(open, touched, &key, &[pending()])?,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = applied {
+            let class = header.classes.first().cloned().unwrap_or_default();
+            quarantine(touched, author, class, arrival, &error);
+            return Ok(());
         }
+        if first {
+            Self::hide_if_deleted(open, overlay, &key)?;
+        }
+        if header.lane == LaneId::Tombstone
+            && let Ok(Some(view)) = read()
+        {
+            // Where another device recorded the same deletion, who asked first is looked at anew.
+            self.delete_target(turn, open, overlay, header, &view)?;
+        }
+        Ok(())
     }
 
-    /// Applies a change through the document. `Ok(true)` when it was the object's first.
-    #[expect(clippy::too_many_arguments, reason = "one item in its full context")]
+    /// Applies the changes that waited for an object: together, or where that fails, in halves,
+    /// until the one is found that cannot be applied.
+    pub(super) fn apply_pending(
+        &mut self,
+        open: &Open<'_>,
+        touched: &mut Touched,
+        key: &[u8],
+        pending: &[Pending],
+    ) -> Result<(), StoreError> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let Err(error) = self.apply_to_document(open, touched, key, pending)? else {
+            return Ok(());
+        };
+        if let [one] = pending {
+            quarantine(touched, one.author, String::new(), one.arrival, &error);
+            return Ok(());
+        }
+        let (first, second) = pending.split_at(pending.len() / 2);
+        self.apply_pending(open, touched, key, first)?;
+        self.apply_pending(open, touched, key, second)
+    }
+
+    /// Applies changes through the document, all of them or none.
     fn apply_to_document(
         &mut self,
         open: &Open<'_>,
         touched: &mut Touched,
         key: &[u8],
-        header: &Header,
-        item: &crate::journal::Item,
-        loc: Loc,
-        parts: &BodyParts<'_>,
-    ) -> Result<Result<bool, DocumentError>, StoreError> {
-        let mut document = match (touched.document.take(), &touched.row) {
+        pending: &[Pending],
+    ) -> Result<Result<(), DocumentError>, StoreError> {
+        let document = match (touched.document.take(), &touched.row) {
             (Some(document), _) => document,
             (None, None) => Object::new(),
             (None, Some(row)) if row.changes == 0 => Object::new(),
             (None, Some(row)) if touched.tail.is_empty() => self.load_document(open, key, row)?,
-            (None, Some(_)) => self.replay(open, touched, header.lane, parts)?,
+            (None, Some(_)) => self.replay(open, touched, key)?,
         };
-        if let Err(error) = document.apply(parts.change, item.change, header.author.actor()) {
-            return Ok(Err(error));
-        }
-        let first = touched.row.is_none();
-        let heads = document.heads();
-        let view = match document.view() {
-            Ok(view) => view,
-            Err(error) => return Ok(Err(error)),
-        };
-        let absorbed = Absorbed {
-            hash: item.change,
-            loc,
-            wall: header.wall,
-            confined: item.confined,
-            heads: &heads,
-            view: &view,
-        };
-        touched.absorb(|n| self.authors.get(n).map(|a| a.device), &absorbed);
-        touched.document = Some(document);
-        Ok(Ok(first))
+        let incoming: Vec<Incoming<'_>> = pending
+            .iter()
+            .map(|pending| Incoming {
+                change: &pending.change,
+                hash: pending.arrival.hash,
+                actor: pending.author.actor(),
+            })
+            .collect();
+        let applied = document.with(&incoming).and_then(|next| {
+            let view = next.view()?;
+            Ok((next, view))
+        });
+        Ok(match applied {
+            Ok((next, view)) => {
+                let arrivals: Vec<Arrival> = pending.iter().map(|one| one.arrival).collect();
+                touched.absorb(|n| self.device_of(n), &arrivals, &next.heads(), &view);
+                touched.document = Some(next);
+                Ok(())
+            }
+            Err(error) => {
+                touched.document = Some(document);
+                Err(error)
+            }
+        })
+    }
+
+    fn device_of(&self, number: u32) -> Option<DeviceId> {
+        self.authors.get(number).map(|author| author.device)
     }
 
     /// The document of an object that this step created without building one.
-    pub(super) fn replay(
-        &self,
-        open: &Open<'_>,
-        touched: &Touched,
-        lane: LaneId,
-        parts: &BodyParts<'_>,
-    ) -> Result<Object, StoreError> {
-        let missing = |what: &str| {
-            StoreError::inconsistent(format!("objects-1 {lane} {:?}", parts.id), what.to_owned())
-        };
+    fn replay(&self, open: &Open<'_>, touched: &Touched, key: &[u8]) -> Result<Object, StoreError> {
+        let missing =
+            |what: &str| StoreError::inconsistent(tables::shown_key(key), what.to_owned());
         let mut document = Object::new();
         for (_, loc) in &touched.tail {
-            let change = super::entries::body_change(&open.entries, lane, *loc)?
-                .ok_or_else(|| missing("a change of this step is not held"))?;
-            let hash = crate::journal::change_hash(&change)
-                .ok_or_else(|| missing("a change of this step is damaged"))?;
+            let (hash, change) = super::entries::body_change(&open.entries, key, *loc)?
+                .ok_or_else(|| missing("a change of this step is not held, or damaged"))?;
             let author = self
                 .authors
                 .get(loc.author)
@@ -275,9 +291,6 @@ impl Store {
         header: &Header,
         view: &View,
     ) -> Result<(), StoreError> {
-        if header.lane != LaneId::Tombstone {
-            return Ok(());
-        }
         let Ok(target) = TombstoneBody::deserialize(view.content.body()) else { return Ok(()) };
         self.entomb(turn, open, overlay, &target, header.author, header.wall)
     }
@@ -322,35 +335,43 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps what an object held before a change that cannot be applied, and says so.
-    fn quarantine(&self, touched: &mut Touched, header: &Header, loc: Loc, error: &DocumentError) {
-        let why = format!("change by {} could not be applied: {error}", header.author.device);
-        let row = touched.row.get_or_insert_with(|| ObjectRow {
-            state: RowState::Live,
-            kind: String::new(),
-            class: header.classes.first().cloned().unwrap_or_default(),
-            labels: Default::default(),
-            body: "null".into(),
-            conflicts: Vec::new(),
-            author: loc.author,
-            updated_at: header.wall,
-            confined: false,
-            heads: Vec::new(),
-            first: loc,
-            changes: 0,
-            saved_changes: 0,
-            expires_at: None,
-        });
-        if row.state != RowState::Hidden {
-            row.state = RowState::Quarantined(why);
-        }
-    }
-
     /// Adds to the feed of what was applied.
     pub(super) fn feed(&mut self, open: &mut Open<'_>, row: &FeedRow) -> Result<(), StoreError> {
         let number = self.feed_next;
         tables::insert_row(&mut open.feed, tables::FEED, &number.to_be_bytes(), row)?;
         self.feed_next += 1;
         Ok(())
+    }
+}
+
+/// Keeps what an object held before a change that cannot be applied, and says so. The class is that
+/// of an object of which nothing else is known.
+fn quarantine(
+    touched: &mut Touched,
+    author: Author,
+    class: String,
+    arrival: Arrival,
+    error: &DocumentError,
+) {
+    let why = format!("change by {} could not be applied: {error}", author.device);
+    let row = touched.row.get_or_insert_with(|| ObjectRow {
+        state: RowState::Live,
+        kind: String::new(),
+        class,
+        labels: Default::default(),
+        body: "null".into(),
+        conflicts: Vec::new(),
+        author: arrival.loc.author,
+        updated_at: arrival.wall,
+        confined: false,
+        heads: Vec::new(),
+        first: arrival.loc,
+        changes: 0,
+        saved_changes: 0,
+        expires_at: None,
+        types: Default::default(),
+    });
+    if row.state != RowState::Hidden {
+        row.state = RowState::Quarantined(why);
     }
 }

@@ -5,17 +5,85 @@
 //! loading stays cheap and saving costs a constant share of each change.
 
 use lru::LruCache;
+use redb::ReadableTable;
 
 use super::entries::body_change;
 use super::{Open, Store};
 use crate::error::StoreError;
-use crate::object::Object;
+use crate::ids::{Author, ChangeHash};
+use crate::object::{DocumentError, Incoming, Object};
 use crate::tables::{self, Loc, ObjectRow};
 
 /// Memory for loaded documents, in bytes, by their own estimate.
 const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Changes that may follow a saved document before it is saved again, at least.
 const TAIL_CHANGES_MIN: u32 = 16;
+
+/// Bytes of changes that are read and applied at once.
+const APPLIED_BYTES_TARGET: usize = 1024 * 1024;
+
+/// The document of an object as its row says it is: the one that was saved, and the changes after
+/// it.
+///
+/// Its heads must be those of the row. They name all changes before them by their hashes, so that
+/// not one of them can be another than it was, nor be left out.
+pub(super) fn rebuild(
+    documents: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    tails: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    entries: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    author: &dyn Fn(u32) -> Result<Author, StoreError>,
+    key: &[u8],
+    row: &ObjectRow,
+) -> Result<Object, StoreError> {
+    let damaged = |why: &dyn std::fmt::Display| {
+        StoreError::inconsistent(
+            format!("documents-1 {}", data_encoding::HEXLOWER.encode(key)),
+            format!("the document cannot be rebuilt: {why}"),
+        )
+    };
+    let mut object = match tables::read_with(documents, tables::DOCUMENTS, key, Object::load)? {
+        Some(loaded) => loaded.map_err(|error| damaged(&error))?,
+        None => Object::new(),
+    };
+    let mut read: Vec<(ChangeHash, Vec<u8>, [u8; 16])> = Vec::new();
+    let mut bytes = 0;
+    for n in row.saved_changes + 1..=row.changes {
+        let loc: Loc = if n == 1 {
+            row.first
+        } else {
+            tables::read_row(tails, tables::TAILS, &tables::tail_key(key, n))?
+                .ok_or_else(|| damaged(&format!("change {n} is not listed")))?
+        };
+        let (hash, change) = body_change(entries, key, loc)?
+            .ok_or_else(|| damaged(&format!("change {n} is not held, or damaged")))?;
+        bytes += change.len();
+        read.push((hash, change, author(loc.author)?.actor()));
+        if bytes >= APPLIED_BYTES_TARGET || n == row.changes {
+            let changes: Vec<_> = std::mem::take(&mut read);
+            bytes = 0;
+            let incoming: Vec<Incoming<'_>> = changes
+                .iter()
+                .map(|(hash, change, actor)| Incoming { change, hash: *hash, actor: *actor })
+                .collect();
+            object = with_all(&object, &incoming).map_err(|error| damaged(&error))?;
+        }
+    }
+    if !object.heads().iter().eq(row.heads.iter().map(|head| &head.hash)) {
+        return Err(damaged(&"its changes do not lead to the heads of its row"));
+    }
+    Ok(object)
+}
+
+/// The object with these changes: together, or where they are too many for that, in halves.
+fn with_all(object: &Object, changes: &[Incoming<'_>]) -> Result<Object, DocumentError> {
+    match object.with(changes) {
+        Err(DocumentError::TooManyOps { .. }) if changes.len() > 1 => {
+            let (first, second) = changes.split_at(changes.len() / 2);
+            with_all(&with_all(object, first)?, second)
+        }
+        done => done,
+    }
+}
 
 /// Documents that were used lately.
 pub(super) struct DocumentCache {
@@ -69,38 +137,11 @@ impl Store {
         if let Some(object) = self.documents.take(key) {
             return Ok(object);
         }
-        let lane = tables::split_object_key(key)
-            .map(|(lane, _, _)| lane)
-            .ok_or_else(|| StoreError::damaged_value(tables::OBJECTS, key))?;
-        let damaged = |error: &dyn std::fmt::Display| {
-            StoreError::inconsistent(
-                format!("documents-1 {}", data_encoding::HEXLOWER.encode(key)),
-                format!("the document cannot be rebuilt: {error}"),
-            )
+        let author = |number| {
+            let found = self.authors.get(number);
+            found.ok_or_else(|| StoreError::inconsistent("authors-1", "an author is missing"))
         };
-        let mut object =
-            match tables::read_with(&open.documents, tables::DOCUMENTS, key, Object::load)? {
-                Some(loaded) => loaded.map_err(|error| damaged(&error))?,
-                None => Object::new(),
-            };
-        for n in row.saved_changes + 1..=row.changes {
-            let loc: Loc = if n == 1 {
-                row.first
-            } else {
-                tables::read_row(&open.tails, tables::TAILS, &tables::tail_key(key, n))?
-                    .ok_or_else(|| damaged(&format!("change {n} is not listed")))?
-            };
-            let author = self
-                .authors
-                .get(loc.author)
-                .ok_or_else(|| damaged(&format!("author {} is unknown", loc.author)))?;
-            let change = body_change(&open.entries, lane, loc)?
-                .ok_or_else(|| damaged(&format!("change {n} is not held")))?;
-            let hash = crate::journal::change_hash(&change)
-                .ok_or_else(|| damaged(&format!("change {n} is damaged")))?;
-            object.apply(&change, hash, author.actor()).map_err(|error| damaged(&error))?;
-        }
-        Ok(object)
+        rebuild(&open.documents, &open.tails, &open.entries, &author, key, row)
     }
 
     /// Lists the changes that were added, and saves the document when it is due. The list is kept

@@ -3,22 +3,29 @@
 use redb::ReadableTable;
 
 use crate::error::StoreError;
-use crate::journal::{BodyParts, Entry, write_entry};
-use crate::lane::LaneId;
+use crate::ids::ChangeHash;
+use crate::journal::{BodyParts, Entry, change_hash, write_entry};
 use crate::tables::{self, Loc};
 
-/// The change at a location; `None` when its body is not held.
+/// The change at a location and its hash; `None` when its body is not held, or is of another
+/// object than the key names.
+///
+/// The entry's seal is not checked: it lies over all of the entry, and a body may be a thousandth
+/// of it. What was read is known by its hash instead, and the caller holds the hashes of all
+/// changes together to the heads in the object's sealed row. Verification checks the seals.
 pub(super) fn body_change(
     entries: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    lane: LaneId,
+    object: &[u8],
     loc: Loc,
-) -> Result<Option<Vec<u8>>, StoreError> {
+) -> Result<Option<(ChangeHash, Vec<u8>)>, StoreError> {
+    let Some((lane, id, life)) = tables::split_object_key(object) else { return Ok(None) };
     let key = tables::entry_key(lane, loc.author, loc.seq);
-    let change = tables::read_with(entries, tables::ENTRIES, &key, |bytes| {
-        let body = body_at(bytes, usize::from(loc.item))?;
-        Some(BodyParts::read(body)?.change.to_vec())
-    })?;
-    Ok(change.flatten())
+    let Some(sealed) = entries.get(key.as_slice())? else { return Ok(None) };
+    let change = body_at(sealed.value(), usize::from(loc.item))
+        .and_then(BodyParts::read)
+        .filter(|parts| parts.id == id && parts.life == life)
+        .and_then(|parts| Some((change_hash(parts.change)?, parts.change.to_vec())));
+    Ok(change)
 }
 
 /// The body of an item, found without decoding the header.

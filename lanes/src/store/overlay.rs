@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Open, Store};
 use crate::error::StoreError;
-use crate::ids::{ChangeHash, WallMillis};
+use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
 use crate::lane::LaneId;
-use crate::object::{Object, View};
+use crate::object::{Conflict, ConflictValue, Object, View};
 use crate::tables::{
     self, ConflictRow, ConflictValueRow, CountsRow, HeadRow, Loc, ObjectRow, RowState, TombstoneRow,
 };
@@ -17,7 +17,14 @@ pub(super) struct Overlay {
     touched: BTreeMap<Vec<u8>, Touched>,
     /// Deletions that the step records, by the key of what they delete.
     graves: BTreeMap<Vec<u8>, TombstoneRow>,
+    /// Bytes of changes that came to it.
+    bytes: usize,
 }
+
+/// Bytes of changes after which a step is written: what is held of them is some times as much.
+const STEP_BYTES_TARGET: usize = 1024 * 1024;
+/// Objects after which it is.
+const STEP_OBJECTS_TARGET: usize = 4_096;
 
 /// One object within a step.
 pub(super) struct Touched {
@@ -29,17 +36,24 @@ pub(super) struct Touched {
     pub(super) tail: Vec<(u32, Loc)>,
     /// The document, when it was needed; it agrees with the row.
     pub(super) document: Option<Object>,
+    /// Changes that the row does not show yet. They are applied before the step is written.
+    pub(super) pending: Vec<Pending>,
 }
 
-/// A change that became part of an object.
-pub(super) struct Absorbed<'a> {
+/// A change that arrives at an object.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
     pub(super) hash: ChangeHash,
     pub(super) loc: Loc,
     pub(super) wall: WallMillis,
     pub(super) confined: bool,
-    /// The document's heads after it.
-    pub(super) heads: &'a [ChangeHash],
-    pub(super) view: &'a View,
+}
+
+/// A change that waits to be applied together with others of its object.
+pub(super) struct Pending {
+    pub(super) arrival: Arrival,
+    pub(super) author: Author,
+    pub(super) change: Vec<u8>,
 }
 
 impl Overlay {
@@ -52,11 +66,22 @@ impl Overlay {
         if !self.touched.contains_key(key) {
             let row: Option<ObjectRow> = tables::read_row(&open.objects, tables::OBJECTS, key)?;
             let before = count(row.as_ref());
-            let touched = Touched { before, row, tail: Vec::new(), document: None };
+            let (tail, document, pending) = (Vec::new(), None, Vec::new());
+            let touched = Touched { before, row, tail, document, pending };
             self.touched.insert(key.to_vec(), touched);
         }
         // Inserted above when it was not there.
         Ok(self.touched.get_mut(key).expect("the key is present"))
+    }
+
+    /// Whether it is time to write the step and to begin another.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= STEP_BYTES_TARGET || self.touched.len() >= STEP_OBJECTS_TARGET
+    }
+
+    /// Notes that so many bytes of changes came to it.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 
     /// The object under a key that was touched before.
@@ -93,66 +118,67 @@ impl Overlay {
 }
 
 impl Touched {
-    /// Takes a change in: the row shows the view from now on.
+    /// Takes changes in, in the order in which they were applied: the row shows the view that
+    /// they led to, and the document has these heads.
     pub(super) fn absorb(
         &mut self,
-        devices: impl Fn(u32) -> Option<crate::ids::DeviceId>,
-        change: &Absorbed<'_>,
+        devices: impl Fn(u32) -> Option<DeviceId>,
+        arrivals: &[Arrival],
+        heads: &[ChangeHash],
+        view: &View,
     ) {
-        let mut head_rows: Vec<HeadRow> = self
-            .row
-            .iter()
-            .flat_map(|row| row.heads.iter().copied())
-            .filter(|head| change.heads.contains(&head.hash))
-            .collect();
-        head_rows.push(HeadRow { hash: change.hash, loc: change.loc });
-        head_rows.sort_by_key(|head| head.hash);
-        let (author, updated_at) = match &self.row {
-            // The same on every device, in whatever order changes arrive.
-            Some(row)
-                if (row.updated_at, devices(row.author))
-                    > (change.wall, devices(change.loc.author)) =>
-            {
-                (row.author, row.updated_at)
-            }
-            _ => (change.loc.author, change.wall),
+        let Some(first) = arrivals.first() else { return };
+        let before = self.row.take();
+        let (mut author, mut updated_at) = match &before {
+            Some(row) => (row.author, row.updated_at),
+            None => (first.loc.author, first.wall),
         };
-        let changes = self.row.as_ref().map_or(0, |row| row.changes) + 1;
-        self.tail.push((changes, change.loc));
-        let content = &change.view.content;
+        let mut changes = before.as_ref().map_or(0, |row| row.changes);
+        let mut confined = before.as_ref().is_some_and(|row| row.confined);
+        for arrival in arrivals {
+            // The same on every device, in whatever order changes arrive.
+            if (updated_at, devices(author)) <= (arrival.wall, devices(arrival.loc.author)) {
+                (author, updated_at) = (arrival.loc.author, arrival.wall);
+            }
+            changes += 1;
+            confined |= arrival.confined;
+            self.tail.push((changes, arrival.loc));
+        }
+        let known = before.iter().flat_map(|row| row.heads.iter().copied());
+        let arrived =
+            arrivals.iter().map(|arrival| HeadRow { hash: arrival.hash, loc: arrival.loc });
+        let mut head_rows: Vec<HeadRow> =
+            known.chain(arrived).filter(|head| heads.contains(&head.hash)).collect();
+        head_rows.sort_by_key(|head| head.hash);
+        head_rows.dedup_by_key(|head| head.hash);
+        let content = &view.content;
         self.row = Some(ObjectRow {
-            state: self.row.as_ref().map_or(RowState::Live, |row| row.state.clone()),
+            state: before.as_ref().map_or(RowState::Live, |row| row.state.clone()),
             kind: content.kind().to_owned(),
             class: content.class().to_owned(),
             labels: content.labels().clone(),
             body: content.body().to_string(),
-            conflicts: change
-                .view
-                .conflicts
-                .iter()
-                .map(|conflict| ConflictRow {
-                    path: conflict.path.clone(),
-                    values: conflict
-                        .values
-                        .iter()
-                        .map(|value| ConflictValueRow {
-                            json: value.value.to_string(),
-                            actor: value.actor,
-                            shown: value.shown,
-                        })
-                        .collect(),
-                })
-                .collect(),
+            conflicts: view.conflicts.iter().map(conflict_row).collect(),
             author,
             updated_at,
-            confined: change.confined || self.row.as_ref().is_some_and(|row| row.confined),
+            confined,
             heads: head_rows,
-            first: self.row.as_ref().map_or(change.loc, |row| row.first),
+            first: before.as_ref().filter(|row| row.changes > 0).map_or(first.loc, |row| row.first),
             changes,
-            saved_changes: self.row.as_ref().map_or(0, |row| row.saved_changes),
-            expires_at: self.row.as_ref().and_then(|row| row.expires_at),
+            saved_changes: before.as_ref().map_or(0, |row| row.saved_changes),
+            expires_at: before.as_ref().and_then(|row| row.expires_at),
+            types: content.types().clone(),
         });
     }
+}
+
+fn conflict_row(conflict: &Conflict) -> ConflictRow {
+    let value = |value: &ConflictValue| ConflictValueRow {
+        json: value.value.to_string(),
+        actor: value.actor,
+        shown: value.shown,
+    };
+    ConflictRow { path: conflict.path.clone(), values: conflict.values.iter().map(value).collect() }
 }
 
 /// What one object adds to the counters of its lane.
@@ -178,6 +204,8 @@ impl Store {
             tables::insert_row(&mut open.tombstones, tables::TOMBSTONES, &key, &grave)?;
         }
         for (key, mut touched) in overlay.touched {
+            let pending = std::mem::take(&mut touched.pending);
+            self.apply_pending(open, &mut touched, &key, &pending)?;
             if let Some(row) = &mut touched.row {
                 let document = touched.document.as_ref();
                 self.save_document(open, &key, row, &touched.tail, document)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redb::{Database, ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use super::apply::TombstoneBody;
-use super::entries::{body_change, read_stored};
+use super::entries::read_stored;
 use super::open::ReadSource;
 use super::peer_key;
 use crate::error::StoreError;
@@ -436,31 +436,21 @@ impl Snapshot {
         Ok(history)
     }
 
-    /// The document of an object, rebuilt from its changes: for reading its past.
+    /// The document of an object, with its past.
     pub fn document(
         &self,
         lane: LaneId,
         id: &str,
         life: u32,
     ) -> Result<Option<Object>, StoreError> {
-        let entries = self.table(tables::ENTRIES)?;
-        let mut document = Object::new();
-        let locs = self.change_locs(lane, id, life, usize::MAX)?;
-        if locs.is_empty() {
-            return Ok(None);
-        }
-        for loc in locs {
-            let damaged =
-                |what: String| StoreError::inconsistent(format!("objects-1 {lane} {id:?}"), what);
-            let change = body_change(&entries, lane, loc)?
-                .ok_or_else(|| damaged("one of its changes is not held".into()))?;
-            let hash = crate::journal::change_hash(&change)
-                .ok_or_else(|| damaged("one of its changes is damaged".into()))?;
-            document
-                .apply(&change, hash, self.author(loc.author)?.actor())
-                .map_err(|error| damaged(error.to_string()))?;
-        }
-        Ok(Some(document))
+        let key = tables::object_key(lane, id, life);
+        let objects = self.table(tables::OBJECTS)?;
+        let row: Option<ObjectRow> = tables::read_row(&objects, tables::OBJECTS, &key)?;
+        let Some(row) = row.filter(|row| row.changes > 0) else { return Ok(None) };
+        let documents = self.table(tables::DOCUMENTS)?;
+        let (tails, entries) = (self.table(tables::TAILS)?, self.table(tables::ENTRIES)?);
+        let author = |number| self.author(number);
+        super::documents::rebuild(&documents, &tails, &entries, &author, &key, &row).map(Some)
     }
 
     fn change_locs(

@@ -1,5 +1,6 @@
 //! Taking in entries from a peer: every check before the first write, then durable, then applied.
 
+use super::overlay::Overlay;
 use super::{Open, Store};
 use crate::error::{ReceiveError, StoreError};
 use crate::ids::{Author, MeshId, WallMillis};
@@ -93,6 +94,7 @@ impl Store {
             let mut received = Received::default();
             {
                 let mut open = Open::new(turn)?;
+                let mut overlay = Overlay::default();
                 for (entry, bytes) in new.iter().zip(raw) {
                     let mut row = store.journal_row(run.lane, number);
                     let caught_up = row.applied == row.held;
@@ -108,12 +110,16 @@ impl Store {
                     received.entries += 1;
                     received.items += entry.header.items.len() as u64;
                     if caught_up && store.is_ready(&entry.header) {
-                        store.apply_entry(turn, &mut open, number, entry)?;
+                        store.apply_entry(turn, &mut open, &mut overlay, number, entry)?;
                         store.note_applied(run.lane, number, now);
+                        if overlay.is_full() {
+                            store.flush(&mut open, std::mem::take(&mut overlay))?;
+                        }
                     } else {
                         received.waiting += 1;
                     }
                 }
+                store.flush(&mut open, overlay)?;
             }
             Ok(received)
         })

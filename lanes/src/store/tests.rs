@@ -10,6 +10,9 @@ use crate::object::Patch;
 use crate::signature::Signer;
 use crate::tables::RowState;
 
+mod caught_up;
+mod typed;
+
 const MESH: MeshId = MeshId([9; 32]);
 
 struct Device {

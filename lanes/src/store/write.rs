@@ -7,7 +7,7 @@ use serde_json::Value;
 use srcos_schemas::json::{self, Limits};
 
 use super::apply::TombstoneBody;
-use super::overlay::{Absorbed, Overlay};
+use super::overlay::{Arrival, Overlay};
 use super::{Open, Store};
 use crate::error::{StoreError, WriteError};
 use crate::ids::{Author, ChangeHash, MeshId, Now, ObjectKey, WallMillis};
@@ -16,13 +16,17 @@ use crate::journal::{
     HEADER_VERSION, Header, Item, check_id, hash_header, sign_header, write_entry,
 };
 use crate::lane::{LaneId, Replication};
-use crate::object::{Content, EncodedChange, Object, Patch, View};
+use crate::object::{
+    AskedTypes, Content, EncodedChange, LeafTypes, Object, Patch, View, types_after,
+};
 use crate::policy::is_confined;
 use crate::signature::{Signature, Signer};
 use crate::tables::{self, FeedRow, Loc, ObjectRow, RowState};
 
-/// Most operations in one batch: what one entry may carry.
-pub const BATCH_OPS_MAX: usize = ENTRY_CHANGES_MAX;
+/// Most operations in one batch.
+pub use srcos_schemas::objects::BATCH_OPS_MAX;
+const _: () = assert!(BATCH_OPS_MAX <= ENTRY_CHANGES_MAX, "one entry carries a batch");
+
 /// Longest reason of a deletion, in bytes: a sentence or two, kept for ever.
 pub const REASON_BYTES_MAX: usize = 1024;
 
@@ -62,6 +66,9 @@ pub struct PutContent {
     pub labels: Option<BTreeMap<String, String>>,
     /// The body.
     pub body: Value,
+    /// Types to give to leaves of the body, and with `None` to take from them. What is not named
+    /// keeps the type that it has, if its value is still of the sort.
+    pub types: AskedTypes,
     /// Time to live in milliseconds, in a lane whose objects expire.
     pub ttl_ms: Option<u64>,
 }
@@ -460,10 +467,9 @@ impl<'s> Batch<'s> {
         builder.bodies.push(body);
         let devices = &self.devices;
         let Some(touched) = self.overlay.get_mut(key) else { return Ok(()) };
-        touched.absorb(
-            |n| devices.get(n as usize).map(|author| author.device),
-            &Absorbed { hash: change.hash, loc, wall: self.wall, confined, heads, view },
-        );
+        let device = |n: u32| devices.get(n as usize).map(|author| author.device);
+        let arrival = Arrival { hash: change.hash, loc, wall: self.wall, confined };
+        touched.absorb(device, &[arrival], heads, view);
         Ok(())
     }
 
@@ -576,8 +582,8 @@ fn row_content(lane: LaneId, id: &str, row: &ObjectRow) -> Result<Content, Write
     // The same reader as for input: serde_json refuses a body of the greatest depth allowed.
     let body = json::parse(row.body.as_bytes(), Limits::STORED)
         .map_err(|error| damaged(error.to_string()))?;
-    Content::new(row.kind.clone(), row.class.clone(), row.labels.clone(), body)
-        .map_err(|source| WriteError::Content { id: id.to_owned(), source })
+    let (kind, class) = (row.kind.clone(), row.class.clone());
+    Ok(Content::unchecked(kind, class, row.labels.clone(), body, row.types.clone()))
 }
 
 fn put_content(
@@ -588,7 +594,9 @@ fn put_content(
     let kind = put.kind.as_deref().or(old.map(Content::kind)).unwrap_or(KIND_DEFAULT);
     let class = put.class.as_deref().or(old.map(Content::class)).unwrap_or(CLASS_DEFAULT);
     let labels = put.labels.as_ref().or(old.map(Content::labels)).cloned().unwrap_or_default();
-    Content::new(kind, class, labels, put.body.clone())
+    let none = LeafTypes::new();
+    let types = types_after(old.map_or(&none, Content::types), &put.body, &put.types);
+    Content::typed(kind, class, labels, put.body.clone(), types)
 }
 
 /// When an object that is put expires.

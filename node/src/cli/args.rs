@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use srcos_lanes::lane::LaneId;
+use srcos_schemas::objects::LeafType;
 
 pub use super::contracts::ContractsCommand;
 pub use super::control_plane::ControlPlaneCommand;
@@ -273,6 +274,10 @@ pub struct PutArgs {
     /// A label; may repeat; all labels are replaced [default: as they are]
     #[arg(long, value_name = "K=V", value_parser = label)]
     pub label: Vec<(String, String)>,
+    /// Take edits of this string as a text, or of this integer as a counter, so that edits made
+    /// apart all stay; plain ends it; may repeat [default: as it is]
+    #[arg(long = "type", value_name = "/PATH=text|counter|plain", value_parser = leaf_type)]
+    pub leaf_type: Vec<(String, Option<LeafType>)>,
     /// Time to live in seconds, in a lane whose objects expire
     #[arg(long, value_name = "SECONDS")]
     pub ttl: Option<u64>,
@@ -292,8 +297,14 @@ pub struct PatchArgs {
     /// The object's id
     pub id: String,
     /// The patch of the body as JSON, or - to read it from standard input
-    #[arg(value_name = "JSON|-")]
-    pub json_patch: String,
+    #[arg(value_name = "JSON|-", required_unless_present_any = ["leaf_type", "add"])]
+    pub json_patch: Option<String>,
+    /// Take edits of this string as a text, or of this integer as a counter; plain ends it; may repeat
+    #[arg(long = "type", value_name = "/PATH=text|counter|plain", value_parser = leaf_type)]
+    pub leaf_type: Vec<(String, Option<LeafType>)>,
+    /// Add to this counter, whatever it stands at; may repeat
+    #[arg(long, value_name = "/PATH=N", value_parser = addition)]
+    pub add: Vec<(String, i64)>,
     /// Write only if the object has these heads now (as get shows them, separated by commas)
     #[arg(long, value_name = "HEADS", value_delimiter = ',')]
     pub if_match: Vec<String>,
@@ -390,8 +401,12 @@ pub struct ExportArgs {
 /// Forms of an export.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// One JSON document a line, as import takes it.
+    /// One JSON document a line, as import takes it
     Jsonl,
+    /// The same, each with its history: "automerge" holds the object's Automerge document, as that
+    /// saves it, in base64. Its root has kind, class, labels, and body: a flat map whose keys are
+    /// JSON pointers; an empty byte string stands for an object. docs/OPERATING.md tells it whole
+    Automerge,
 }
 
 /// `index`.
@@ -491,6 +506,24 @@ pub enum ProvenanceCommand {
         /// Only this lane
         lane: Option<LaneId>,
     },
+}
+
+fn leaf_type(text: &str) -> Result<(String, Option<LeafType>), String> {
+    let wrong = || "must have the form /PATH=text, /PATH=counter or /PATH=plain".to_owned();
+    // A pointer may contain an equals sign; a type does not.
+    let (pointer, name) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let kind = match name {
+        "plain" => None,
+        name => Some(LeafType::from_name(name).ok_or_else(wrong)?),
+    };
+    Ok((pointer.to_owned(), kind))
+}
+
+fn addition(text: &str) -> Result<(String, i64), String> {
+    let (pointer, number) =
+        text.rsplit_once('=').ok_or_else(|| "must have the form /PATH=N".to_owned())?;
+    let number = number.parse().map_err(|_| format!("{number:?} is no integer"))?;
+    Ok((pointer.to_owned(), number))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

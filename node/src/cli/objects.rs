@@ -5,11 +5,11 @@ use std::io::Read as _;
 use serde_json::Value;
 use srcos_lanes::lane::LaneId;
 use srcos_schemas::json::{BODY_BYTES_MAX, Limits};
-use srcos_schemas::objects::{ContentDocument, check_id};
+use srcos_schemas::objects::{ContentDocument, PatchDocument, check_id};
 
 use super::Session;
 use super::args::{DeleteArgs, GetArgs, ListArgs, PatchArgs, PutArgs, WatchArgs};
-use crate::api::{ApiError, Detail, ErrorKind, Heads, ListQuery, body_patch};
+use crate::api::{ApiError, Detail, ErrorKind, Heads, ListQuery};
 use crate::error::NodeError;
 use crate::http::read_json;
 use crate::render;
@@ -30,6 +30,7 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
         class: args.class,
         labels: (!args.label.is_empty()).then(|| args.label.into_iter().collect()),
         body,
+        types: args.leaf_type.into_iter().collect(),
         ttl_ms: args.ttl.map(|seconds| seconds.saturating_mul(1000)),
     };
     let heads = if args.if_absent { Some(Heads::default()) } else { heads(args.if_match) };
@@ -39,7 +40,13 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
 
 pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Result<(), NodeError> {
     check(args.lane, &args.id)?;
-    let patch = body_patch(argument(session, &args.json_patch)?);
+    let body = match &args.json_patch {
+        Some(text) => argument(session, text)?,
+        None => Value::Object(serde_json::Map::new()),
+    };
+    let types = args.leaf_type.into_iter().collect();
+    let add = args.add.into_iter().collect();
+    let patch = PatchDocument { body, types, add, ..PatchDocument::default() };
     let heads = heads(args.if_match);
     let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await?;
     tell_written(session, &written)
@@ -59,7 +66,7 @@ fn tell_written(
 
 pub(super) async fn get(session: &mut Session<'_, '_>, args: GetArgs) -> Result<(), NodeError> {
     check(args.lane, &args.id)?;
-    let detail = Detail { conflicts: args.conflicts, history: args.history };
+    let detail = Detail { conflicts: args.conflicts, history: args.history, automerge: false };
     let object = session.client.get_object(args.lane, &args.id, detail).await?;
     session.show(&object, render::object)
 }

@@ -8,13 +8,13 @@ use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use srcos_lanes::lane::LaneId;
 use srcos_schemas::objects::{
-    BATCH_BYTES_MAX, BATCH_OPS_MAX, BatchResult, CONTENT_BYTES_MAX, PAGE_LIMIT_MAX,
+    BATCH_BYTES_MAX, BATCH_OPS_MAX, BatchResult, CONTENT_BYTES_MAX, ObjectDocument, PAGE_LIMIT_MAX,
 };
 use tokio::task::JoinHandle;
 
 use super::Session;
 use super::args::{ExportArgs, ExportFormat, ImportArgs};
-use crate::api::{ApiError, ErrorKind, ListQuery};
+use crate::api::{ApiError, Detail, ErrorKind, ListQuery};
 use crate::client::Client;
 use crate::error::NodeError;
 use crate::http::read_line;
@@ -306,7 +306,6 @@ pub(super) async fn export(
     session: &mut Session<'_, '_>,
     args: ExportArgs,
 ) -> Result<(), NodeError> {
-    let ExportFormat::Jsonl = args.format;
     let mut query = ListQuery {
         prefix: None,
         kind: None,
@@ -318,13 +317,46 @@ pub(super) async fn export(
         let page = session.client.list(args.lane, &query).await?;
         // A page at a time: standard output would otherwise be written line by line.
         let mut text = Vec::new();
-        for object in &page.objects {
-            serde_json::to_writer(&mut text, object)
-                .map_err(|error| ApiError::internal(format!("an object is not JSON: {error}")))?;
-            text.push(b'\n');
+        for listed in &page.objects {
+            match args.format {
+                ExportFormat::Jsonl => push_line(&mut text, listed)?,
+                ExportFormat::Automerge => {
+                    let Some(object) = with_document(session, &args, &listed.id).await? else {
+                        continue;
+                    };
+                    push_line(&mut text, &object)?;
+                    // Histories have no bound of their own, so not a page of them at a time.
+                    write(session, &std::mem::take(&mut text))?;
+                }
+            }
         }
-        session.io.output.write_all(&text).map_err(|error| NodeError::output(&error))?;
+        write(session, &text)?;
         let Some(next) = page.next else { return Ok(()) };
         query.after = Some(next);
     }
+}
+
+/// The object with its Automerge document; nothing when it has gone since it was listed.
+async fn with_document(
+    session: &Session<'_, '_>,
+    args: &ExportArgs,
+    id: &str,
+) -> Result<Option<ObjectDocument>, ApiError> {
+    let detail = Detail { automerge: true, ..Detail::default() };
+    match session.client.get_object(args.lane, id, detail).await {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn push_line(text: &mut Vec<u8>, object: &ObjectDocument) -> Result<(), ApiError> {
+    serde_json::to_writer(&mut *text, object)
+        .map_err(|error| ApiError::internal(format!("an object is not JSON: {error}")))?;
+    text.push(b'\n');
+    Ok(())
+}
+
+fn write(session: &mut Session<'_, '_>, text: &[u8]) -> Result<(), NodeError> {
+    session.io.output.write_all(text).map_err(|error| NodeError::output(&error))
 }

@@ -101,3 +101,17 @@ async fn without_loopback_no_loopback_address_is_announced() {
         }
     }
 }
+
+/// A node that listens on this machine only must not tell other machines, nor lead anyone astray.
+#[tokio::test(flavor = "multi_thread")]
+async fn loopback_announces_loopback_addresses_only() {
+    let Some([(_a, mut at_a), (b, _at_b)]) = two(15_355).await else {
+        return;
+    };
+    b.announce(announcement(1003, None)).unwrap();
+    let candidate = seen(&mut at_a, |_| true).await;
+    for addr in &candidate.addrs {
+        let addr = addr.to_string();
+        assert!(addr.starts_with("/ip4/127.") || addr.starts_with("/ip6/::1/"), "{addr}");
+    }
+}

@@ -32,22 +32,30 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..read("/lanes/{lane}/objects", "A page of the lane's objects; label=KEY=VALUE may repeat")
     },
     Operation {
-        query: &["conflicts", "history"],
-        ..read("/lanes/{lane}/objects/{id}", "One object; its ETag is its heads")
+        query: &["conflicts", "history", "automerge"],
+        ..read(
+            "/lanes/{lane}/objects/{id}",
+            "One object; its ETag is its heads. With automerge=true its document is there too, in base64",
+        )
     },
     Operation {
         method: "put",
         body: Some("application/json"),
         ..read(
             "/lanes/{lane}/objects/{id}",
-            "Creates or replaces: {kind?, class?, labels?, body, ttl_ms?}. \
+            "Creates or replaces: {kind?, class?, labels?, body, types?, ttl_ms?}, where types is \
+             {POINTER: text|counter|null}. \
              If-Match: ETag or If-None-Match: * makes it conditional",
         )
     },
     Operation {
         method: "patch",
         body: Some("application/merge-patch+json"),
-        ..read("/lanes/{lane}/objects/{id}", "Merges {kind?, class?, labels?, body?} (RFC 7396)")
+        ..read(
+            "/lanes/{lane}/objects/{id}",
+            "Merges {kind?, class?, labels?, body?, types?} (RFC 7396); \
+             add: {POINTER: INTEGER} adds to counters",
+        )
     },
     Operation {
         method: "delete",

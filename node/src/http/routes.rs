@@ -157,6 +157,8 @@ struct DetailQuery {
     conflicts: bool,
     #[serde(default)]
     history: bool,
+    #[serde(default)]
+    automerge: bool,
 }
 
 async fn get_object(
@@ -164,8 +166,8 @@ async fn get_object(
     Object(lane, id): Object,
     RawQuery(text): RawQuery,
 ) -> Reply {
-    let DetailQuery { conflicts, history } = query(text.as_deref())?;
-    let detail = Detail { conflicts, history };
+    let DetailQuery { conflicts, history, automerge } = query(text.as_deref())?;
+    let detail = Detail { conflicts, history, automerge };
     object(&shared.ask(move |node| node.get(lane, &id, detail)).await?)
 }
 

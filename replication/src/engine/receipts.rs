@@ -28,7 +28,7 @@ impl Engine {
             return Ok(());
         }
         let own = store.author();
-        let mut overtaken = false;
+        let mut overtaken = None;
         for said in receipt.lanes {
             let Some(lane) = LaneId::from_code(said.lane) else { continue };
             let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
@@ -36,7 +36,9 @@ impl Engine {
                 continue;
             }
             let ours = store.frontier(lane);
-            overtaken |= said.held.seq(&own) > ours.seq(&own);
+            if said.held.seq(&own) > ours.seq(&own) {
+                overtaken = Some(lane);
+            }
             if receipt.reset {
                 session.sent.retain(|(of, _), _| *of != lane);
             }
@@ -55,10 +57,22 @@ impl Engine {
             peer.hear(lane, said.held, said.unapplied, now.wall);
             peer.compare(lane, &ours, now.wall);
         }
-        if overtaken {
-            let random = self.draw();
-            store.begin_incarnation(random)?;
-            self.events.push_back(Event::IncarnationStarted { told_by: device });
+        if let Some(lane) = overtaken {
+            if self.renewed {
+                // Begun in this run and durable before told: nobody can hold more of it than we do.
+                self.push_event(Event::Refused {
+                    from: device,
+                    lane,
+                    author: own,
+                    code: "entries_never_written",
+                    why: "it claims to hold entries of this device that were never written".into(),
+                });
+            } else {
+                self.renewed = true;
+                let random = self.draw();
+                store.begin_incarnation(random)?;
+                self.events.push_back(Event::IncarnationStarted { told_by: device });
+            }
         }
         self.save_peers_soon(now.mono);
         self.tell_if_in_sync(store, conn);

@@ -1,5 +1,7 @@
 //! Whole conversations between engines over real stores, in memory and in virtual time.
 
+mod hostile;
+
 use std::collections::VecDeque;
 
 use ed25519_dalek::SigningKey;

@@ -32,7 +32,8 @@ fn what_is_exported_can_be_imported() {
         kind: "note".into(),
         class: "internal".into(),
         labels: BTreeMap::from([("k".into(), "v".into())]),
-        body: json!({"n": 1.0}),
+        body: json!({"n": 1.0, "t": "x"}),
+        types: LeafTypes::from([("/t".into(), LeafType::Text)]),
         author: "00".into(),
         updated_at: Timestamp(5),
         life: 1,
@@ -40,6 +41,7 @@ fn what_is_exported_can_be_imported() {
         expires_at: None,
         conflicts: None,
         history: None,
+        automerge: Some("AA==".into()),
     };
     let line = serde_json::to_value(&object).unwrap();
     let (id, content) = ContentDocument::line_from_value(line).unwrap();
@@ -47,6 +49,21 @@ fn what_is_exported_can_be_imported() {
     assert_eq!(content.kind, Some(object.kind));
     assert_eq!(content.labels, Some(object.labels));
     assert_eq!(content.body, object.body);
+    assert_eq!(content.types, AskedTypes::from([("/t".into(), Some(LeafType::Text))]));
+}
+
+#[test]
+fn types_are_text_counter_or_null() {
+    let of = |types: Value| ContentDocument::from_value(json!({"body": {}, "types": types}));
+    let types = of(json!({"/a": "counter", "/b": null})).unwrap().types;
+    assert_eq!(
+        types,
+        AskedTypes::from([("/a".into(), Some(LeafType::Counter)), ("/b".into(), None)])
+    );
+    for wrong in [json!("text"), json!({"/a": 1}), json!({"/a": "number"}), json!([])] {
+        let error = of(wrong).unwrap_err().to_string();
+        assert!(error.starts_with("\"types\" must be an object of \"text\""), "{error}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Bytes that no device of this version writes.
 
+use std::collections::BTreeMap;
+
 use automerge::transaction::Transaction;
 use automerge::{AutomergeError, ScalarValue};
 use proptest::prelude::*;
@@ -48,7 +50,23 @@ fn operations_outside_the_schema_are_refused() {
         foreign(|tx| tx.delete(&ROOT, "body")),
         foreign(|tx| tx.put(labels, "x", 1)),
         foreign(|tx| tx.put(labels, "k".repeat(200), "v")),
-        foreign(|tx| tx.put_object(body, "/a", ObjType::Text).map(|_| ())),
+        foreign(|tx| tx.put_object(&ROOT, "kind", ObjType::Text).map(|_| ())),
+        foreign(|tx| tx.put_object(labels, "x", ObjType::Text).map(|_| ())),
+        foreign(|tx| tx.put(labels, "x", ScalarValue::counter(1))),
+        foreign(|tx| tx.put(body, "/a", ScalarValue::counter(1 << 54))),
+        foreign(|tx| {
+            let list = tx.put_object(body, "/l", ObjType::List)?;
+            tx.insert(&list, 0, ScalarValue::counter(1))
+        }),
+        foreign(|tx| {
+            let list = tx.put_object(body, "/l", ObjType::List)?;
+            tx.insert_object(&list, 0, ObjType::Text).map(|_| ())
+        }),
+        foreign(|tx| {
+            let list = tx.put_object(body, "/l", ObjType::List)?;
+            let element = tx.insert_object(&list, 0, ObjType::Map)?;
+            tx.put(&element, "/n", ScalarValue::counter(1))
+        }),
         foreign(|tx| tx.put_object(body, "/a", ObjType::Map).map(|_| ())),
         foreign(|tx| tx.put(body, "a", 1)),
         foreign(|tx| tx.put(body, "/~2", 1)),
@@ -59,7 +77,6 @@ fn operations_outside_the_schema_are_refused() {
         assert!(matches!(refusal(change), DocumentError::Schema { .. }), "{:?}", refusal(change));
     }
     let cases = [
-        foreign(|tx| tx.put(body, "/a", ScalarValue::counter(1))),
         foreign(|tx| tx.put(body, "/a", ScalarValue::Timestamp(1))),
         foreign(|tx| tx.put(body, "/a", ScalarValue::Bytes(vec![1]))),
     ];
@@ -284,4 +301,75 @@ proptest! {
             }
         }
     }
+}
+
+/// The refusal of what another program writes at a place where honest devices wrote.
+fn refused_after(
+    object: &Object,
+    write: impl FnOnce(&mut Transaction<'_>, &Automerge) -> Result<(), AutomergeError>,
+) -> DocumentError {
+    let before = object.view().unwrap();
+    let seen = object.doc.clone();
+    let mut doc = object.doc.clone().with_actor(ActorId::from(&B[..]));
+    let mut tx = doc.transaction();
+    write(&mut tx, &seen).unwrap();
+    let (hash, _) = tx.commit_with(CommitOptions::default().with_time(1));
+    let change = doc.get_change_by_hash(&hash.unwrap()).unwrap();
+    let mut object = object.clone();
+    let error = object.apply(change.raw_bytes(), ChangeHash(change.hash().0), B).unwrap_err();
+    assert_eq!(object.view().unwrap(), before);
+    error
+}
+
+#[test]
+fn texts_take_single_characters_and_counters_bounded_sums_only() {
+    let types =
+        LeafTypes::from([("/t".to_owned(), LeafType::Text), ("/n".to_owned(), LeafType::Counter)]);
+    let whole = json!({"t": "text", "n": 1, "p": 1});
+    let content = Content::typed("k", "c", BTreeMap::new(), whole, types).unwrap();
+    let mut object = Object::new();
+    object.set(&content, A, NOW).unwrap();
+    let body = &skeleton().body;
+    let text = |doc: &Automerge| doc.get(body, "/t").unwrap().unwrap().1;
+    let errors = [
+        refused_after(&object, |tx, doc| tx.insert(text(doc), 0, "two")),
+        refused_after(&object, |tx, doc| tx.insert(text(doc), 0, "")),
+        refused_after(&object, |tx, doc| tx.insert(text(doc), 0, 1)),
+        refused_after(&object, |tx, doc| tx.put(text(doc), 0, "x")),
+        refused_after(&object, |tx, doc| tx.insert_object(text(doc), 0, ObjType::List).map(|_| ())),
+        refused_after(&object, |tx, _| tx.increment(body, "/n", i64::MAX)),
+        refused_after(&object, |tx, _| {
+            tx.put(body, "/q", ScalarValue::counter(1))?;
+            tx.increment(body, "/q", 1)
+        }),
+    ];
+    for error in errors {
+        assert!(matches!(error, DocumentError::Schema { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn an_addition_to_what_is_no_counter_is_refused() {
+    let typed = |n: u8| {
+        let types = LeafTypes::from([("/n".to_owned(), LeafType::Counter)]);
+        Content::typed("k", "c", BTreeMap::new(), json!({ "n": n }), types).unwrap()
+    };
+    let mut left = Object::new();
+    left.set(&typed(1), A, NOW).unwrap();
+    let mut right = left.clone();
+    left.set(&content(json!({"n": 1})), A, NOW).unwrap();
+    let counter = right.set(&typed(5), [3; 16], NOW).unwrap().unwrap();
+    // Apart they are as they should be: the addition is of no account, since it is overwritten.
+    left.apply(&counter.bytes, counter.hash, [3; 16]).unwrap();
+    assert_eq!(left.view().unwrap().content.body(), &json!({"n": 1}));
+    assert_eq!(left.view().unwrap().content.types(), &LeafTypes::new());
+    let mut other = Object::new();
+    let other_first = other.set(&typed(7), [4; 16], NOW).unwrap().unwrap();
+    left.apply(&other_first.bytes, other_first.hash, [4; 16]).unwrap();
+    // A plain value and a counter meet: who adds to both overwrites the one that is plain.
+    let error = refused_after(&left, |tx, _| tx.increment(&skeleton().body, "/n", 1));
+    assert!(matches!(error, DocumentError::Schema { .. }), "{error:?}");
+    let settled = left.set(&typed(9), A, NOW).unwrap();
+    assert!(settled.is_some());
+    assert_eq!(left.view().unwrap().conflicts, []);
 }
