@@ -8,6 +8,7 @@ mod binary;
 mod caller;
 mod conformance;
 mod contracts;
+mod control_plane;
 mod documents;
 mod events;
 mod export_automerge;

@@ -2,6 +2,7 @@
 //! code that scripts rely on.
 
 pub mod args;
+pub mod capabilities;
 pub mod contracts;
 pub mod control_plane;
 pub mod events;
@@ -25,6 +26,9 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, Parser as _};
 use serde::Serialize;
 use srcos_schemas::status::InitDocument;
+
+pub use self::reading::DOCUMENT_BYTES_MAX;
+pub use self::stored::EVENTS_BYTES_MAX;
 
 use self::args::{Cli, Color, Command, DemoArgs, Globals, InitArgs, LogFormat, RunArgs};
 use crate::api::{ApiError, ErrorKind, Node};
@@ -172,6 +176,7 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Contracts(command) => contracts::run(&globals, io, command),
         Command::ControlPlane(command) => control_plane::run(&globals, io, command),
         Command::Release(command) => release::run(&globals, io, command),
+        Command::Capabilities(command) => capabilities::run(&globals, io, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "srcos-node", &mut script);
@@ -231,6 +236,7 @@ async fn ask_node(
         | Command::Contracts(_)
         | Command::ControlPlane(_)
         | Command::Release(_)
+        | Command::Capabilities(_)
         | Command::Completions { .. }
         | Command::Man { .. } => Err(ApiError::internal("a command took the wrong way").into()),
     }

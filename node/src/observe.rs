@@ -14,10 +14,13 @@ use std::path::{Path, PathBuf};
 use serde_json::Number;
 use sha2::{Digest as _, Sha256};
 use srcos_schemas::contracts::{InvalidDocument, Valid};
+use srcos_schemas::event::model::{Causality, EventId, Privacy, Text};
+use srcos_schemas::event::vocabulary::{
+    NetworkLookup, PackageOrigin, RedactionPolicy, SignatureState, Tier, TrustMode,
+};
 use srcos_schemas::process::{
-    Causality, EnvironmentClass, ExecutableIdentity, GidClass, LaunchReason, NetworkLookup,
-    PackageOrigin, ParentClass, PathClass, Privacy, PrivacyTier, ProcessIdentity,
-    ProcessProvenance, RedactionPolicy, SCHEMA_VERSION, SignatureState, TrustMode, UidClass,
+    EnvironmentClass, ExecutableIdentity, GidClass, LaunchReason, ParentClass, PathClass,
+    ProcessIdentity, ProcessProvenance, SCHEMA_VERSION, UidClass,
 };
 
 use self::procfs::{Fault, ProcessFiles, Stat};
@@ -25,7 +28,7 @@ use crate::api::{ApiError, ErrorKind};
 
 /// Largest executable that is hashed, in bytes: beyond it the wait would be longer than a person's
 /// patience, and no program that is known is so large.
-const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
+pub const EXECUTABLE_BYTES_MAX: u64 = 2 << 30;
 
 /// A process as it was found.
 #[derive(Debug)]
@@ -148,7 +151,7 @@ impl Facts<'_> {
             executable_identity,
             causality: self.causality(pid),
             privacy: Privacy {
-                tier: PrivacyTier::UserPrivate,
+                tier: Tier::UserPrivate,
                 redaction_policy: RedactionPolicy::PreserveCausality,
                 secret_fields: ["exact_executable_path", "command_arguments", "environment"]
                     .map(str::to_owned)
@@ -245,7 +248,7 @@ impl Facts<'_> {
             package_receipt_ref,
             signature_state: SignatureState::Unknown,
             signer_display: None,
-            trust_mode: TrustMode::LocalOnly,
+            trust_mode: TrustMode::LocalFirst,
             network_lookup: NetworkLookup::NotAttempted,
         }
     }
@@ -307,10 +310,11 @@ impl Facts<'_> {
         let boot = procfs::boot_id(self.processes).unwrap_or_else(|| "boot".to_owned());
         let name = format!("{boot}_{pid}_{}", self.stat.started);
         Causality {
-            trace_id: format!("trace_process_{name}"),
-            root_event_id: format!("evt_process_{name}"),
+            trace_id: Text::or(format!("trace_process_{name}"), "unknown"),
+            // Holds: the name has letters, digits and underscores only.
+            root_event_id: EventId::new(format!("evt_process_{name}")).expect("it is an id"),
             parent_event_id: None,
-            span_id: format!("span_process_{name}"),
+            span_id: Text::or(format!("span_process_{name}"), "unknown"),
         }
     }
 }

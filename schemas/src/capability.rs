@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
+use crate::event::vocabulary::vocabulary;
 use crate::service::AuthorityDomain;
-use crate::vocabulary::vocabulary;
 
 /// `schema_version` of a capability definition.
 pub const SCHEMA_VERSION: &str = "sourceos.capability.v0.1";
@@ -45,7 +45,7 @@ fn domains_are_known(definition: &Value, findings: &mut Findings) {
     let domains = definition.get("compatible_authority_domains").and_then(Value::as_array);
     for (place, domain) in domains.into_iter().flatten().enumerate() {
         if let Some(domain) = domain.as_str()
-            && AuthorityDomain::of(domain).is_none()
+            && AuthorityDomain::from_word(domain).is_none()
         {
             let known: Vec<&str> =
                 AuthorityDomain::ALL.iter().map(|known| known.as_str()).collect();

@@ -103,7 +103,8 @@ fn signature_is_present(envelope: &Value, findings: &mut Findings) {
     let signature = attestation.get("signature");
     let message = match (attestation.get("signed"), signature) {
         (Some(Value::Bool(true)), Some(Value::Null)) => {
-            "the envelope says that it is signed, and has no signature: add it, or say signed: false"
+            "the envelope says that it is signed, and has no signature: add it, or say signed: \
+                false"
         }
         (Some(Value::Bool(false)), Some(Value::Object(_))) => {
             "there is a signature, and the envelope says that it is not signed: say signed: true"

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::contracts::Finding;
+use crate::contracts::{FINDINGS_MAX, Finding};
 use crate::{launch, service};
 
 /// Names of engines that must not show on a surface of a product.
@@ -20,9 +20,9 @@ const ENGINE_NAMES: [&str; 6] = ["firefox", "mozilla", "gecko", "chromium", "chr
 pub struct IdentityAudit {
     /// Whether no error was found.
     pub status: AuditStatus,
-    /// What makes the pair fail.
+    /// What makes the pair fail, at most [`FINDINGS_MAX`].
     pub errors: Vec<AuditFinding>,
-    /// What is worth a look.
+    /// What is worth a look, at most [`FINDINGS_MAX`].
     pub warnings: Vec<AuditFinding>,
 }
 
@@ -78,11 +78,15 @@ struct Audit<'a> {
 
 impl Audit<'_> {
     fn error(&mut self, manifest: Manifest, path: &str, rule: &'static str, message: &str) {
-        self.errors.push(found(manifest, path, rule, message));
+        if self.errors.len() < FINDINGS_MAX {
+            self.errors.push(found(manifest, path, rule, message));
+        }
     }
 
     fn warning(&mut self, manifest: Manifest, path: &str, rule: &'static str, message: &str) {
-        self.warnings.push(found(manifest, path, rule, message));
+        if self.warnings.len() < FINDINGS_MAX {
+            self.warnings.push(found(manifest, path, rule, message));
+        }
     }
 
     fn at(&self, manifest: Manifest, path: &str) -> Option<&Value> {
@@ -143,11 +147,16 @@ impl Audit<'_> {
                 self.error(Manifest::Launch, path, "identity.surface-shows-product", &message);
             }
         }
+        const UNSAID: &str = "say what a profile's path must not show";
         let path = "/identity_invariants/profile_path_policy";
-        let policy = self.text(Manifest::Launch, path);
-        if !policy.contains("MUST NOT") && !policy.contains("must not") {
-            let message = "say what a profile's path must not show";
-            self.warning(Manifest::Launch, path, "identity.profile-path", message);
+        match self.at(Manifest::Launch, path) {
+            None => self.warning(Manifest::Launch, path, "identity.profile-path", UNSAID),
+            Some(Value::String(policy)) => {
+                if !policy.contains("MUST NOT") && !policy.contains("must not") {
+                    self.warning(Manifest::Launch, path, "identity.profile-path", UNSAID);
+                }
+            }
+            Some(_) => self.error(Manifest::Launch, path, "identity.text", "this must be text"),
         }
     }
 
@@ -201,17 +210,16 @@ impl Audit<'_> {
 
     /// The texts of a list of the launch manifest; what is no list of them is an error of its own.
     fn strings(&mut self, path: &str) -> BTreeSet<String> {
-        let list = match self.at(Manifest::Launch, path) {
-            None => return BTreeSet::new(),
+        match self.at(Manifest::Launch, path) {
+            None => BTreeSet::new(),
             Some(Value::Array(items)) => {
                 items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
             }
             Some(_) => {
                 self.error(Manifest::Launch, path, "identity.list", "this must be a list of names");
-                return BTreeSet::new();
+                BTreeSet::new()
             }
-        };
-        list
+        }
     }
 
     /// Names of engines on surfaces that people see, and where one is documented.
@@ -230,7 +238,9 @@ impl Audit<'_> {
         let named = match self.at(Manifest::Launch, path) {
             None | Some(Value::Null) => false,
             Some(Value::String(engine)) => !engine.is_empty(),
-            Some(_) => true,
+            Some(_) => {
+                return self.error(Manifest::Launch, path, "identity.text", "this must be text");
+            }
         };
         if named {
             let message =

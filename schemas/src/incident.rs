@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
-use crate::process::PrivacyTier;
-use crate::vocabulary::vocabulary;
+use crate::event::vocabulary::{Risk, Tier, vocabulary};
 
 /// `schema_version` of an incident bundle.
 pub const SCHEMA_VERSION: &str = "sourceos.incident.v0.1";
@@ -47,9 +46,9 @@ pub static INCIDENT: Contract = Contract {
 fn tier_is_known(incident: &Value, findings: &mut Findings) {
     let path = "/privacy/tier";
     if let Some(tier) = incident.pointer(path).and_then(Value::as_str)
-        && PrivacyTier::of(tier).is_none()
+        && Tier::from_word(tier).is_none()
     {
-        let known: Vec<&str> = PrivacyTier::ALL.iter().map(|tier| tier.as_str()).collect();
+        let known: Vec<&str> = Tier::ALL.iter().map(|tier| tier.as_str()).collect();
         findings.add(path, format!("nobody knows who may see this: use {}", known.join(", ")));
     }
 }
@@ -66,9 +65,9 @@ fn root_event_is_named(incident: &Value, findings: &mut Findings) {
 fn private_stays(incident: &Value, findings: &mut Findings) {
     let is = |path: &str, said: bool| incident.pointer(path) == Some(&Value::Bool(said));
     let tier = incident.pointer("/privacy/tier").and_then(Value::as_str);
-    let private = tier.is_some_and(|tier| tier != PrivacyTier::PublicSummary.as_str());
+    let private = tier.is_some_and(|tier| tier != Tier::PublicSummary.as_str());
     if private && is("/export_policy/exportable", true) {
-        if tier == Some(PrivacyTier::SealedSecret.as_str()) {
+        if tier == Some(Tier::SealedSecret.as_str()) {
             let message = "what is sealed must not leave the device: say false";
             findings.add("/export_policy/exportable", message);
         } else if is("/export_policy/requires_approval", false) {
@@ -136,24 +135,6 @@ vocabulary! {
         TelemetryPolicy = "telemetry_policy",
         /// It may be an attack.
         SecuritySuspicion = "security_suspicion",
-    }
-}
-
-vocabulary! {
-    /// How much harm is to be feared, from least to most; unknown stands last.
-    Risk {
-        /// None.
-        None = "none",
-        /// Little.
-        Low = "low",
-        /// Some.
-        Medium = "medium",
-        /// Much.
-        High = "high",
-        /// It needs attention now.
-        Critical = "critical",
-        /// Nobody knows.
-        Unknown = "unknown",
     }
 }
 

@@ -34,10 +34,9 @@ fn date_length(text: &[u8]) -> Option<usize> {
     let digit = |index: usize| at(index).is_some_and(|byte| byte.is_ascii_digit());
     let length = match (at(4)?, text.len()) {
         (_, 7) => 7,
-        (b'-', _) if at(5) == Some(b'W') => {
-            if at(8) == Some(b'-') && digit(9) && (text.len() == 10 || !digit(10)) { 10 } else { 8 }
-        }
-        (b'-', _) => 10,
+        (b'-', _) if at(5) != Some(b'W') => 10,
+        (b'-', _) if at(8) == Some(b'-') && digit(9) && (text.len() == 10 || !digit(10)) => 10,
+        (b'-', _) => 8,
         (b'W', _) => {
             let week_end = (7..text.len()).find(|index| !digit(*index)).unwrap_or(text.len());
             // A separator that is a digit cannot be told from a day of the week.

@@ -11,6 +11,7 @@
 //! - [`date_time`] reads the times of other tools.
 //! - [`service`], [`capability`], [`launch`], [`incident`] and [`process`] are documents of the control
 //!   plane; [`identity`] audits a service and its launch together, [`control_plane`] all of them.
+//! - [`preflight`] and [`truth`] say what documents of the family [`authority`] mean, together and alone.
 //! - [`event`] has events and what folds, redacts and explains them; [`explanation`],
 //!   [`policy_observation`] and [`policy_decision`] what is said about decisions.
 //! - [`objects`], [`lanes`], [`peers`], [`status`] and [`provenance`] are the documents.
@@ -36,6 +37,7 @@ pub mod peers;
 pub mod policy_decision;
 pub mod policy_file;
 pub mod policy_observation;
+pub mod preflight;
 pub mod process;
 pub mod provenance;
 pub mod repair_plan;
@@ -45,4 +47,4 @@ pub mod state_report;
 pub mod status;
 pub mod time;
 pub mod trust_decision;
-mod vocabulary;
+pub mod truth;

@@ -131,7 +131,8 @@ fn no_rule_is_shadowed(policy: &Value, findings: &mut Findings) {
         };
         if let Some(earlier) = rules[..later].iter().position(covers) {
             let message = format!(
-                "rule {earlier} before it fits all that it fits, so that it never decides: move or remove it"
+                "rule {earlier} before it fits all that it fits, so that it never decides: move \
+                    or remove it"
             );
             findings.add(format!("/rules/{later}"), message);
         }

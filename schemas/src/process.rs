@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
-use crate::vocabulary::vocabulary;
+use crate::event::model::{Causality, Privacy};
+use crate::event::vocabulary::{
+    NetworkLookup, PackageOrigin, SignatureState, TrustMode, vocabulary,
+};
 
 /// `schema_version` of process provenance.
 pub const SCHEMA_VERSION: &str = "sourceos.process-provenance.v0.1";
@@ -203,33 +206,6 @@ pub struct ExecutableIdentity {
     pub network_lookup: NetworkLookup,
 }
 
-/// Where an event stands among others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Causality {
-    /// The chain of work.
-    pub trace_id: String,
-    /// Event with which the chain began.
-    pub root_event_id: String,
-    /// Event that caused this one.
-    #[serde(default)]
-    pub parent_event_id: Option<String>,
-    /// The step within the chain.
-    pub span_id: String,
-}
-
-/// Who may see a record, and what was removed from it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Privacy {
-    /// For whom the content is meant.
-    pub tier: PrivacyTier,
-    /// How values are removed.
-    pub redaction_policy: RedactionPolicy,
-    /// Which values were removed.
-    pub secret_fields: Vec<String>,
-}
-
 vocabulary! {
     /// What sort of user a process runs as.
     UidClass {
@@ -341,97 +317,5 @@ vocabulary! {
         EphemeralTmp = "ephemeral_tmp",
         /// It could not be found out.
         Unknown = "unknown",
-    }
-}
-
-vocabulary! {
-    /// Who put a file where it is.
-    PackageOrigin {
-        /// A package manager.
-        PackageManager = "package_manager",
-        /// The system itself.
-        System = "system",
-        /// A user.
-        UserLocal = "user_local",
-        /// A container's image.
-        Container = "container",
-        /// Another machine.
-        Remote = "remote",
-        /// It could not be found out.
-        Unknown = "unknown",
-    }
-}
-
-vocabulary! {
-    /// What is known of a signature.
-    SignatureState {
-        /// It was checked and is good.
-        Valid = "valid",
-        /// There is none.
-        Unsigned = "unsigned",
-        /// It was made by nobody in particular.
-        AdHoc = "ad_hoc",
-        /// It was not looked at.
-        Unknown = "unknown",
-        /// It was checked and is not good.
-        Invalid = "invalid",
-        /// Nothing of this sort is signed.
-        NotApplicable = "not_applicable",
-    }
-}
-
-vocabulary! {
-    /// Where trust may be looked up.
-    TrustMode {
-        /// Here first.
-        LocalFirst = "local_first",
-        /// Here and nowhere else.
-        LocalOnly = "local_only",
-        /// Elsewhere too.
-        RemoteAllowed = "remote_allowed",
-        /// Elsewhere, always.
-        RemoteRequired = "remote_required",
-    }
-}
-
-vocabulary! {
-    /// Whether the network was asked.
-    NetworkLookup {
-        /// No.
-        NotAttempted = "not_attempted",
-        /// Policy did not let it be asked.
-        BlockedByPolicy = "blocked_by_policy",
-        /// It may be asked.
-        Allowed = "allowed",
-        /// It was asked and did not answer.
-        Failed = "failed",
-        /// It was asked and answered.
-        Succeeded = "succeeded",
-    }
-}
-
-vocabulary! {
-    /// For whom something is meant, from everybody to nobody.
-    PrivacyTier {
-        /// For everybody.
-        PublicSummary = "public_summary",
-        /// For the user.
-        UserPrivate = "user_private",
-        /// For who investigates.
-        AdminForensic = "admin_forensic",
-        /// For nobody, until it is unsealed.
-        SealedSecret = "sealed_secret",
-    }
-}
-
-vocabulary! {
-    /// How values are removed.
-    RedactionPolicy {
-        /// Who did what to what, by which rule and how it ended, stays to be seen.
-        PreserveCausality = "preserve_causality",
-        /// Everything is sealed.
-        Sealed = "sealed",
-        /// Nothing is removed.
-        RawForensic = "raw_forensic",
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
-use crate::vocabulary::vocabulary;
+use crate::event::vocabulary::vocabulary;
 
 /// `schema_version` of a service manifest.
 pub const SCHEMA_VERSION: &str = "sourceos.service.v0.1";
@@ -225,6 +225,49 @@ pub struct ServiceManifest {
     /// What else the document says.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl ServiceManifest {
+    /// A manifest of a service that emits events, leaves incident bundles, and denies itself what no
+    /// product may have. What only its maker knows is empty: a manifest without it does not hold, so
+    /// [`crate::contracts::Valid::new`] makes none.
+    pub fn new(
+        service_id: &str,
+        display_name: &str,
+        owner: Owner,
+        domain: AuthorityDomain,
+    ) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION.to_owned(),
+            service_id: service_id.to_owned(),
+            display_name: display_name.to_owned(),
+            description: None,
+            owner,
+            authority_domain: domain,
+            lifecycle: Lifecycle {
+                start_mode: StartMode::Demand,
+                restart_policy: RestartPolicy::OnFailure,
+                disable_policy: None,
+                extra: Map::new(),
+            },
+            capabilities: Capabilities {
+                denied: vec![UPSTREAM_LEAK.to_owned(), REMOTE_TELEMETRY.to_owned()],
+                ..Capabilities::default()
+            },
+            data_classes: Vec::new(),
+            launch_triggers: Vec::new(),
+            resource_budget: Map::new(),
+            observability: Observability {
+                emits_events: true,
+                health_endpoint: None,
+                incident_bundle: true,
+                extra: Map::new(),
+            },
+            release_gates: None,
+            events_exemption: None,
+            extra: Map::new(),
+        }
+    }
 }
 
 impl Document for ServiceManifest {

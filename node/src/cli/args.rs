@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use srcos_lanes::lane::LaneId;
 use srcos_schemas::objects::LeafType;
 
+pub use super::capabilities::CapabilitiesCommand;
 pub use super::contracts::ContractsCommand;
 pub use super::control_plane::ControlPlaneCommand;
 pub use super::events::args::EventsCommand;
@@ -144,6 +145,9 @@ pub enum Command {
     /// Check whether a service may be released
     #[command(subcommand)]
     Release(ReleaseCommand),
+    /// Say whether a component may start now, and what records of networks and registries mean
+    #[command(subcommand)]
+    Capabilities(CapabilitiesCommand),
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -6,8 +6,9 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::Value;
 use srcos_schemas::capability::CAPABILITY;
-use srcos_schemas::contracts::{self, Contract, Document, Origin};
+use srcos_schemas::contracts::{Contract, Document, Origin};
 use srcos_schemas::control_plane::{ControlPlane, Misfit, misfits};
+use srcos_schemas::event::rules::{EVENT, EVENT_LEGACY};
 use srcos_schemas::incident::INCIDENT;
 use srcos_schemas::launch::LAUNCH_MANIFEST;
 use srcos_schemas::process::PROCESS_PROVENANCE;
@@ -119,11 +120,12 @@ fn folder(io: &mut Io<'_>, base: &Path, name: &str) -> Result<Vec<Named>, NodeEr
 /// An event holds when it holds in either of the two forms that are in use. Where it holds in neither,
 /// what is wrong is said of the strict one.
 fn judge_event(named: &Named, depth: Depth) -> FileVerdict {
-    let forms = ["event", "event-legacy"].into_iter().filter_map(contracts::find);
-    let mut verdicts: Vec<FileVerdict> =
-        forms.map(|contract| named.judge(contract, depth)).collect();
-    let held = verdicts.iter().position(|verdict| verdict.valid).unwrap_or_default();
-    verdicts.swap_remove(held)
+    let strict = named.judge(&EVENT, depth);
+    if strict.valid {
+        return strict;
+    }
+    let legacy = named.judge(&EVENT_LEGACY, depth);
+    if legacy.valid { legacy } else { strict }
 }
 
 fn keep(plane: &mut ControlPlane, named: Named, contract: &Contract) {

@@ -40,7 +40,7 @@ pub enum IncidentsCommand {
 
 fn class(text: &str) -> Result<IncidentClass, String> {
     let known = || IncidentClass::ALL.iter().map(|class| class.as_str()).collect::<Vec<_>>();
-    IncidentClass::of(&text.replace('-', "_"))
+    IncidentClass::from_word(&text.replace('-', "_"))
         .ok_or_else(|| format!("must be one of {}", known().join(", ")))
 }
 

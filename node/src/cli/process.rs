@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::Value;
-use srcos_schemas::contracts;
 use srcos_schemas::date_time::DateTime;
+use srcos_schemas::event::rules::EVENT;
 use srcos_schemas::process::{PROCESS_PROVENANCE, ProcessProvenance, events};
 
 use super::Io;
 use super::args::Globals;
-use super::reading::{self, Depth, FileVerdict, holds, print_json, say};
+use super::reading::{self, Depth, Named, holds, print_json, say};
 use crate::error::NodeError;
 use crate::observe::{self, Observation};
 use crate::render::plain;
@@ -103,21 +103,12 @@ fn emit(
         Err(verdict) => return Err(verdict.refuse(globals.json, io)),
     };
     let events = events::events(&tuple, created_at);
-    // The events are held to the contract of events before anybody sees one.
-    if let Some(contract) = contracts::find("event") {
-        for event in &events {
-            let options = contracts::Options { contract: Some(contract), ..Default::default() };
-            let verdict = contracts::validate(event, &options);
-            if !verdict.is_valid() {
-                let verdict = FileVerdict {
-                    file: named.file,
-                    schema: Some(contract.name),
-                    valid: false,
-                    errors: verdict.errors,
-                    warnings: verdict.warnings,
-                };
-                return Err(verdict.refuse(globals.json, io));
-            }
+    // The events are held to their contract before anybody sees one.
+    for event in &events {
+        let judged = Named { file: named.file.clone(), document: Ok(event.clone()) };
+        let verdict = judged.judge(&EVENT, Depth::Rules);
+        if !verdict.valid {
+            return Err(verdict.refuse(globals.json, io));
         }
     }
     let Some(dir) = out_dir else { return print_json(io, globals.json, &events) };

@@ -16,7 +16,7 @@ use crate::render::plain;
 
 /// Largest document that is read, in bytes: sixteen times the largest object, and little enough to hold
 /// in memory a few times over.
-pub(super) const DOCUMENT_BYTES_MAX: usize = 16 << 20;
+pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
 
 /// Most documents of one folder that are read: a folder with more is hardly the one that was meant.
 const FOLDER_FILES_MAX: usize = 100_000;

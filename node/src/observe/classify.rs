@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use srcos_schemas::event::vocabulary::PackageOrigin;
 use srcos_schemas::process::{
-    EnvironmentClass, GidClass, LaunchReason, PackageOrigin, ParentClass, PathClass, UidClass,
+    EnvironmentClass, GidClass, LaunchReason, ParentClass, PathClass, UidClass,
 };
 
 /// The first number that is given to people; below are services.

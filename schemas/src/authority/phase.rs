@@ -164,7 +164,10 @@ pub struct BlockedComponent {
     pub remediation_hint: Option<String>,
 }
 
-/// A phase of boot and session. The first four follow on each other; a degraded session is an unlocked one with something missing; a recovery session stands apart.
+/// A phase of boot and session.
+///
+/// The first four follow on each other; a degraded session is an unlocked one with something
+/// missing; a recovery session stands apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootPhase {

@@ -24,7 +24,8 @@ pub static DIAGNOSTIC_STORM: Contract = Contract {
         },
         Rule {
             name: "storm.samples-within",
-            says: "samples were seen between firstSeen and lastSeen, and are no more than there were messages",
+            says: "samples were seen between firstSeen and lastSeen, and are no more than there \
+                were messages",
             origin: Origin::Ours,
             check: samples_are_within,
         },

@@ -44,12 +44,14 @@ impl Discriminator {
 pub enum Unrecognised {
     /// It is an array, a text or the like.
     #[error(
-        "a document is a JSON object, and this is {0}: give each document on its own or as a line of its own"
+        "a document is a JSON object, and this is {0}: give each document on its own or as a \
+            line of its own"
     )]
     NoObject(&'static str),
     /// It has no member that tells.
     #[error(
-        "nothing says which contract this follows: give it a member schema, schema_version or type, or name the contract with --schema"
+        "nothing says which contract this follows: give it a member schema, schema_version or \
+            type, or name the contract with --schema"
     )]
     Silent,
     /// The contract is known, and this version of it is not.
@@ -68,7 +70,8 @@ pub enum Unrecognised {
     },
     /// The contract is not known.
     #[error(
-        "{member} says {found}, a contract that is not known here: `contracts list` shows those that are"
+        "{member} says {found}, a contract that is not known here: `contracts list` shows those \
+            that are"
     )]
     UnknownContract {
         /// The member that tells.

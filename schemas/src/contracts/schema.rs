@@ -91,7 +91,8 @@ fn in_words(error: &ValidationError<'_>) -> Finding {
         Kind::AdditionalProperties { unexpected } => {
             let names = listed(unexpected.iter().map(|name| format!("{name:?}")));
             format!(
-                "{names}: no such member here, and none may be added: remove it, or check its spelling"
+                "{names}: no such member here, and none may be added: remove it, or check its \
+                    spelling"
             )
         }
         Kind::Required { property } => {

@@ -4,13 +4,15 @@ use serde::{Deserialize, Serialize};
 
 /// An enum whose values are fixed words in documents.
 macro_rules! vocabulary {
-    ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
         pub enum $name {
             $(
+                $(#[$doc])*
+                ///
                 #[doc = concat!("Written `", $text, "`.")]
                 #[serde(rename = $text)]
                 $variant,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{ExportPolicy, Incident, IncidentClass, IncidentPrivacy, Risk, SCHEMA_VERSION};
+use super::{ExportPolicy, Incident, IncidentClass, IncidentPrivacy, SCHEMA_VERSION};
 use crate::canonical;
 use crate::contracts::{InvalidDocument, Valid};
+use crate::event::vocabulary::{RedactionPolicy, Risk, Tier};
 use crate::process::events::failed_end;
-use crate::process::{PrivacyTier, RedactionPolicy};
 use crate::time::Timestamp;
 
 /// Fewest denials of one kind that are a storm, counted with those that were suppressed: what a service
@@ -82,7 +82,7 @@ pub fn build(
     let causes = causes(class, &chosen);
     let mut causal_graph = graph(events, &chosen, tier);
     causal_graph.insert("suspected_causes".to_owned(), json!(causes));
-    let sealed = tier == PrivacyTier::SealedSecret;
+    let sealed = tier == Tier::SealedSecret;
     let redaction =
         if sealed { RedactionPolicy::Sealed } else { RedactionPolicy::PreserveCausality };
     Ok(Valid::new(Incident {
@@ -177,7 +177,7 @@ fn largest_storm(events: &[Value]) -> Vec<&Value> {
 }
 
 /// The chosen events, those that they follow from, and the steps from one to the next.
-fn graph(events: &[Value], chosen: &[&Value], tier: PrivacyTier) -> Map<String, Value> {
+fn graph(events: &[Value], chosen: &[&Value], tier: Tier) -> Map<String, Value> {
     let by_id: BTreeMap<&str, &Value> =
         events.iter().map(|event| (text(event, "/event_id"), event)).collect();
     let mut listed: BTreeMap<&str, &Value> = BTreeMap::new();
@@ -218,7 +218,7 @@ fn graph(events: &[Value], chosen: &[&Value], tier: PrivacyTier) -> Map<String, 
 }
 
 /// An event in the graph: who, what and how it ended stay; words of a sealed one do not.
-fn row(event: &Value, tier: PrivacyTier) -> Value {
+fn row(event: &Value, tier: Tier) -> Value {
     let mut row = json!({
         "event_id": text(event, "/event_id"),
         "event_class": text(event, "/event_class"),
@@ -228,7 +228,7 @@ fn row(event: &Value, tier: PrivacyTier) -> Value {
         "outcome": text(event, "/outcome"),
         "count": occurrences(event),
     });
-    if tier != PrivacyTier::SealedSecret {
+    if tier != Tier::SealedSecret {
         row["summary"] = json!(cut(text(event, "/operator_narrative/summary")));
     }
     row
@@ -291,16 +291,17 @@ fn summary(class: IncidentClass, chosen: &[&Value]) -> String {
 
 /// The greatest risk that an event tells of. That something happens often does not raise it.
 fn risk(chosen: &[&Value]) -> Risk {
-    let told = chosen.iter().filter_map(|event| Risk::of(text(event, "/operator_narrative/risk")));
+    let told =
+        chosen.iter().filter_map(|event| Risk::from_word(text(event, "/operator_narrative/risk")));
     told.filter(|risk| *risk != Risk::Unknown).max().unwrap_or(Risk::Unknown)
 }
 
-fn strictest_tier(chosen: &[&Value]) -> PrivacyTier {
+fn strictest_tier(chosen: &[&Value]) -> Tier {
     // An event that names no tier that is known is for nobody.
     let tier = |event: &&Value| {
-        PrivacyTier::of(text(event, "/privacy/tier")).unwrap_or(PrivacyTier::SealedSecret)
+        Tier::from_word(text(event, "/privacy/tier")).unwrap_or(Tier::SealedSecret)
     };
-    chosen.iter().map(tier).max().unwrap_or(PrivacyTier::SealedSecret)
+    chosen.iter().map(tier).max().unwrap_or(Tier::SealedSecret)
 }
 
 fn services(chosen: &[&Value]) -> Vec<String> {

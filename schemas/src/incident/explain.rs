@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Incident, IncidentClass, Risk};
+use super::{Incident, IncidentClass};
+use crate::event::vocabulary::Risk;
 
 /// Most causes that an explanation lists: the bundle has them all.
 const CAUSES_MAX: usize = 20;

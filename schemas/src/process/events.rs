@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Exit, ProcessProvenance, SignatureState};
+use super::{Exit, ProcessProvenance};
+use crate::event::vocabulary::SignatureState;
 
 /// What stands for the host in these events: the record does not say on which device it was made.
 const HOST_ID: &str = "host_local_pseudonym";
@@ -44,7 +45,7 @@ fn exec(tuple: &ProcessProvenance, created_at: &str) -> Value {
         ),
         "Nothing has to be done.".to_owned(),
     ];
-    let id = tuple.causality.root_event_id.clone();
+    let id = tuple.causality.root_event_id.to_string();
     event(tuple, id, "process.exec", created_at, causality, evidence, narrative)
 }
 

@@ -12,7 +12,8 @@ use crate::lanes::LANE_NAMES;
 pub(super) static RULES: [Rule; 12] = [
     Rule {
         name: "report.times-readable",
-        says: "generated_at and every member of runtime that ends in _at is a time that the estate's checker reads",
+        says: "generated_at and every member of runtime that ends in _at is a time that the \
+            estate's checker reads",
         origin: Origin::Estate,
         check: times_are_readable,
     },
@@ -106,7 +107,8 @@ fn members<'a>(value: &'a Value, object: &str) -> impl Iterator<Item = (&'a Stri
 fn times_are_readable(report: &Value, findings: &mut Findings) {
     let mut check = |path: &str, value: &Value| {
         if value.as_str().is_none_or(|text| !is_iso_time(text)) {
-            let message = "this is no time that every reader of reports knows: write it like 2026-05-04T10:20:30Z";
+            let message = "this is no time that every reader of reports knows: write it like \
+                2026-05-04T10:20:30Z";
             findings.add(path, message);
         }
     };
@@ -284,7 +286,8 @@ fn attestation_is_complete(report: &Value, findings: &mut Findings) {
         let said = attestation.get(member);
         if said.is_none_or(|value| value.is_null() || value.as_str() == Some("")) {
             let message = format!(
-                "the report says that it is signed and has no {member}: add it, or say signed: false"
+                "the report says that it is signed and has no {member}: add it, or say signed: \
+                    false"
             );
             findings.add("/attestation", message);
         }

@@ -1,3 +1,5 @@
+//! Folding: what repeats make one event, and what must not be lost by it.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
