@@ -363,8 +363,6 @@ pub fn lane_status(
 }
 
 fn lane_peer(peer: &PeerStanding, names: &BTreeMap<DeviceId, String>) -> LanePeer {
-    // Figures are only told where the peer has said something.
-    let known = !matches!(peer.state, Standing::Blocked | Standing::Unknown);
     LanePeer {
         device: peer.device.to_string(),
         name: names.get(&peer.device).cloned().unwrap_or_default(),
@@ -377,8 +375,8 @@ fn lane_peer(peer: &PeerStanding, names: &BTreeMap<DeviceId, String>) -> LanePee
             Standing::Unreachable => LanePeerState::Unreachable,
             Standing::Unknown => LanePeerState::Unknown,
         },
-        missing_here: known.then_some(peer.missing_here),
-        missing_there: known.then_some(peer.missing_there),
+        missing_here: peer.missing_here,
+        missing_there: peer.missing_there,
         confirmed_at: peer.confirmed_at.map(time),
     }
 }

@@ -63,10 +63,10 @@ pub struct LanePeer {
     pub state: LaneState,
     /// The code of the rule, when policy blocks.
     pub rule: &'static str,
-    /// Entries that it had and we lack, by its last words.
-    pub missing_here: u64,
-    /// Entries that we have and it lacked, by its last words.
-    pub missing_there: u64,
+    /// Entries that it had and we lack, by its last words; `None` when it never spoke of the lane.
+    pub missing_here: Option<u64>,
+    /// Entries that we have and it lacked, by its last words; `None` when it never spoke of the lane.
+    pub missing_there: Option<u64>,
     /// When equality was last proven.
     pub confirmed_at: Option<WallMillis>,
 }
@@ -195,12 +195,13 @@ impl Peer {
         } else {
             (LaneState::Blocked, Difference::default(), None)
         };
+        let spoke = decision.allows() && self.lanes.contains_key(&lane);
         LanePeer {
             device,
             state,
             rule: decision.rule().code(),
-            missing_here: difference.missing_here,
-            missing_there: difference.missing_there,
+            missing_here: spoke.then_some(difference.missing_here),
+            missing_there: spoke.then_some(difference.missing_there),
             confirmed_at,
         }
     }

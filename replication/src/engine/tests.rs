@@ -233,6 +233,9 @@ fn two_devices_catch_up_and_know_that_they_are_in_step() {
         world.put(1, &format!("b{n}"), json!(n));
     }
     assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::Unreachable);
+    // Of a peer that never spoke nothing is counted: nought would be a claim.
+    let never = world.nodes[0].engine.lane_peers(&world.nodes[0].store, LaneId::Normal)[0];
+    assert_eq!((never.missing_here, never.missing_there), (None, None));
     world.connect(0, 1);
     world.run();
     world.assert_equal();
