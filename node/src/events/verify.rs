@@ -104,7 +104,7 @@ pub fn verify(
             match block.kind {
                 BlockKind::Lines => {
                     let lines: Vec<&[u8]> = block.lines().collect();
-                    check.lines(block.first_line, &lines);
+                    check.lines(block.first_line, block.bytes, &lines);
                     check.bytes += block.bytes.len() as u64;
                 }
                 BlockKind::TooLong => {
@@ -199,15 +199,21 @@ impl Check {
 
     /// Looks at lines that follow each other: each on its own first, by several threads, and then how
     /// they go together.
-    fn lines(&mut self, first_line: u64, lines: &[&[u8]]) {
+    fn lines(&mut self, first_line: u64, bytes: &[u8], lines: &[&[u8]]) {
+        let mut number = first_line;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let share = lines.len().div_ceil(threads).max(1);
+        // Up to the first linked line it matters what came before each one.
+        let mut digest = (self.linked > 0).then(|| self.digest.clone());
         let examined: Vec<Facts> = std::thread::scope(|scope| {
             let rest: Vec<_> = lines
                 .chunks(share)
                 .skip(1)
                 .map(|part| scope.spawn(move || part.iter().map(|line| examine(line)).collect()))
                 .collect();
+            if let Some(digest) = &mut digest {
+                digest.update(bytes);
+            }
             let own = lines.iter().take(share).map(|line| examine(line));
             let mut all: Vec<Facts> = own.collect();
             for part in rest {
@@ -217,11 +223,17 @@ impl Check {
             }
             all
         });
-        for (index, facts) in examined.into_iter().enumerate() {
+        for (line, facts) in lines.iter().zip(examined) {
             let before = (self.linked == 0).then(|| self.digest.clone());
-            self.digest.update(lines[index]);
-            self.digest.update(b"\n");
-            self.line(first_line + index as u64, facts, before);
+            if digest.is_none() {
+                self.digest.update(line);
+                self.digest.update(b"\n");
+            }
+            self.line(number, facts, before);
+            number += 1;
+        }
+        if let Some(digest) = digest {
+            self.digest = digest;
         }
     }
 

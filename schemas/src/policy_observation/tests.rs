@@ -1,3 +1,5 @@
+//! Observations become events by what their code says.
+
 use super::*;
 use crate::contracts::Valid;
 use crate::explanation::REGISTRY;

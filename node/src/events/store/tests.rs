@@ -1,3 +1,5 @@
+//! What is added is durable, once, and never behind damage.
+
 use std::fs;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Every damage is found, at its line.
+
 use std::fs;
 use std::path::PathBuf;
 

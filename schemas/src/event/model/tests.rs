@@ -1,3 +1,5 @@
+//! The type of an event and its schema agree, and the builder makes nothing invalid.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! No secret reaches a reader below its clearance, and what matters stays understandable.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! A storm's record keeps what its event says.
+
 use super::*;
 use crate::contracts::{Options, Profile, validate};
 
