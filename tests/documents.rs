@@ -1,6 +1,6 @@
 //! What the documents promise, held to the code: commands parse, files exist, limits have their values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Parser as _;
 use srcos_node::cli::args::Cli;
@@ -8,7 +8,7 @@ use srcos_node::cli::args::Cli;
 use crate::support::{files, read, root};
 
 /// Documents whose shell blocks name commands.
-const WITH_COMMANDS: [&str; 2] = ["README.md", "docs/OPERATING.md"];
+const WITH_COMMANDS: [&str; 3] = ["README.md", "docs/OPERATING.md", "docs/CONTROL_PLANE.md"];
 
 /// By which names the tour calls the node: it makes a shell function for each device.
 const PROGRAMS: [&str; 3] = ["srcos-node", "laptop", "desktop"];
@@ -187,32 +187,57 @@ fn code_map_names_files_that_exist() {
     assert!(named > 20, "the documents name only {named} files");
 }
 
-/// `OPERATING.md` lists limits as `| NAME | value and unit | why |`; here each is looked up in the
-/// code by its name, so that neither is changed without the other.
+/// Documents list limits as `| NAME | value and unit | why |`; here each is looked up in the code by its
+/// name, so that neither is changed without the other.
+fn limits_of(document: &str) -> impl Fn(&str, u64) {
+    let text = read(document);
+    let rows: BTreeMap<String, String> = text
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .filter_map(|line| {
+            let mut cells = line.trim_matches('|').split('|').map(str::trim);
+            Some((cells.next()?.trim_matches('`').to_owned(), cells.next()?.to_owned()))
+        })
+        .collect();
+    move |name, value| {
+        let row = rows.get(name).unwrap_or_else(|| panic!("{document} does not list {name}"));
+        assert_eq!(number(row), Some(value), "{document} says {row:?} of {name}");
+    }
+}
+
+#[test]
+fn limits_of_the_control_plane_are_those_of_the_code() {
+    use srcos_node::{cli, observe};
+    use srcos_schemas::incident::build as incident;
+
+    let check = limits_of("docs/CONTROL_PLANE.md");
+    check("cli::DOCUMENT_BYTES_MAX", cli::DOCUMENT_BYTES_MAX as u64);
+    check("cli::EVENTS_BYTES_MAX", cli::EVENTS_BYTES_MAX as u64);
+    check("observe::EXECUTABLE_BYTES_MAX", observe::EXECUTABLE_BYTES_MAX);
+    check("incident::STORM_DENIALS_MIN", incident::STORM_DENIALS_MIN);
+    check("incident::WAKES_MIN", incident::WAKES_MIN);
+    check("incident::EVENTS_MAX", incident::EVENTS_MAX as u64);
+}
+
 #[test]
 fn limits_in_the_documents_are_those_of_the_code() {
     use srcos_lanes::{journal, object, store};
-    use srcos_node::{discovery, transport};
+    use srcos_node::{discovery, events, transport};
     use srcos_replication::{dialer, engine, pairing, roster, ticket, wire};
+    use srcos_schemas::event::coalesce;
     use srcos_schemas::{json, objects};
 
-    let document = read("docs/OPERATING.md");
-    let rows: Vec<Vec<&str>> = document
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
-    let check = |name: &str, value: u64| {
-        let row = rows
-            .iter()
-            .find(|row| row[0] == format!("`{name}`"))
-            .unwrap_or_else(|| panic!("OPERATING.md does not list {name}"));
-        assert_eq!(number(row[1]), Some(value), "OPERATING.md says {:?} of {name}", row[1]);
-    };
+    let check = limits_of("docs/OPERATING.md");
     let seconds = |time: std::time::Duration| time.as_millis() as u64;
 
     check("json::BODY_BYTES_MAX", json::BODY_BYTES_MAX as u64);
     check("json::DEPTH_MAX", json::DEPTH_MAX as u64);
+    check("events::EVENT_BYTES_MAX", events::EVENT_BYTES_MAX as u64);
+    check("events::ids::SYNC_LINES", events::ids::SYNC_LINES);
+    check("events::verify::FINDINGS_MAX", events::verify::FINDINGS_MAX as u64);
+    check("coalesce::GROUPS_MAX", coalesce::GROUPS_MAX as u64);
+    check("coalesce::SOURCES_MAX", coalesce::SOURCES_MAX as u64);
+    check("coalesce::SAMPLES_MAX", coalesce::SAMPLES_MAX as u64);
     check("objects::ID_BYTES_MAX", objects::ID_BYTES_MAX as u64);
     check("objects::BATCH_OPS_MAX", objects::BATCH_OPS_MAX as u64);
     check("objects::BATCH_BYTES_MAX", objects::BATCH_BYTES_MAX as u64);

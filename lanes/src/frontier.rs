@@ -56,17 +56,17 @@ impl Frontier {
                 }
                 theirs => {
                     let theirs = theirs.map_or(0, |tip| tip.seq);
-                    difference.missing_there += tip.seq.saturating_sub(theirs);
-                    difference.missing_here += theirs.saturating_sub(tip.seq);
+                    let (there, here) =
+                        (&mut difference.missing_there, &mut difference.missing_here);
+                    *there = there.saturating_add(tip.seq.saturating_sub(theirs));
+                    *here = here.saturating_add(theirs.saturating_sub(tip.seq));
                 }
             }
         }
-        difference.missing_here += other
-            .0
-            .iter()
-            .filter(|(author, _)| !self.0.contains_key(author))
-            .map(|(_, tip)| tip.seq)
-            .sum::<u64>();
+        let unknown = other.0.iter().filter(|(author, _)| !self.0.contains_key(author));
+        // A peer may say any number: a sum that wraps could say that nothing is missing.
+        difference.missing_here =
+            unknown.fold(difference.missing_here, |sum, (_, tip)| sum.saturating_add(tip.seq));
         difference
     }
 
@@ -130,6 +130,15 @@ mod tests {
         fn digests_are_equal_exactly_when_frontiers_are(a in frontier(), b in frontier()) {
             prop_assert_eq!(a.digest() == b.digest(), a == b);
         }
+    }
+
+    #[test]
+    fn numbers_that_a_liar_says_do_not_wrap() {
+        let author = |n| Author { device: DeviceId([n; 32]), incarnation: Incarnation(0) };
+        let tip = Tip { seq: u64::MAX, hash: EntryHash([1; 32]) };
+        let theirs = Frontier([(author(1), tip), (author(2), tip)].into());
+        assert_eq!(Frontier::default().difference(&theirs).missing_here, u64::MAX);
+        assert_eq!(theirs.difference(&Frontier::default()).missing_there, u64::MAX);
     }
 
     #[test]

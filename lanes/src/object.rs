@@ -224,9 +224,12 @@ impl Object {
             let bytes = bytes.len();
             return Err(DocumentError::TooLarge { bytes, limit: CHANGE_BYTES_MAX });
         }
+        // What others would refuse is not signed: an object with very many heads, for example.
+        let hash = ChangeHash(change.hash().0);
+        schema::check(&chunk::Change::read(&bytes, hash, actor)?)?;
         self.doc = doc;
         self.bytes += bytes.len();
-        let (hash, deps) = (ChangeHash(change.hash().0), without_skeleton(change.deps()));
+        let deps = without_skeleton(change.deps());
         Ok(Some(EncodedChange { hash, bytes, deps }))
     }
 

@@ -194,8 +194,17 @@ impl Store {
         self.turn.is_some()
     }
 
-    /// Makes the turn durable. Without a turn it does nothing.
+    /// Whether a write failed: nothing is written any more, and nothing held in memory may be told.
+    pub fn is_latched(&self) -> bool {
+        self.latched.is_some()
+    }
+
+    /// Makes the turn durable. Without a turn it does nothing. After a failed write it fails.
     pub fn commit(&mut self) -> Result<Committed, StoreError> {
+        // What a failed step dropped must not be told as done by a commit of nothing.
+        if let Some(why) = &self.latched {
+            return Err(StoreError::Latched(why.clone()));
+        }
         let mut committed = Committed { feed_next: self.feed_next, ..Committed::default() };
         let Some(mut turn) = self.turn.take() else { return Ok(committed) };
         if bug::active(Bug::CommitWithoutSync) {

@@ -2,9 +2,20 @@
 //! code that scripts rely on.
 
 pub mod args;
+pub mod capabilities;
+pub mod contracts;
+pub mod control_plane;
+pub mod events;
+pub mod identity;
+pub mod incidents;
 mod membership;
 mod objects;
+pub mod process;
+mod reading;
+pub mod release;
+pub mod services;
 mod state;
+mod stored;
 mod transfer;
 
 use std::io::{IsTerminal as _, Read, Write};
@@ -15,6 +26,9 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, Parser as _};
 use serde::Serialize;
 use srcos_schemas::status::InitDocument;
+
+pub use self::reading::DOCUMENT_BYTES_MAX;
+pub use self::stored::EVENTS_BYTES_MAX;
 
 use self::args::{Cli, Color, Command, DemoArgs, Globals, InitArgs, LogFormat, RunArgs};
 use crate::api::{ApiError, ErrorKind, Node};
@@ -154,6 +168,15 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
         Command::Lanes(args::LanesCommand::Describe { lane }) => {
             show(&globals, io, &crate::api::describe(lane), render::lane_description)
         }
+        Command::Events(command) => events::run(&globals, io, command),
+        Command::Services(command) => services::run(&globals, io, command),
+        Command::Process(command) => process::run(&globals, io, command),
+        Command::Identity(command) => identity::run(&globals, io, command),
+        Command::Incidents(command) => incidents::run(&globals, io, command),
+        Command::Contracts(command) => contracts::run(&globals, io, command),
+        Command::ControlPlane(command) => control_plane::run(&globals, io, command),
+        Command::Release(command) => release::run(&globals, io, command),
+        Command::Capabilities(command) => capabilities::run(&globals, io, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "srcos-node", &mut script);
@@ -205,6 +228,15 @@ async fn ask_node(
         | Command::Run(_)
         | Command::Demo(_)
         | Command::Lanes(_)
+        | Command::Events(_)
+        | Command::Services(_)
+        | Command::Process(_)
+        | Command::Identity(_)
+        | Command::Incidents(_)
+        | Command::Contracts(_)
+        | Command::ControlPlane(_)
+        | Command::Release(_)
+        | Command::Capabilities(_)
         | Command::Completions { .. }
         | Command::Man { .. } => Err(ApiError::internal("a command took the wrong way").into()),
     }

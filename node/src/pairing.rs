@@ -285,6 +285,9 @@ impl Pairings {
     /// A pairing stream is open.
     pub fn opened(&mut self, core: &Core, now: Now, pairing: transport::Pairing) {
         if self.streams.len() >= STREAMS_MAX {
+            if let Some(join) = self.join.as_mut().filter(|_| pairing.outbound) {
+                join.opening = join.opening.saturating_sub(1);
+            }
             return;
         }
         let stream = Stream { id: self.next, device: pairing.device };

@@ -43,6 +43,11 @@ pub const RECEIPT_DELAY_SLOW_MS: u64 = 250;
 pub const DIGEST_EVERY_MS: u64 = 30_000;
 /// Least time between two requests to send again, in milliseconds.
 pub const RESET_EVERY_MS: u64 = 1_000;
+/// Least time between two incarnations that peers make this device begin, in milliseconds: a peer may
+/// lie about what it holds of our journal.
+pub const RENEW_EVERY_MS: u64 = 600_000;
+/// Journals that a receipt may name in one lane, at most: as many as a large mesh has.
+pub const RECEIPT_AUTHORS_MAX: usize = 4_096;
 /// Time for which what peers said may stay unwritten, in milliseconds.
 pub const PEERS_SAVE_MS: u64 = 5_000;
 /// Waiting entries that one turn applies, at most, so that a turn stays short.
@@ -149,8 +154,8 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
-    /// The store's incarnation was begun by this engine.
-    renewed: bool,
+    /// When this engine began an incarnation.
+    renewed_at: Option<MonoMillis>,
     /// When the last turn was committed, which is when what follows from it is sent.
     committed_at: MonoMillis,
 }
@@ -208,7 +213,7 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
-            renewed: false,
+            renewed_at: None,
             committed_at: MonoMillis(0),
         };
         for device in engine.other_members().collect::<Vec<_>>() {
@@ -363,6 +368,10 @@ impl Engine {
         lane: LaneId,
         ops: &[Op],
     ) -> Result<Vec<Outcome>, WriteError> {
+        // What is added to a journal with two histories reaches nobody.
+        if store.journal(lane, &store.author()).is_some_and(|row| row.forked) {
+            self.renew(store, now, self.device())?;
+        }
         let outcomes = store.write(lane, ops, now, &*self.signer)?;
         if lane.definition().ttl.is_some() {
             self.expiry_known = false;
@@ -442,6 +451,13 @@ impl Engine {
             self.feed_told = committed.feed_next;
             self.events.push_back(Event::Applied { feed_next: committed.feed_next });
         }
+        let deaf = self.sessions.values().filter(|session| session.is_overfull());
+        for conn in deaf.map(|session| session.conn).collect::<Vec<_>>() {
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.forget_outbox();
+            }
+            self.abort(conn, AbortReason::Protocol, "it does not read what it is sent");
+        }
         if !committed.journals.is_empty() {
             for session in self.sessions.values_mut().filter(|session| session.is_open()) {
                 let mut shared = false;
@@ -457,12 +473,13 @@ impl Engine {
         Ok(())
     }
 
-    /// The next frame to send, and on which connection. `None` while a turn is open.
+    /// The next frame to send, and on which connection. `None` while a turn is open, and after a
+    /// failed write.
     pub fn poll_transmit(
         &mut self,
         store: &Store,
     ) -> Result<Option<(ConnId, Vec<u8>)>, StoreError> {
-        if store.in_turn() {
+        if store.in_turn() || store.is_latched() {
             return Ok(None);
         }
         while let Some((conn, session)) = self.closing.front_mut() {
@@ -550,7 +567,10 @@ impl Engine {
             }
             // Neither knows the other: there is nothing to say.
             (Phase::Stranger { .. }, Message::ProofNeeded) => {}
-            (Phase::Greeting { .. }, Message::ProofNeeded) => self.send_roster(conn, &[]),
+            (Phase::Greeting { .. }, Message::ProofNeeded) if !session.proved => {
+                session.proved = true;
+                self.send_roster(conn, &[]);
+            }
             (Phase::Greeting { .. }, Message::Hello(hello)) => {
                 self.open(store, now, conn, hello)?;
             }

@@ -25,6 +25,9 @@ pub(crate) const WINDOW_SLOW_MS: u64 = 500;
 pub(crate) const WINDOW_FAST_MS: u64 = 250;
 /// Bytes of frames that wait for the link, besides one message, before no more runs are read.
 pub(crate) const OUTBOX_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of frames that wait for the link before it is given up: what is sent besides runs (a whole
+/// roster, receipts, one largest message) fits in.
+pub(crate) const OUTBOX_BYTES_ABORT: usize = 32 * 1024 * 1024;
 
 /// How far the conversation is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,6 +91,10 @@ pub(crate) struct Session {
     pub(crate) digest_at: MonoMillis,
     /// Not before this time is a repeat asked for again.
     pub(crate) reset_after: MonoMillis,
+    /// Not before this time is a digest that differs answered again.
+    pub(crate) digest_answered_until: MonoMillis,
+    /// The roster was sent to prove our membership; once is enough.
+    pub(crate) proved: bool,
     /// Entries were refused because of the roster as it was; another roster may accept them.
     pub(crate) refused_by_roster: bool,
     /// All shared lanes were in step when the peer last spoke.
@@ -125,6 +132,8 @@ impl Session {
             receipt_at: None,
             digest_at: now,
             reset_after: MonoMillis(0),
+            digest_answered_until: MonoMillis(0),
+            proved: false,
             refused_by_roster: false,
             in_sync: false,
             outbox: VecDeque::new(),
@@ -147,6 +156,17 @@ impl Session {
             self.outbox.push_back(frame);
         }
         len
+    }
+
+    /// Whether more waits for the link than a peer that reads ever leaves.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.outbox_bytes > OUTBOX_BYTES_ABORT
+    }
+
+    /// Drops what waits for the link.
+    pub(crate) fn forget_outbox(&mut self) {
+        self.outbox.clear();
+        self.outbox_bytes = 0;
     }
 
     /// Gives the peer credit for what was taken in of its runs.

@@ -1,11 +1,18 @@
 //! The state and the definitions of lanes.
 
+mod contract;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::contract::{LANE, LANE_NAMES, LANES_STATUS};
 
 use crate::time::Timestamp;
 
 /// `lanes status`: the state of each lane here and against each peer.
+///
+/// It is written with its contract in a member `schema`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "sourceos.lanes-status/v1alpha1")]
 pub struct LanesStatus {
     /// This device, in hexadecimal.
     pub device: String,
@@ -135,7 +142,10 @@ pub enum LanePeerState {
 }
 
 /// `lanes list` and `lanes describe`: what a lane is for and how it treats what it holds.
+///
+/// It is written with its contract in a member `schema`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "sourceos.lane/v1alpha1")]
 pub struct LaneDescription {
     /// The lane's name.
     pub name: String,
@@ -217,6 +227,7 @@ mod tests {
             }],
         };
         let shown = json!({
+            "schema": "sourceos.lanes-status/v1alpha1",
             "device": "d", "mesh": "m", "generated_at": "1970-01-01T00:00:00.000Z",
             "lanes": [{
                 "name": "normal", "status": "active",

@@ -10,15 +10,22 @@ use srcos_lanes::object::{Content, Object};
 use srcos_replication::pairing::Code;
 use srcos_replication::ticket::Ticket;
 use srcos_replication::wire::{Assembler, Message, frames};
-use srcos_schemas::json::{canonical, parse};
+use srcos_schemas::canonical::{estate, rfc8785};
+use srcos_schemas::contracts::{self, FINDINGS_MAX, Options};
+use srcos_schemas::json::{Limits, canonical, parse};
 use srcos_schemas::objects::{CONTENT_LIMITS, ContentDocument};
 
 /// A target: whether it took the bytes.
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// The targets by name.
-pub(crate) const ALL: [(&str, Target); 4] =
-    [("wire_frame", wire_frame), ("entry", entry), ("ticket", ticket), ("json_line", json_line)];
+pub(crate) const ALL: [(&str, Target); 5] = [
+    ("wire_frame", wire_frame),
+    ("entry", entry),
+    ("ticket", ticket),
+    ("json_line", json_line),
+    ("contract", contract),
+];
 
 /// One frame as it comes from a link.
 pub(crate) fn wire_frame(frame: &[u8]) -> bool {
@@ -91,4 +98,19 @@ pub(crate) fn json_line(line: &[u8]) -> bool {
     let view = read.expect("an own change is read").expect("and read without a document");
     assert_eq!(canonical(view.content.body()), canonical(content.body()), "a body reads back");
     true
+}
+
+/// A document, held to the contract that it names and to every other.
+pub(crate) fn contract(bytes: &[u8]) -> bool {
+    let Ok(document) = parse(bytes, Limits::BODY) else { return false };
+    let text = estate(&document);
+    let again = parse(text.as_bytes(), Limits::STORED).expect("canonical JSON is JSON");
+    assert_eq!(again, document, "a canonical text reads back");
+    let _ = rfc8785(&document);
+    for contract in contracts::ALL {
+        let options = Options { contract: Some(contract), strict: true, ..Options::default() };
+        let verdict = contracts::validate(&document, &options);
+        assert!(verdict.errors.len() <= FINDINGS_MAX && verdict.warnings.is_empty());
+    }
+    contracts::validate(&document, &Options::default()).is_valid()
 }

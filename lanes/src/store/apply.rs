@@ -168,6 +168,10 @@ impl Store {
         if let Err(error) = applied {
             let class = header.classes.first().cloned().unwrap_or_default();
             quarantine(touched, author, class, arrival, &error);
+            if first {
+                // A deletion that was here before hides this too, as it would have hidden it after.
+                Self::hide_if_deleted(open, overlay, &key)?;
+            }
             return Ok(());
         }
         if first {

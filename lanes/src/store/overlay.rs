@@ -131,8 +131,9 @@ impl Touched {
         let Some(first) = arrivals.first() else { return };
         let before = self.row.take();
         let (mut author, mut updated_at) = match &before {
-            Some(row) => (row.author, row.updated_at),
-            None => (first.loc.author, first.wall),
+            // A row without a change says who was refused first, not who wrote.
+            Some(row) if row.changes > 0 => (row.author, row.updated_at),
+            _ => (first.loc.author, first.wall),
         };
         let mut changes = before.as_ref().map_or(0, |row| row.changes);
         let mut confined = before.as_ref().is_some_and(|row| row.confined);

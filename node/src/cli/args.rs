@@ -7,6 +7,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use srcos_lanes::lane::LaneId;
 use srcos_schemas::objects::LeafType;
 
+pub use super::capabilities::CapabilitiesCommand;
+pub use super::contracts::ContractsCommand;
+pub use super::control_plane::ControlPlaneCommand;
+pub use super::events::args::EventsCommand;
+pub use super::identity::IdentityCommand;
+pub use super::incidents::IncidentsCommand;
+pub use super::process::ProcessCommand;
+pub use super::release::ReleaseCommand;
+pub use super::services::ServicesCommand;
+
 /// Keeps index lanes in step between your devices.
 ///
 /// Each device runs a node; nodes find each other on the local network and exchange what changed,
@@ -111,6 +121,33 @@ pub enum Command {
     /// Show who wrote what, and check all signatures
     #[command(subcommand)]
     Provenance(ProvenanceCommand),
+    /// Keep, check, fold and explain events
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// Check service manifests, or show which service needs which capability
+    #[command(subcommand)]
+    Services(ServicesCommand),
+    /// Check, observe and tell where processes come from
+    #[command(subcommand)]
+    Process(ProcessCommand),
+    /// Check that a service and its launch speak of one product under one name
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// Explain incident bundles, or make one from events
+    #[command(subcommand)]
+    Incidents(IncidentsCommand),
+    /// Show the published contracts, and hold documents to them
+    #[command(subcommand)]
+    Contracts(ContractsCommand),
+    /// Check all documents of a control plane together
+    #[command(subcommand)]
+    ControlPlane(ControlPlaneCommand),
+    /// Check whether a service may be released
+    #[command(subcommand)]
+    Release(ReleaseCommand),
+    /// Say whether a component may start now, and what records of networks and registries mean
+    #[command(subcommand)]
+    Capabilities(CapabilitiesCommand),
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -311,7 +311,8 @@ fn every_command_and_option_has_help() {
     assert_eq!(
         names.join(" "),
         "init run demo status lanes put patch get list delete watch import export index pair peers \
-         network provenance completions man"
+         network provenance events services process identity incidents contracts control-plane release \
+         capabilities completions man"
     );
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use srcos_lanes::error::StoreError;
 use srcos_lanes::frontier::Tip;
-use srcos_lanes::ids::{Author, Now};
+use srcos_lanes::ids::{Author, DeviceId, Now};
 use srcos_lanes::journal::Entry;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
-use super::{ConnId, Engine, Event};
+use super::{ConnId, Engine, Event, RECEIPT_AUTHORS_MAX, RENEW_EVERY_MS, RESET_EVERY_MS};
 use crate::peers::LaneState;
 use crate::wire::{AbortReason, LaneReceipt, Message, Receipt, lanes_digest};
 
@@ -42,14 +42,21 @@ impl Engine {
             if receipt.reset {
                 session.sent.retain(|(of, _), _| *of != lane);
             }
-            for (author, tip) in &said.held.0 {
+            if said.held.0.len() > RECEIPT_AUTHORS_MAX || said.unapplied.len() > RECEIPT_AUTHORS_MAX
+            {
+                self.abort(conn, AbortReason::Protocol, "a receipt names too many journals");
+                return Ok(());
+            }
+            // Of journals that we lack there is nothing to send.
+            let known = said.held.0.iter().filter(|(author, _)| ours.0.contains_key(author));
+            for (author, tip) in known {
                 let sent = session.sent.entry((lane, *author)).or_insert(0);
                 *sent = (*sent).max(tip.seq);
                 // Another entry in the same place: show ours, which proves that there are two.
                 if ours.0.get(author).is_some_and(|own| own.seq >= tip.seq)
                     && forks(store, lane, author, tip)?
                 {
-                    *sent = tip.seq - 1;
+                    *sent = tip.seq.saturating_sub(1);
                 }
             }
             session.note_ahead(lane, &ours);
@@ -58,8 +65,8 @@ impl Engine {
             peer.compare(lane, &ours, now.wall);
         }
         if let Some(lane) = overtaken {
-            if self.renewed {
-                // Begun in this run and durable before told: nobody can hold more of it than we do.
+            if self.renewed_at.is_some_and(|at| now.mono < at.after_ms(RENEW_EVERY_MS)) {
+                // Begun a moment ago and durable before told: hardly anybody can hold more of it.
                 self.push_event(Event::Refused {
                     from: device,
                     lane,
@@ -68,16 +75,27 @@ impl Engine {
                     why: "it claims to hold entries of this device that were never written".into(),
                 });
             } else {
-                self.renewed = true;
-                let random = self.draw();
-                store.begin_incarnation(random)?;
-                self.events.push_back(Event::IncarnationStarted { told_by: device });
+                self.renew(store, now, device)?;
             }
         }
         self.save_peers_soon(now.mono);
         self.tell_if_in_sync(store, conn);
         // The peer must hear what we hold, or it cannot know that we are equal.
         self.send_receipt(store, now, conn, false, false);
+        Ok(())
+    }
+
+    /// Starts a new incarnation.
+    pub(super) fn renew(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        told_by: DeviceId,
+    ) -> Result<(), StoreError> {
+        self.renewed_at = Some(now.mono);
+        let random = self.draw();
+        store.begin_incarnation(random)?;
+        self.push_event(Event::IncarnationStarted { told_by });
         Ok(())
     }
 
@@ -88,7 +106,13 @@ impl Engine {
         conn: ConnId,
         digest: [u8; 32],
     ) {
-        if !self.confirm_by_digest(store, now, conn, digest) {
+        if self.confirm_by_digest(store, now, conn, digest) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        // Digests are cheap to send, and a full receipt is not.
+        if session.digest_answered_until <= now.mono {
+            session.digest_answered_until = now.mono.after_ms(RESET_EVERY_MS);
             self.send_receipt(store, now, conn, true, false);
         }
     }
@@ -172,11 +196,10 @@ impl Engine {
 /// What this node holds of a lane, and what of it is not applied yet.
 fn said(store: &Store, lane: LaneId) -> LaneReceipt {
     let unapplied = store.journals(lane).filter(|(_, row)| row.applied < row.held && !row.forked);
-    LaneReceipt {
-        lane: lane.code(),
-        held: store.frontier(lane),
-        unapplied: unapplied.map(|(author, row)| (author, row.applied)).collect(),
-    }
+    let mut unapplied: Vec<_> = unapplied.map(|(author, row)| (author, row.applied)).collect();
+    // The same on every device that holds the same.
+    unapplied.sort_unstable();
+    LaneReceipt { lane: lane.code(), held: store.frontier(lane), unapplied }
 }
 
 /// The digest of what this node holds of some lanes.

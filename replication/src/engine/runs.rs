@@ -131,7 +131,10 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
         let Some(&pending) = session.pending.first() else { return Ok(()) };
         let Pending { lane, author, .. } = pending;
-        let from = session.sent.get(&(lane, author)).copied().unwrap_or(0) + 1;
+        let said = || self.peers.get(&session.device)?.lanes.get(&lane);
+        let has = session.sent.get(&(lane, author)).copied();
+        let has = has.unwrap_or_else(|| said().map_or(0, |view| view.held.seq(&author)));
+        let from = has.saturating_add(1);
         let to = sendable(&self.roster, store, lane, &author);
         if from > to {
             session.pending.remove(&pending);
@@ -141,24 +144,33 @@ impl Engine {
         let mut entries =
             snapshot.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
         entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
-        let mut last = from + entries.len() as u64 - 1;
         // A run must end with a signature that holds. Entries that came under the signature of a
-        // later one were not checked singly, so an end that does not verify is moved on.
-        while let Some(bytes) = entries.last()
-            && !Entry::read(bytes).is_ok_and(|entry| entry.verify_signature())
-        {
-            last += 1;
-            let next = snapshot.entries(lane, &author, last, 1, 1)?;
-            if last > to || next.is_empty() {
-                session.pending.remove(&pending);
-                return Ok(());
+        // later one were not checked singly, so the end moves back to one that verifies; only where
+        // there is none, on to the next. That never leads beyond the run in which they came.
+        let verifies =
+            |bytes: &Vec<u8>| Entry::read(bytes).is_ok_and(|entry| entry.verify_signature());
+        match entries.iter().rposition(verifies) {
+            Some(end) => entries.truncate(end + 1),
+            None => {
+                while entries.last().is_some_and(|bytes| !verifies(bytes)) {
+                    let next = from + entries.len() as u64;
+                    let next = snapshot.entries(lane, &author, next, 1, 1)?;
+                    if from + entries.len() as u64 > to
+                        || next.is_empty()
+                        || entries.len() >= RUN_ENTRIES_MAX
+                    {
+                        session.pending.remove(&pending);
+                        return Ok(());
+                    }
+                    entries.extend(next);
+                }
             }
-            entries.extend(next);
         }
         if entries.is_empty() {
             session.pending.remove(&pending);
             return Ok(());
         }
+        let last = from + entries.len() as u64 - 1;
         let policy = &self.policy;
         let allowed: Vec<Vec<u8>> =
             entries.into_iter().map(|bytes| confine(policy, bytes, session.device)).collect();
