@@ -640,7 +640,9 @@ impl Engine {
     /// Ends a connection: tells the peer why, and the caller to close it.
     fn abort(&mut self, conn: ConnId, reason: AbortReason, detail: &str) {
         let Some(mut session) = self.sessions.remove(&conn) else { return };
-        session.send(&Message::Abort { reason, detail: detail.to_owned() });
+        if !session.is_cut_short() {
+            session.send(&Message::Abort { reason, detail: detail.to_owned() });
+        }
         let device = session.device;
         // The frame travels with the event: nothing else may follow it.
         self.closing.push_back((conn, session));

@@ -1,6 +1,6 @@
 //! What is known of each peer: what it last said it holds, when, and whether that equals ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use srcos_lanes::frontier::{Difference, Frontier};
@@ -79,6 +79,9 @@ pub(crate) struct Peer {
     pub(crate) unsaved: bool,
     /// When it was last connected.
     pub(crate) seen_at: Option<WallMillis>,
+    /// Lanes of which it has spoken on the present connection: what it said before is a memory, which
+    /// proves nothing of what it has done since.
+    pub(crate) spoke_of: BTreeSet<LaneId>,
 }
 
 impl Peer {
@@ -90,6 +93,7 @@ impl Peer {
         unapplied: Vec<(Author, u64)>,
         at: WallMillis,
     ) {
+        self.spoke_of.insert(lane);
         let view = self.lanes.entry(lane).or_default();
         // What only repeats need not be written again.
         self.unsaved |= view.held != held || view.unapplied != unapplied;
@@ -124,6 +128,7 @@ impl Peer {
         let state =
             match difference {
                 _ if !connected => LaneState::Unreachable,
+                _ if !self.spoke_of.contains(&lane) => LaneState::Unknown,
                 Difference { forked: 1.., .. } => LaneState::Diverged,
                 Difference { missing_here: 0, missing_there: 0, .. } => {
                     if view.unapplied.is_empty() { LaneState::InSync } else { LaneState::Ahead }

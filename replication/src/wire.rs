@@ -351,6 +351,11 @@ fn untagged<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
     }
 }
 
+/// Whether a frame is a part of a message with more to come.
+pub(crate) fn has_more(frame: &[u8]) -> bool {
+    frame.first() == Some(&PART)
+}
+
 /// Cuts a message into frames.
 pub fn frames(message: Vec<u8>) -> Vec<Vec<u8>> {
     if message.len() <= FRAME_BYTES_MAX {

@@ -7,6 +7,7 @@ use srcos_lanes::store::Store;
 
 use super::{Engine, Event, MeshError};
 use crate::roster::{Inserted, JournalMark};
+use crate::session::Session;
 use crate::wire::{AbortReason, Message};
 
 impl Engine {
@@ -69,8 +70,13 @@ impl Engine {
 
     /// Ends every connection to a device that is no longer a member.
     pub(super) fn cut_off(&mut self, device: DeviceId) {
+        // What is queued for it was meant for a member.
+        for (_, session) in self.closing.iter_mut().filter(|(_, s)| s.device == device) {
+            session.forget_outbox();
+        }
         let conns = self.sessions.values().filter(|session| session.device == device);
         for conn in conns.map(|session| session.conn).collect::<Vec<_>>() {
+            self.sessions.get_mut(&conn).into_iter().for_each(Session::forget_outbox);
             self.abort(conn, AbortReason::Revoked, "");
         }
     }

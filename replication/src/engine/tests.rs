@@ -652,3 +652,54 @@ fn wall_clock_that_jumps_stops_nothing_and_loses_nothing() {
     }
     assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
 }
+
+#[test]
+fn peer_that_comes_back_is_not_in_step_before_it_has_spoken() {
+    let mut world = World::mesh(2);
+    world.connect(0, 1);
+    world.run();
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+    world.cut_all();
+    world.put(1, "written-while-away", json!(1));
+    world.connect(0, 1);
+    for index in [0, 1] {
+        world.settle(index);
+    }
+    // Only the hellos pass, and their digests differ.
+    let now = world.clock();
+    for end in 0..2 {
+        let frame = world.links[0].queues[end].pop_front().unwrap();
+        let (node, conn) = world.links[0].ends[end];
+        let node = &mut world.nodes[node];
+        node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
+    }
+    assert!(world.nodes[0].engine.is_connected(world.device(1)));
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::Unknown);
+    world.run();
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}
+
+#[test]
+fn nothing_queued_is_sent_to_a_device_once_its_revocation_is_known() {
+    let mut world = World::mesh(3);
+    world.connect(0, 1);
+    world.connect(1, 2);
+    world.run();
+    // The third device writes and at the same time puts out the first: the second hears of both in
+    // one turn, in this order.
+    let device = world.device(0);
+    world.put(2, "private", json!("for members"));
+    let now = world.clock();
+    let node = &mut world.nodes[2];
+    node.engine.revoke(&mut node.store, now, device, "lost").unwrap();
+    world.settle(2);
+    while let Some(frame) = world.links[1].queues[0].pop_front() {
+        let (node, conn) = world.links[1].ends[0];
+        let node = &mut world.nodes[node];
+        node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
+    }
+    world.settle(1);
+    let told: Vec<u8> = world.links[0].queues[0].iter().map(|frame| frame[1]).collect();
+    let abort = Message::Abort { reason: AbortReason::Revoked, detail: String::new() }.encode()[0];
+    assert_eq!(told, [abort], "the first device is told nothing but that it is out");
+}
