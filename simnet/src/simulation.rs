@@ -764,6 +764,19 @@ impl<'o> Simulation<'o> {
         Ok(())
     }
 
+    /// The time that a link needs for all that a device holds: no protocol can be in step before a
+    /// device that lacks it could have got it. A link of 20 kB/s needs minutes for some workloads.
+    fn passage_ms(&self) -> u64 {
+        let running = self.nodes.iter().flat_map(|node| &node.running);
+        let held = running.map(|running| -> u64 {
+            let lanes = cluster::shared_lanes();
+            let rows =
+                lanes.flat_map(|lane| running.store.journals(lane)).map(|(_, row)| row.bytes);
+            rows.sum()
+        });
+        held.max().unwrap_or(0) / self.options.shape.bytes_per_ms
+    }
+
     fn look_for_the_end(&mut self) -> Checked {
         let now_ms = self.scheduler.now_ms();
         let topology = self.options.topology;
@@ -775,7 +788,7 @@ impl<'o> Simulation<'o> {
             self.converged.finish(&self.nodes, &self.workload.known, &self.workload.confined)?;
             self.durable.finish(&self.nodes, &self.workload.confined)?;
             self.finished = Some(Verdict::Pass);
-        } else if now_ms > self.options.safety_ms + self.options.liveness_ms {
+        } else if now_ms > self.options.safety_ms + self.options.liveness_ms + self.passage_ms() {
             self.finished = Some(Verdict::Liveness(waits));
         }
         Ok(())
