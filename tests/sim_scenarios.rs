@@ -21,3 +21,21 @@ fn scenarios_hold_for_other_seeds_too() {
         }
     }
 }
+
+/// What a canary reports.
+fn canary(name: &str) -> Verdict {
+    let scenario = scenarios::find(name).unwrap();
+    scenario.run(scenario.options(1), None).verdict
+}
+
+#[test]
+fn node_whose_frames_vanish_is_named_in_the_report() {
+    let Verdict::Liveness(waits) = canary("canary-mute") else { panic!("it passed") };
+    assert!(waits.iter().any(|wait| wait.starts_with("n0 lacks") && wait.contains("of n1")));
+}
+
+#[test]
+fn disk_that_only_pretends_to_sync_is_reported_as_lost_writes() {
+    let Verdict::Correctness(violation) = canary("canary-lying-disk") else { panic!("it passed") };
+    assert_eq!(violation.invariant, "journal.durable_before_told");
+}

@@ -214,6 +214,8 @@ pub struct Daemon {
     peers: Vec<Multiaddr>,
     listen: BTreeSet<Multiaddr>,
     applied: watch::Sender<u64>,
+    /// A turn could not be committed: nothing is written or told any more.
+    write_failed: bool,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -246,6 +248,7 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         peers: parts.peers,
         listen: parts.listen.into_iter().collect(),
         applied,
+        write_failed: false,
         failure,
     };
     let inputs = Inputs {
@@ -364,13 +367,18 @@ impl Daemon {
 
     /// Commits, then answers callers and does what the engine wants done.
     fn settle(&mut self, done: Vec<Done>) {
+        if self.write_failed {
+            // Since then every write fails by itself; what was only read is answered.
+            done.into_iter().for_each(|done| done(Ok(())));
+            return;
+        }
         let committed = self.core.commit();
         for done in done {
             done(committed.clone());
         }
-        let failed = committed.is_err();
+        self.write_failed = committed.is_err();
         self.note_failure(committed);
-        if failed {
+        if self.write_failed {
             return;
         }
         while let Some(event) = self.core.engine.poll_event() {

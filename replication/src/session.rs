@@ -7,7 +7,7 @@ use srcos_lanes::ids::{Author, DeviceId, MonoMillis};
 use srcos_lanes::lane::LaneId;
 
 use crate::engine::{ConnId, RECEIPT_DELAY_MS, RECEIPT_DELAY_SLOW_MS};
-use crate::wire::{self, Assembler, Hello, Message, RUN_BYTES_TARGET, frames};
+use crate::wire::{Assembler, Hello, Message, RUN_BYTES_TARGET, frames, has_more};
 
 /// Bytes of runs that a peer may send ahead of our commits: enough to keep a fast link busy, little
 /// enough to hold for every peer at once.
@@ -101,7 +101,7 @@ pub(crate) struct Session {
     pub(crate) in_sync: bool,
     outbox: VecDeque<Vec<u8>>,
     outbox_bytes: usize,
-    /// The last frame that was sent is a part of a message with more to come.
+    /// The last frame that was taken is a part of a message with more to come.
     in_message: bool,
     /// The link cannot take more for now.
     pub(crate) blocked: bool,
@@ -169,6 +169,11 @@ impl Session {
         self.outbox_bytes = 0;
     }
 
+    /// Whether the peer has got a part of a message only: nothing else can be said before its rest.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.in_message && self.outbox.is_empty()
+    }
+
     /// Gives the peer credit for what was taken in of its runs.
     pub(crate) fn give_credit(&mut self) {
         let credit = std::mem::take(&mut self.consumed);
@@ -184,22 +189,11 @@ impl Session {
         self.receipt_at.get_or_insert(now.after_ms(delay));
     }
 
-    /// Drops what is queued and not sent.
-    pub(crate) fn forget_unsent(&mut self) {
-        self.outbox.clear();
-        self.outbox_bytes = 0;
-    }
-
-    /// Whether the peer has got a part of a message only: nothing else can be said before its rest.
-    pub(crate) fn is_cut_short(&self) -> bool {
-        self.in_message && self.outbox.is_empty()
-    }
-
     /// The next frame for the link.
     pub(crate) fn pop(&mut self) -> Option<Vec<u8>> {
         let frame = self.outbox.pop_front()?;
         self.outbox_bytes -= frame.len();
-        self.in_message = wire::has_more(&frame);
+        self.in_message = has_more(&frame);
         Some(frame)
     }
 

@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "the figure is the point")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use srcos_schemas::contracts::{Options, validate};
@@ -26,7 +26,7 @@ fn events(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn ten_thousand_events_of_two_kilobytes_are_judged_in_less_than_a_second() {
+fn ten_thousand_events_of_two_kilobytes_are_valid() {
     let events = events(10_000);
     let bytes: usize = events.iter().map(String::len).sum();
     assert!(bytes / events.len() >= 2000);
@@ -38,8 +38,4 @@ fn ten_thousand_events_of_two_kilobytes_are_judged_in_less_than_a_second() {
     }
     let took = begin.elapsed();
     println!("{} events of {} bytes: {took:?}", events.len(), bytes / events.len());
-    // Without the optimiser it is tens of times slower, which is no promise to anybody.
-    let most =
-        if cfg!(debug_assertions) { Duration::from_secs(60) } else { Duration::from_secs(1) };
-    assert!(took < most, "{took:?}");
 }

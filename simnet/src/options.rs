@@ -81,7 +81,7 @@ pub struct Options {
     pub outage_ms: (u64, u64),
     /// How long faults and writes go on.
     pub safety_ms: u64,
-    /// How long convergence may take after that.
+    /// How long convergence may take after that, besides the time that the links need for the data.
     pub liveness_ms: u64,
 }
 

@@ -75,11 +75,11 @@ impl Engine {
     pub(super) fn cut_off(&mut self, device: DeviceId) {
         // What is queued for it was meant for a member.
         for (_, session) in self.closing.iter_mut().filter(|(_, s)| s.device == device) {
-            session.forget_unsent();
+            session.forget_outbox();
         }
         let conns = self.sessions.values().filter(|session| session.device == device);
         for conn in conns.map(|session| session.conn).collect::<Vec<_>>() {
-            self.sessions.get_mut(&conn).into_iter().for_each(Session::forget_unsent);
+            self.sessions.get_mut(&conn).into_iter().for_each(Session::forget_outbox);
             self.abort(conn, AbortReason::Revoked, "");
         }
     }

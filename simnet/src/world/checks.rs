@@ -6,6 +6,7 @@ use srcos_lanes::lane::LaneId;
 use srcos_replication::roster::Roster;
 
 use super::{Verdict, World};
+use crate::cluster::shared_lanes;
 use crate::invariants::converged::{Comparison, forked_lanes};
 use crate::invariants::{Checked, list, provenance};
 
@@ -145,6 +146,17 @@ impl World {
         reached.len() == self.core.len()
     }
 
+    /// The time that a link needs for all that a device holds: no protocol can be in step before a
+    /// device that lacks it could have got it. A link of 20 kB/s needs minutes for some workloads.
+    fn passage_ms(&self) -> u64 {
+        let running = self.nodes.iter().filter_map(|node| node.running.as_ref());
+        let held = running.map(|running| -> u64 {
+            let rows = shared_lanes().flat_map(|lane| running.store.journals(lane));
+            rows.map(|(_, row)| row.bytes).sum()
+        });
+        held.max().unwrap_or(0) / self.options.links.bytes_per_ms
+    }
+
     fn look_for_the_end(&mut self) -> Checked {
         let now_ms = self.now_ms();
         let skipped = forked_lanes(&self.nodes, &self.excuses);
@@ -157,7 +169,7 @@ impl World {
         let waits = comparison.waits(|a, b| self.joins(a, b));
         let open = self.core.iter().any(|number| !self.is_visible(*number));
         if !waits.is_empty() || open {
-            if now_ms > self.calm_at_ms + self.options.liveness_ms {
+            if now_ms > self.calm_at_ms + self.options.liveness_ms + self.passage_ms() {
                 self.finished = Some(Verdict::Liveness(waits));
             }
             return Ok(());
