@@ -54,6 +54,8 @@ pub struct Store {
     feed_next: u64,
     documents: DocumentCache,
     turn: Option<WriteTransaction>,
+    /// How often a journal of each lane changed since the store was opened.
+    versions: BTreeMap<LaneId, u64>,
     changed_journals: BTreeSet<(LaneId, u32)>,
     changed_counts: BTreeSet<LaneId>,
     latched: Option<String>,
@@ -162,6 +164,12 @@ impl Store {
                 })
                 .collect(),
         )
+    }
+
+    /// A number that grows whenever [`Store::frontier`] or [`Store::journals`] of a lane change. It
+    /// starts anew each time the store is opened.
+    pub fn lane_version(&self, lane: LaneId) -> u64 {
+        self.versions.get(&lane).copied().unwrap_or(0)
     }
 
     /// The state of one journal.
@@ -369,6 +377,7 @@ impl Store {
 
     fn set_journal_row(&mut self, lane: LaneId, number: u32, row: JournalRow) {
         self.journals.insert((lane, number), row);
+        *self.versions.entry(lane).or_default() += 1;
         self.changed_journals.insert((lane, number));
     }
 }

@@ -40,6 +40,8 @@ pub struct End {
 pub struct Link {
     /// Its ends: the one that dialled comes first.
     pub ends: [End; 2],
+    /// When it was made.
+    pub since_ms: u64,
     /// An end that has not been told that the link is gone.
     pub up: [bool; 2],
     /// What an end sends still goes in.
@@ -107,7 +109,7 @@ impl Network {
     }
 
     /// Makes a link.
-    pub fn connect(&mut self, dialler: usize, listener: usize) -> LinkId {
+    pub fn connect(&mut self, dialler: usize, listener: usize, now_ms: u64) -> LinkId {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         let mut end = |node, side| {
@@ -119,6 +121,7 @@ impl Network {
         let ends = [end(dialler, 0), end(listener, 1)];
         let link = Link {
             ends,
+            since_ms: now_ms,
             up: [true; 2],
             open: [true; 2],
             queues: Default::default(),
@@ -305,7 +308,7 @@ mod tests {
     #[test]
     fn frames_keep_their_order_whatever_their_latency() {
         let mut network = network();
-        let link = network.connect(0, 1);
+        let link = network.connect(0, 1, 0);
         let first = network.send(link, 0, vec![1; 50], 0, 40).unwrap();
         let second = network.send(link, 0, vec![2; 10], 1, 1).unwrap();
         assert!(first < second, "{first} {second}");
@@ -316,13 +319,13 @@ mod tests {
     #[test]
     fn cut_loses_what_is_on_its_way_and_close_does_not() {
         let mut network = network();
-        let link = network.connect(0, 1);
+        let link = network.connect(0, 1, 0);
         network.send(link, 0, vec![1], 0, 1).unwrap();
         network.send(link, 1, vec![2], 0, 1).unwrap();
         network.close(link, 0, 0).unwrap();
         assert_eq!(network.arrive(link, 0), Some(vec![1]));
         assert_eq!(network.arrive(link, 1), None);
-        let other = network.connect(0, 1);
+        let other = network.connect(0, 1, 0);
         network.send(other, 0, vec![1], 0, 1).unwrap();
         assert!(network.cut(other) && !network.cut(other));
         assert_eq!(network.arrive(other, 0), None);
@@ -333,7 +336,7 @@ mod tests {
     #[test]
     fn one_way_cut_stops_one_direction_until_its_time() {
         let mut network = network();
-        let link = network.connect(0, 1);
+        let link = network.connect(0, 1, 0);
         network.sever(0, 1, 500);
         assert!(!network.passes(0, 1, 499) && network.passes(1, 0, 0) && network.passes(0, 1, 500));
         assert_eq!((network.stuck(link, 0, 10), network.stuck(link, 1, 10)), (Some(500), None));
@@ -345,7 +348,7 @@ mod tests {
     #[test]
     fn links_between_two_sides_are_found_with_the_end_that_is_inside() {
         let mut network = network();
-        let (first, _) = (network.connect(0, 1), network.connect(2, 3));
+        let (first, _) = (network.connect(0, 1, 0), network.connect(2, 3, 0));
         let side = BTreeSet::from([1, 2, 3]);
         assert_eq!(network.between(&side), [(first, 1)]);
     }

@@ -483,10 +483,8 @@ impl World {
             if self.nodes[number].tamperer.is_none() {
                 peers::on_event(number, &self.nodes, event, &self.excuses)?;
             }
-            match event {
-                Event::Close { conn, .. } => closes.push(*conn),
-                Event::Opened { conn, .. } => self.opened(number, *conn),
-                _ => {}
+            if let Event::Close { conn, .. } = event {
+                closes.push(*conn);
             }
         }
         if let Some(error) = self.transmit(number)? {
@@ -505,6 +503,7 @@ impl World {
         if self.nodes[number].copy_of.is_none() {
             self.durable.on_commit(number, &running.store);
         }
+        self.excuses.on_commit(&running.store);
         self.report.on_commit(now_ms, number, &running.store);
         let seen = self.resurrection.on_commit(number, &running.store);
         self.tolerate(number, seen)?;
@@ -638,7 +637,7 @@ impl World {
         // Where somebody wrote two histories, what builds on one cannot be read with the other.
         let disputed =
             matches!(error, WriteError::Quarantined { .. } | WriteError::Document { .. })
-                && converged::forked_lanes(&self.nodes, &self.excuses).contains(&lane);
+                && self.excuses.disputed.contains(&lane);
         self.line("refused", &format!("n{number} {lane} {error}"));
         // A refused batch may have opened a turn.
         self.settle_soon(number);

@@ -1,6 +1,6 @@
 //! Opening and closing: creation, locking, recovery after a crash, rollback detection, migrations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -158,6 +158,7 @@ impl Store {
             authors,
             documents: DocumentCache::new(),
             turn: None,
+            versions: BTreeMap::new(),
             changed_journals: BTreeSet::new(),
             changed_counts: BTreeSet::new(),
             latched: None,

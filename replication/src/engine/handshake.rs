@@ -8,7 +8,7 @@ use srcos_lanes::ids::Now;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
-use super::{ConnId, DIGEST_EVERY_MS, Engine, Event, receipts};
+use super::{ConnId, DIGEST_EVERY_MS, Engine, Event};
 use crate::roster::RecordId;
 use crate::session::{CREDIT_BYTES, Phase};
 use crate::wire::{
@@ -30,7 +30,7 @@ impl Engine {
         let hello = Hello {
             version: PROTOCOL_VERSION,
             mesh: self.roster.mesh(),
-            digest: receipts::digest(store, &lanes),
+            digest: self.held.digest(store, &lanes),
             lanes: lanes.into_iter().collect(),
             roster,
             credit: CREDIT_BYTES,

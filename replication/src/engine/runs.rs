@@ -144,15 +144,20 @@ impl Engine {
         let mut entries =
             snapshot.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
         entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
-        // A run must end with a signature that holds. Entries that came under the signature of a
-        // later one were not checked singly, so the end moves back to one that verifies; only where
+        // A run must end with a signature that holds. Our own entries have one each, and so has the
+        // last that is held of a journal: that is how it came. Entries before it that came under its
+        // signature were not checked singly, so the end moves back to one that verifies; only where
         // there is none, on to the next. That never leads beyond the run in which they came.
-        let verifies =
-            |bytes: &Vec<u8>| Entry::read(bytes).is_ok_and(|entry| entry.verify_signature());
-        match entries.iter().rposition(verifies) {
+        let held = store.journal(lane, &author).map_or(0, |row| row.held);
+        let own = author.device == store.device();
+        let verifies = |seq: u64, bytes: &[u8]| {
+            own || seq == held || Entry::read(bytes).is_ok_and(|entry| entry.verify_signature())
+        };
+        match entries.iter().enumerate().rposition(|(at, e)| verifies(from + at as u64, e)) {
             Some(end) => entries.truncate(end + 1),
             None => {
-                while entries.last().is_some_and(|bytes| !verifies(bytes)) {
+                let end = |entries: &[Vec<u8>]| from + entries.len() as u64 - 1;
+                while entries.last().is_some_and(|bytes| !verifies(end(&entries), bytes)) {
                     let next = from + entries.len() as u64;
                     let next = snapshot.entries(lane, &author, next, 1, 1)?;
                     if from + entries.len() as u64 > to

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use srcos_lanes::frontier::Frontier;
-use srcos_lanes::ids::{Author, EntryHash};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{ShownObject, Store, Visibility};
 use srcos_lanes::tables::RowState;
@@ -29,25 +28,6 @@ pub struct Comparison<'c> {
     pub skipped: &'c BTreeSet<LaneId>,
     /// What cannot be demanded.
     pub excuses: &'c Excuses,
-}
-
-/// Lanes in which a device that may have written two histories really did, so that no two devices
-/// need agree on what to show.
-pub fn forked_lanes(nodes: &[Node], excuses: &Excuses) -> BTreeSet<LaneId> {
-    let mut lanes = BTreeSet::new();
-    let mut tips: BTreeMap<(LaneId, Author, u64), EntryHash> = BTreeMap::new();
-    for running in nodes.iter().filter_map(|node| node.running.as_ref()) {
-        for lane in LaneId::ALL {
-            let journals = running.store.journals(lane);
-            for (author, row) in journals.filter(|(a, _)| excuses.forks.contains(&a.device)) {
-                let known = tips.entry((lane, author, row.held)).or_insert(row.held_hash);
-                if row.forked || *known != row.held_hash {
-                    lanes.insert(lane);
-                }
-            }
-        }
-    }
-    lanes
 }
 
 impl Comparison<'_> {

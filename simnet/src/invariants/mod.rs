@@ -29,7 +29,7 @@ pub mod tombstones;
 use std::collections::{BTreeMap, BTreeSet};
 
 use srcos_lanes::error::StoreError;
-use srcos_lanes::ids::{DeviceId, WallMillis};
+use srcos_lanes::ids::{Author, DeviceId, EntryHash, WallMillis};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{LIST_OBJECTS_MAX, Query, ShownObject, Store, Visibility};
 
@@ -83,9 +83,33 @@ pub struct Excuses {
     pub revoked: BTreeSet<DeviceId>,
     /// Devices that joined while the run went on, or came back with an empty store.
     pub late: BTreeSet<DeviceId>,
+    /// Lanes in which a device that may have written two histories really did, so that no two devices
+    /// need agree on what to show. The proof of it may be lost with a disk; what was built on one of
+    /// the histories is not, and waits for it for ever.
+    pub disputed: BTreeSet<LaneId>,
+    /// The entries at the ends of journals of such devices, as they were seen.
+    tips: BTreeMap<(LaneId, Author, u64), EntryHash>,
 }
 
 impl Excuses {
+    /// A node's commit returned.
+    pub fn on_commit(&mut self, store: &Store) {
+        if self.forks.is_empty() {
+            return;
+        }
+        for lane in LaneId::ALL {
+            for (author, row) in store.journals(lane) {
+                if !self.forks.contains(&author.device) {
+                    continue;
+                }
+                let known = *self.tips.entry((lane, author, row.held)).or_insert(row.held_hash);
+                if row.forked || known != row.held_hash {
+                    self.disputed.insert(lane);
+                }
+            }
+        }
+    }
+
     /// Whether a node's own acknowledged writes may be gone.
     pub fn lost(&self, node: usize) -> bool {
         self.shrunk_at_ms.contains_key(&node)

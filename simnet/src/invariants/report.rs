@@ -71,6 +71,7 @@ impl HonestReport {
         let Some(running) = &nodes[number].running else { return Ok(()) };
         for lane in shared_lanes() {
             let ours = running.store.frontier(lane);
+            let copied = |other| nodes.iter().any(|node| node.copy_of == Some(other));
             for peer in running.engine.lane_peers(&running.store, lane) {
                 let other = nodes.iter().position(|node| node.device() == peer.device);
                 let Some(other) = other else {
@@ -78,8 +79,7 @@ impl HonestReport {
                 };
                 let key = (number, other, lane);
                 let honest = nodes[other].tamperer.is_none();
-                let copied = nodes.iter().any(|node| node.copy_of == Some(other));
-                if peer.state != LaneState::InSync || !honest || copied {
+                if peer.state != LaneState::InSync || !honest || copied(other) {
                     self.wrong_since_ms.remove(&key);
                     continue;
                 }

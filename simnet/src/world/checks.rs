@@ -7,7 +7,7 @@ use srcos_replication::roster::Roster;
 
 use super::{Verdict, World};
 use crate::cluster::shared_lanes;
-use crate::invariants::converged::{Comparison, forked_lanes};
+use crate::invariants::converged::Comparison;
 use crate::invariants::{Checked, list, provenance};
 
 /// Time between two looks at everything, in milliseconds.
@@ -159,7 +159,10 @@ impl World {
 
     fn look_for_the_end(&mut self) -> Checked {
         let now_ms = self.now_ms();
-        let skipped = forked_lanes(&self.nodes, &self.excuses);
+        for running in self.nodes.iter().filter_map(|node| node.running.as_ref()) {
+            self.excuses.on_commit(&running.store);
+        }
+        let skipped = self.excuses.disputed.clone();
         let comparison = Comparison {
             nodes: &self.nodes,
             core: &self.core,

@@ -226,7 +226,9 @@ impl World {
     }
 
     pub(super) fn freeze(&mut self, number: usize, until_ms: u64) {
-        self.nodes[number].frozen_until_ms = until_ms;
+        let frozen = &mut self.nodes[number].frozen_until_ms;
+        // What waits for the end of an earlier one waits until then.
+        *frozen = (*frozen).max(until_ms);
         for (link, _) in self.network.links_of(number) {
             self.watch(link, until_ms);
         }

@@ -10,6 +10,9 @@ use crate::network::LinkId;
 const REDIAL_MS_FIRST: u64 = 500;
 /// Time until a node dials again after many failures, at most, in milliseconds.
 const REDIAL_MS_MAX: u64 = 30_000;
+/// A link that lasted for this long was no failure, in milliseconds. Without this a device and its
+/// copy, each of which takes the place of the other at every peer, would meet them all twice a second.
+const LASTED_MS: u64 = 10_000;
 
 impl World {
     /// Whether two nodes ever meet.
@@ -54,11 +57,12 @@ impl World {
         self.scheduler.at(at_ms, Happening::Dial { node, peer, run });
     }
 
-    /// Both ends of a connection have greeted each other: the next dial starts from anew.
-    pub(super) fn opened(&mut self, node: usize, conn: ConnId) {
-        let Some((link, side)) = self.network.find(node, conn) else { return };
-        let peer = self.network.link(link).map(|link| link.ends[1 - side].node);
-        self.dial_failures.retain(|pair, _| Some(pair.1) != peer || pair.0 != node);
+    /// A node dials again after a link is gone; from anew when the link had lasted.
+    fn redial(&mut self, node: usize, peer: usize, since_ms: u64) {
+        if self.now_ms() >= since_ms + LASTED_MS {
+            self.dial_failures.remove(&(node, peer));
+        }
+        self.dial_soon(node, peer);
     }
 
     fn dial_soon(&mut self, node: usize, peer: usize) {
@@ -88,7 +92,7 @@ impl World {
     /// Makes a link, whatever links there are.
     pub(super) fn connect(&mut self, node: usize, peer: usize) {
         let now_ms = self.now_ms();
-        let link = self.network.connect(node, peer);
+        let link = self.network.connect(node, peer, now_ms);
         self.line("connect", &format!("n{node} n{peer} {link:?}"));
         let Some(ends) = self.network.link(link).map(|link| link.ends) else { return };
         for (end, other) in [(ends[0], peer), (ends[1], node)] {
@@ -144,11 +148,14 @@ impl World {
     /// A node's engine wants a connection closed.
     pub(super) fn close_link(&mut self, node: usize, conn: ConnId) {
         let Some((link, side)) = self.network.find(node, conn) else { return };
-        let Some(ends) = self.network.link(link).map(|link| link.ends) else { return };
+        let Some((ends, since_ms)) = self.network.link(link).map(|link| (link.ends, link.since_ms))
+        else {
+            return;
+        };
         if let Some(at) = self.network.close(link, side, self.now_ms()) {
             self.scheduler.at(at, Happening::Learn { link, side: 1 - side });
         }
-        self.dial_soon(node, ends[1 - side].node);
+        self.redial(node, ends[1 - side].node, since_ms);
     }
 
     /// Breaks a link; each end learns of it in its time.
@@ -205,7 +212,10 @@ impl World {
     }
 
     pub(super) fn learn(&mut self, link: LinkId, side: usize) {
-        let Some(ends) = self.network.link(link).map(|link| link.ends) else { return };
+        let Some((ends, since_ms)) = self.network.link(link).map(|link| (link.ends, link.since_ms))
+        else {
+            return;
+        };
         let end = ends[side];
         let thaws = self.nodes[end.node].frozen_until_ms;
         if thaws > self.now_ms() {
@@ -222,7 +232,7 @@ impl World {
         }
         self.confined.on_closed(end.node, end.conn.0);
         self.settle_soon(end.node);
-        self.dial_soon(end.node, ends[1 - side].node);
+        self.redial(end.node, ends[1 - side].node, since_ms);
     }
 
     /// A node that is gone takes its end of a link along.
