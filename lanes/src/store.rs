@@ -52,6 +52,8 @@ pub struct Store {
     counts: BTreeMap<LaneId, CountsRow>,
     feed_next: u64,
     documents: DocumentCache,
+    /// Journals whose next entry waits for a change of this object that is not here.
+    parked: BTreeMap<(LaneId, u32), Vec<u8>>,
     turn: Option<WriteTransaction>,
     changed_journals: BTreeSet<(LaneId, u32)>,
     changed_counts: BTreeSet<LaneId>,
@@ -113,6 +115,7 @@ struct Open<'t> {
     tombstones: BytesTable<'t>,
     feed: BytesTable<'t>,
     expiry: BytesTable<'t>,
+    refused: BytesTable<'t>,
 }
 
 impl<'t> Open<'t> {
@@ -125,6 +128,7 @@ impl<'t> Open<'t> {
             tombstones: turn.open_table(tables::TOMBSTONES)?,
             feed: turn.open_table(tables::FEED)?,
             expiry: turn.open_table(tables::EXPIRY)?,
+            refused: turn.open_table(tables::REFUSED)?,
         })
     }
 }
