@@ -11,6 +11,7 @@ use crate::signature::Signer;
 use crate::tables::RowState;
 
 mod caught_up;
+mod failing;
 mod misled;
 mod typed;
 
