@@ -333,8 +333,26 @@ impl Store {
             self.latched = Some(error.to_string());
             self.turn = None;
             self.documents.clear();
+            self.forget_uncommitted();
         }
         result
+    }
+
+    /// Goes back to what the disk has, as far as it can still be read: what is told of journals and
+    /// counts from here on is what is durable.
+    fn forget_uncommitted(&mut self) {
+        self.changed_journals.clear();
+        self.changed_counts.clear();
+        let Ok(snapshot) = self.reader().snapshot() else { return };
+        if let Ok(journals) = snapshot.journal_rows() {
+            self.journals = journals;
+        }
+        if let Ok(counts) = snapshot.counts_rows() {
+            self.counts = counts;
+        }
+        if let Ok(feed_next) = snapshot.feed_next() {
+            self.feed_next = feed_next;
+        }
     }
 
     /// The number of an author, given on first sight.

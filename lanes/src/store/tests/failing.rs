@@ -60,8 +60,12 @@ fn after_a_failed_commit_no_commit_says_done_and_what_was_durable_is_read() {
 
     disk.fails.store(true, Ordering::Relaxed);
     store.write(LaneId::Normal, &[put_op("lost", json!(2))], now, &key).unwrap();
+    assert_eq!(store.counts(LaneId::Normal).live, 2);
     assert!(store.commit().is_err());
     assert!(store.is_latched() && !store.in_turn());
+    // What is told of it is what is durable.
+    assert_eq!(store.counts(LaneId::Normal).live, 1);
+    assert_eq!(store.frontier(LaneId::Normal).seq(&store.author()), 1);
     // With the disk mended, what is in memory may still not be what is on disk.
     disk.fails.store(false, Ordering::Relaxed);
     for _ in 0..2 {
