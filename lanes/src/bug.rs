@@ -56,7 +56,7 @@ bugs! {
     SkipSeal, "skip-seal", "reads a value whose seal is broken";
 }
 
-/// Whether a bug is switched on in this process.
+/// Whether a bug is switched on in this thread.
 #[cfg(not(srcos_bug))]
 pub const fn active(_: Bug) -> bool {
     false
@@ -64,21 +64,23 @@ pub const fn active(_: Bug) -> bool {
 
 #[cfg(srcos_bug)]
 mod selected {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::cell::Cell;
 
     use super::Bug;
 
-    /// Place of the bug that is on, counted from 1; 0 for none.
-    static SELECTED: AtomicUsize = AtomicUsize::new(0);
-
-    /// Whether a bug is switched on in this process.
-    pub fn active(bug: Bug) -> bool {
-        SELECTED.load(Ordering::Relaxed) == bug as usize + 1
+    thread_local! {
+        /// The bug that is on. A world runs in one thread, so each thread can try another.
+        static SELECTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Switches one bug on, or all off.
+    /// Whether a bug is switched on in this thread.
+    pub fn active(bug: Bug) -> bool {
+        SELECTED.get() == Some(bug)
+    }
+
+    /// Switches one bug on in this thread, or all off.
     pub fn select(bug: Option<Bug>) {
-        SELECTED.store(bug.map_or(0, |bug| bug as usize + 1), Ordering::Relaxed);
+        SELECTED.set(bug);
     }
 }
 

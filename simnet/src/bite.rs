@@ -9,6 +9,8 @@ use srcos_lanes::bug::Bug;
 pub const TABLE_BEGIN: &str = "<!-- bite: begin -->";
 /// Where it ends.
 pub const TABLE_END: &str = "<!-- bite: end -->";
+/// The seed with which each named scenario is tried.
+const SCENARIO_SEED: u64 = 1;
 
 /// What became of one bug.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,52 +65,82 @@ pub fn put_table(text: &str, table: &str) -> Result<String, String> {
     Ok(format!("{before}{TABLE_BEGIN}\n{table}{TABLE_END}{after}"))
 }
 
-/// Looks for each bug, or for one.
+/// The rows of a document's table that say how a bug was found.
+pub fn read_table(text: &str) -> Vec<Row> {
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, name, _, by, _, broke, _] = cells.as_slice() else { return None };
+        let bug = Bug::ALL.iter().find(|bug| bug.name() == name.trim_matches('`'))?;
+        let (scenario, seed) = match by.strip_prefix("random, seed ") {
+            Some(seed) => ("random".to_owned(), seed.parse().ok()?),
+            None => (by.strip_prefix('`')?.strip_suffix('`')?.to_owned(), SCENARIO_SEED),
+        };
+        let broke = broke.trim_matches('`').to_owned();
+        let seeds = if scenario == "random" { seed } else { 0 };
+        Some(Row { bug: *bug, found: Some(Found { scenario, seed, seeds, broke }) })
+    });
+    rows.collect()
+}
+
+/// Looks for a bug.
 #[cfg(not(srcos_bug))]
-pub fn hunt(_: u64, _: Option<&str>, _: impl Fn(&str)) -> Result<Vec<Row>, String> {
+pub fn hunt(_: Bug, _: u64) -> Result<Row, String> {
     Err("this build has no deliberate bugs; `just bite` makes one that has".into())
 }
 
-/// Looks for each bug, or for one.
-#[cfg(srcos_bug)]
-pub fn hunt(seeds: u64, only: Option<&str>, say: impl Fn(&str)) -> Result<Vec<Row>, String> {
-    let chosen: Vec<Bug> =
-        Bug::ALL.iter().copied().filter(|bug| only.is_none_or(|name| name == bug.name())).collect();
-    if chosen.is_empty() {
-        return Err("no such bug".into());
-    }
-    Ok(chosen
-        .into_iter()
-        .map(|bug| {
-            let found = find(bug, seeds);
-            say(&format!("{}: {found:?}", bug.name()));
-            Row { bug, found }
-        })
-        .collect())
+/// Whether the run that found a bug finds it still, and nothing without it.
+#[cfg(not(srcos_bug))]
+pub fn confirm(_: &Row) -> Result<bool, String> {
+    Err("this build has no deliberate bugs; `just bite` makes one that has".into())
 }
 
 #[cfg(srcos_bug)]
-fn find(bug: Bug, seeds: u64) -> Option<Found> {
-    let named = crate::scenarios::all().filter(|scenario| scenario.exit_code == 0);
-    let named = named.map(|scenario| (scenario.name.to_owned(), 1, 0));
-    let random = (1..=seeds).map(|seed| ("random".to_owned(), seed, seed));
-    named.chain(random).find_map(|(scenario, seed, tried)| {
-        let case = crate::shrink::Case::draw(seed, &scenario)?;
-        let broke = broken(&case, Some(bug))?;
-        broken(&case, None).is_none().then_some(Found { scenario, seed, seeds: tried, broke })
-    })
-}
+pub use hunting::{confirm, hunt};
 
-/// What breaks in a case, with a bug or without.
 #[cfg(srcos_bug)]
-fn broken(case: &crate::shrink::Case, bug: Option<Bug>) -> Option<String> {
+mod hunting {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    srcos_lanes::bug::select(bug);
-    let report = catch_unwind(AssertUnwindSafe(|| case.run(None)));
-    srcos_lanes::bug::select(None);
-    match report {
-        Err(_) => Some("panic".into()),
-        Ok(report) => Some(report.verdict.subject().to_owned()).filter(|what| !what.is_empty()),
+
+    use srcos_lanes::bug::{self, Bug};
+
+    use super::{Found, Row, SCENARIO_SEED};
+    use crate::scenarios;
+    use crate::shrink::Case;
+
+    /// Looks for a bug: in every named scenario, then in so many random seeds.
+    pub fn hunt(bug: Bug, seeds: u64) -> Result<Row, String> {
+        let named = scenarios::all().filter(|scenario| scenario.exit_code == 0);
+        let named = named.map(|scenario| (scenario.name.to_owned(), SCENARIO_SEED, 0));
+        let random = (1..=seeds).map(|seed| ("random".to_owned(), seed, seed));
+        let found = named.chain(random).find_map(|(scenario, seed, seeds)| {
+            let broke = finds(bug, &scenario, seed)?;
+            Some(Found { scenario, seed, seeds, broke })
+        });
+        Ok(Row { bug, found })
+    }
+
+    /// Whether the run that found a bug finds it still, and nothing without it.
+    pub fn confirm(row: &Row) -> Result<bool, String> {
+        let Some(found) = &row.found else { return Ok(false) };
+        Ok(finds(row.bug, &found.scenario, found.seed).is_some())
+    }
+
+    /// What a bug breaks in a run that passes without it.
+    fn finds(bug: Bug, scenario: &str, seed: u64) -> Option<String> {
+        let case = Case::draw(seed, scenario)?;
+        let broke = broken(&case, Some(bug))?;
+        broken(&case, None).is_none().then_some(broke)
+    }
+
+    /// What breaks in a case, with a bug or without.
+    fn broken(case: &Case, selected: Option<Bug>) -> Option<String> {
+        bug::select(selected);
+        let report = catch_unwind(AssertUnwindSafe(|| case.run(None)));
+        bug::select(None);
+        match report {
+            Err(_) => Some("panic".into()),
+            Ok(report) => Some(report.verdict.subject().to_owned()).filter(|what| !what.is_empty()),
+        }
     }
 }
 
@@ -122,7 +154,8 @@ mod tests {
         let found =
             Found { scenario: "random".into(), seed: 7, seeds: 7, broke: "liveness".into() };
         let row = Row { bug: Bug::SkipSignature, found: Some(found) };
-        let new = put_table(&text, &table(&[row])).unwrap();
+        let new = put_table(&text, &table(std::slice::from_ref(&row))).unwrap();
+        assert_eq!(read_table(&new), [row]);
         assert!(new.contains("| `skip-signature` |") && !new.contains("old"), "{new}");
         assert!(new.contains("random, seed 7") && new.ends_with("b\n"));
         assert!(put_table("no markers", "").is_err());

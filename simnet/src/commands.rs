@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use srcos_lanes::bug::Bug;
 use srcos_simnet::faults::Fault;
 use srcos_simnet::shrink::{Case, shrink as shrink_case};
 use srcos_simnet::trace::Sink;
@@ -137,10 +138,41 @@ pub(crate) fn replay(file: &Path, json: bool, trace: bool) -> Done {
     Ok(run_case(&load(file)?, json, trace))
 }
 
+/// Does something for each number of a range, on several threads. Stops early when it says so.
 #[expect(
     clippy::disallowed_methods,
     reason = "each thread runs whole worlds; nothing within a world depends on order or time"
 )]
+fn for_each_number(range: Range<u64>, jobs: Option<usize>, act: impl Fn(u64) -> bool + Sync) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicU64::new(range.start);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.unwrap_or(cores).max(1) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= range.end {
+                        return;
+                    }
+                    if !act(number) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[derive(Default)]
+struct Tally {
+    code: u8,
+    ran: u64,
+    failed: u64,
+    writes: u64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long it took is told to people only")]
 pub(crate) fn sweep(
     seeds: Range<u64>,
     scenario: &str,
@@ -148,39 +180,27 @@ pub(crate) fn sweep(
     keep_going: bool,
 ) -> Done {
     case(seeds.start, scenario)?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let next = AtomicU64::new(seeds.start);
-    let stop = AtomicBool::new(false);
-    let tally = Mutex::new((0u8, 0u64, 0u64, 0u64));
+    let tally = Mutex::new(Tally::default());
     let begin = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.unwrap_or(cores).max(1) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(case) = Case::draw(seed, scenario).filter(|_| seed < seeds.end) else {
-                        return;
-                    };
-                    let report = caught(&case, None);
-                    let code = exit_code(&report);
-                    let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    tally.0 = tally.0.max(code);
-                    tally.1 += 1;
-                    tally.2 += u64::from(code != 0);
-                    tally.3 += report.as_ref().map_or(0, |report| report.acknowledged);
-                    if code != 0 {
-                        println!("{}", result_line(&case, &report));
-                        why(&report).iter().take(8).for_each(|line| println!("{line}"));
-                        println!("  simnet run --seed {seed} --scenario {scenario}");
-                        stop.store(!keep_going, Ordering::Relaxed);
-                    }
-                }
-            });
+    for_each_number(seeds, jobs, |seed| {
+        let Some(case) = Case::draw(seed, scenario) else { return false };
+        let report = caught(&case, None);
+        let code = exit_code(&report);
+        let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        tally.code = tally.code.max(code);
+        tally.ran += 1;
+        tally.failed += u64::from(code != 0);
+        tally.writes += report.as_ref().map_or(0, |report| report.acknowledged);
+        if code != 0 {
+            println!("{}", result_line(&case, &report));
+            why(&report).iter().take(8).for_each(|line| println!("{line}"));
+            println!("  simnet run --seed {seed} --scenario {scenario}");
         }
+        code == 0 || keep_going
     });
     let seconds = begin.elapsed().as_secs_f64();
-    let (code, ran, failed, writes) =
-        tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let tally = tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Tally { code, ran, failed, writes } = tally;
     let rate = ran as f64 / seconds;
     println!(
         "{ran} seeds of {scenario}, {failed} failed, {writes} writes, {seconds:.1} s, {rate:.1} seeds a second"
@@ -249,8 +269,33 @@ pub(crate) fn list() -> Done {
     Ok(0)
 }
 
-pub(crate) fn bite(seeds: u64, bug: Option<&str>, write: Option<&Path>) -> Done {
-    let rows = bite::hunt(seeds, bug, |line| println!("{line}"))?;
+pub(crate) fn bite(
+    seeds: u64,
+    bug: Option<&str>,
+    write: Option<&Path>,
+    check: Option<&Path>,
+) -> Done {
+    let chosen: Vec<Bug> =
+        Bug::ALL.iter().copied().filter(|one| bug.is_none_or(|name| name == one.name())).collect();
+    if chosen.is_empty() {
+        return Err("no such bug".into());
+    }
+    if let Some(file) = check {
+        let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+        let rows = bite::read_table(&text);
+        return on_each(&chosen, |bug| {
+            let row = rows.iter().find(|row| row.bug == bug);
+            let found = row.map_or(Ok(false), bite::confirm)?;
+            println!("{}: {}", bug.name(), if found { "found" } else { "NOT FOUND" });
+            Ok(found)
+        })
+        .map(|found| u8::from(found.contains(&false)));
+    }
+    let rows = on_each(&chosen, |bug| {
+        let row = bite::hunt(bug, seeds)?;
+        println!("{}: {:?}", bug.name(), row.found);
+        Ok(row)
+    })?;
     let table = bite::table(&rows);
     println!("{table}");
     if let Some(file) = write {
@@ -258,4 +303,21 @@ pub(crate) fn bite(seeds: u64, bug: Option<&str>, write: Option<&Path>) -> Done 
         save(file, &bite::put_table(&text, &table)?)?;
     }
     Ok(u8::from(rows.iter().any(|row| row.found.is_none())))
+}
+
+/// What a step makes of each bug, in their order, done on all cores.
+fn on_each<T: Send>(
+    bugs: &[Bug],
+    step: impl Fn(Bug) -> Result<T, String> + Sync,
+) -> Result<Vec<T>, String> {
+    let done = Mutex::new(Vec::new());
+    for_each_number(0..bugs.len() as u64, None, |number| {
+        let result = step(bugs[number as usize]);
+        let fine = result.is_ok();
+        done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((number, result));
+        fine
+    });
+    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
 }

@@ -155,7 +155,7 @@ mod tests {
         let (sink, lines) = collector();
         case.run(Some(sink));
         let lines = lines.lock().unwrap();
-        let page = html("title <1>", &["  violated".into()], &case.options, &lines, 1_000);
+        let page = html("title <1>", &["  violated".into()], &case.options, &lines, 10_000);
         assert!(page.contains(">n0<") && page.contains(">n1<") && page.contains("title &lt;1&gt;"));
         assert!(page.matches("stroke='#9bd'").count() > 10, "frames are drawn");
         assert!(page.matches("<circle").count() > 5, "commits are drawn");

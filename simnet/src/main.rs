@@ -102,6 +102,9 @@ enum Command {
         /// Write the table into this document, between its markers
         #[arg(long)]
         write: Option<PathBuf>,
+        /// Only run again what this document's table names: each must find its bug still
+        #[arg(long, conflicts_with = "write")]
+        check: Option<PathBuf>,
     },
 }
 
@@ -133,8 +136,8 @@ fn main() -> ExitCode {
             commands::explain(seed, file.as_deref(), &scenario, &out, last_seconds)
         }
         Command::List => commands::list(),
-        Command::Bite { seeds, bug, write } => {
-            commands::bite(seeds, bug.as_deref(), write.as_deref())
+        Command::Bite { seeds, bug, write, check } => {
+            commands::bite(seeds, bug.as_deref(), write.as_deref(), check.as_deref())
         }
     };
     match done {

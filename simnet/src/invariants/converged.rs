@@ -8,7 +8,7 @@ use srcos_lanes::store::{ShownObject, Store, Visibility};
 use srcos_lanes::tables::RowState;
 use srcos_replication::peers::LaneState;
 
-use super::{Checked, Excuses, Violation, list, look, running, violated};
+use super::{Checked, Excuses, Violation, list, look, running, snapshot, violated};
 use crate::cluster::{Node, Running, shared_lanes};
 
 /// The invariant's name.
@@ -168,8 +168,9 @@ impl Comparison<'_> {
                 listed.insert(name);
             }
         }
+        let snapshot = snapshot(node, store)?;
         for name in known.iter().filter(|(lane, _)| lanes.contains(lane)) {
-            let seen = look(node, store, name.0, &name.1)?;
+            let seen = look(node, &snapshot, name.0, &name.1)?;
             let is_shown = matches!(seen, Visibility::Shown(_));
             if is_shown != listed.contains(name) {
                 let what = format!("n{node} lists {} {:?} unlike it gets it", name.0, name.1);

@@ -8,9 +8,9 @@ use srcos_lanes::frontier::Tip;
 use srcos_lanes::ids::Author;
 use srcos_lanes::journal::Entry;
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::store::{Action, Op, Outcome, Store, Visibility};
+use srcos_lanes::store::{Action, Op, Outcome, Snapshot, Store, Visibility};
 
-use super::{Checked, Excuses, look, running, tombstones, unreadable, violated};
+use super::{Checked, Excuses, look, running, snapshot, tombstones, unreadable, violated};
 use crate::cluster::{Node, shared_lanes};
 use crate::workload::owner;
 
@@ -92,9 +92,10 @@ impl Durable {
         if excuses.lost(node) {
             return Ok(());
         }
+        let snapshot = snapshot(node, store)?;
         let own = self.own.iter().filter(|((_, id), _)| owner(id) == Some(node));
         for ((lane, id), expected) in own {
-            Self::says(node, store, *lane, id, expected)?;
+            Self::says(node, &snapshot, *lane, id, expected)?;
         }
         Ok(())
     }
@@ -116,6 +117,7 @@ impl Durable {
                 told.retain(|(lane, _), _| *by == number || shared.contains(lane));
                 Self::holds(number, &running.store, &told, excuses)?;
             }
+            let snapshot = snapshot(number, &running.store)?;
             let hidden = |lane: LaneId, id: &String| {
                 !shared.contains(&lane)
                     || skipped.contains(&lane)
@@ -123,7 +125,7 @@ impl Durable {
                     || confined.contains(&(lane, id.clone()))
             };
             for ((lane, id), life) in self.deleted.iter().filter(|((l, id), _)| !hidden(*l, id)) {
-                match look(number, &running.store, *lane, id)? {
+                match look(number, &snapshot, *lane, id)? {
                     Visibility::Shown(object) if object.life <= *life && excuses.is_clean() => {
                         let found = object.life;
                         let what = format!("n{number} shows {lane} {id:?} life {found} of {life}");
@@ -136,18 +138,24 @@ impl Durable {
                 // Of a device that lost writes, or is out, what it said last is not known.
                 let known = owner(id).is_some_and(|o| core.contains(&o) && !excuses.lost(o));
                 if known && !excuses.forks.contains(&nodes[owner(id).unwrap_or(0)].device()) {
-                    Self::says(number, &running.store, *lane, id, expected)?;
+                    Self::says(number, &snapshot, *lane, id, expected)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn says(node: usize, store: &Store, lane: LaneId, id: &str, expected: &Expected) -> Checked {
+    fn says(
+        node: usize,
+        snapshot: &Snapshot,
+        lane: LaneId,
+        id: &str,
+        expected: &Expected,
+    ) -> Checked {
         if lane.definition().ttl.is_some() {
             return Ok(());
         }
-        let found = match look(node, store, lane, id)? {
+        let found = match look(node, snapshot, lane, id)? {
             Visibility::Shown(object) => serde_json::from_str::<Value>(&object.row.body).ok(),
             _ => None,
         };
@@ -168,7 +176,7 @@ impl Durable {
     }
 
     fn holds(node: usize, store: &Store, told: &Journals, excuses: &Excuses) -> Checked {
-        let snapshot = store.reader().snapshot().map_err(|error| unreadable(node, &error))?;
+        let snapshot = snapshot(node, store)?;
         for ((lane, author), tip) in told {
             if excuses.forks.contains(&author.device) {
                 continue;

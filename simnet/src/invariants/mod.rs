@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::{Author, DeviceId, EntryHash, WallMillis};
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::store::{LIST_OBJECTS_MAX, Query, ShownObject, Store, Visibility};
+use srcos_lanes::store::{LIST_OBJECTS_MAX, Query, ShownObject, Snapshot, Store, Visibility};
 
 use crate::cluster::Node;
 
@@ -124,14 +124,18 @@ pub fn running<'n>(
     core.iter().filter_map(|number| Some((*number, nodes[*number].running.as_ref()?)))
 }
 
+/// What a node has committed, to look at.
+pub(crate) fn snapshot(node: usize, store: &Store) -> Result<Snapshot, Violation> {
+    store.reader().snapshot().map_err(|error| unreadable(node, &error))
+}
+
 pub(crate) fn look(
     node: usize,
-    store: &Store,
+    snapshot: &Snapshot,
     lane: LaneId,
     id: &str,
 ) -> Result<Visibility, Violation> {
-    let found = store.reader().snapshot().and_then(|s| s.object(lane, id, WallMillis(0)));
-    found.map_err(|error| unreadable(node, &error))
+    snapshot.object(lane, id, WallMillis(0)).map_err(|error| unreadable(node, &error))
 }
 
 pub(crate) fn list(

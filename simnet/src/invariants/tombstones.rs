@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use srcos_lanes::ids::WallMillis;
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::store::{AppliedOp, Store, Visibility};
+use srcos_lanes::store::{AppliedOp, Snapshot, Store, Visibility};
 
-use super::{Checked, durable, look, unreadable, violated};
+use super::{Checked, durable, look, snapshot, unreadable, violated};
 
 /// The invariant's name.
 pub const NAME: &str = "tombstone.no_resurrection";
@@ -31,8 +31,9 @@ impl NoResurrection {
         store: &Store,
         known: &BTreeSet<(LaneId, String)>,
     ) -> Checked {
+        let snapshot = snapshot(node, store)?;
         for (lane, id) in known {
-            self.look_at(node, store, *lane, id)?;
+            self.look_at(node, &snapshot, *lane, id)?;
         }
         Ok(())
     }
@@ -43,8 +44,8 @@ impl NoResurrection {
         if cursor.map_or(0, |(row, _)| row + 1) >= store.feed_next() {
             return Ok(());
         }
-        let snapshot = store.reader().snapshot();
-        let fed = snapshot.and_then(|s| s.feed(cursor, FEED_ROWS, WallMillis(0)));
+        let snapshot = snapshot(node, store)?;
+        let fed = snapshot.feed(cursor, FEED_ROWS, WallMillis(0));
         let fed = fed.map_err(|error| unreadable(node, &error))?;
         let touched: BTreeSet<_> = fed.iter().map(|fed| (fed.lane, fed.id.clone())).collect();
         if let Some(last) = fed.last() {
@@ -55,7 +56,7 @@ impl NoResurrection {
             gone.insert(fed.life);
         }
         for (lane, id) in touched.iter().filter(|(lane, _)| *lane != LaneId::Tombstone) {
-            self.look_at(node, store, *lane, id)?;
+            self.look_at(node, &snapshot, *lane, id)?;
         }
         Ok(())
     }
@@ -66,8 +67,8 @@ impl NoResurrection {
         self.cursors.remove(&node);
     }
 
-    fn look_at(&mut self, node: usize, store: &Store, lane: LaneId, id: &str) -> Checked {
-        let seen = look(node, store, lane, id)?;
+    fn look_at(&mut self, node: usize, snapshot: &Snapshot, lane: LaneId, id: &str) -> Checked {
+        let seen = look(node, snapshot, lane, id)?;
         let (shown, gone) = self.lives.entry((node, lane, id.to_owned())).or_default();
         match seen {
             Visibility::Shown(object) => {

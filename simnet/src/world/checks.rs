@@ -6,7 +6,7 @@ use srcos_lanes::lane::LaneId;
 use srcos_replication::roster::Roster;
 
 use super::{Verdict, World};
-use crate::cluster::shared_lanes;
+use crate::cluster::{Node, shared_lanes};
 use crate::invariants::converged::Comparison;
 use crate::invariants::{Checked, list, provenance};
 
@@ -111,10 +111,11 @@ impl World {
 
     /// Who must agree in the end: the members by all records that any device holds.
     pub(super) fn find_core(&mut self) {
-        let records: BTreeSet<Vec<u8>> = self
-            .nodes
-            .iter()
-            .filter(|node| node.joined && !node.homeless)
+        // The member that breaks the rules may be left in a mesh that everyone else has lost.
+        let members = || self.nodes.iter().filter(|node| node.joined && !node.homeless);
+        let mesh = members().filter(|node| node.is_honest()).find_map(Node::mesh);
+        let records: BTreeSet<Vec<u8>> = members()
+            .filter(|node| mesh.is_none() || node.mesh() == mesh)
             .filter_map(|node| node.running.as_ref())
             .flat_map(|running| running.engine.roster().records_in_order())
             .map(|record| record.0.clone())

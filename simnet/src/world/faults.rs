@@ -348,11 +348,29 @@ impl World {
         });
         match helper {
             Some(helper) => self.pair(helper, number),
+            // Then a person begins anew, with the first of those that lost their stores.
+            None if self.is_mesh_lost() && self.first_homeless() == Some(number) => {
+                self.fault("mesh lost", &format!("begun anew by n{number}"));
+                self.nodes[number].homeless = false;
+                Ok(())
+            }
             None => {
                 self.scheduler.after(5_000, Happening::Rejoin { node: number });
                 Ok(())
             }
         }
+    }
+
+    /// Whether nobody who could speak for the mesh is left, running or not.
+    fn is_mesh_lost(&self) -> bool {
+        !self.nodes.iter().any(|node| {
+            let member = node.joined && !node.homeless && node.is_honest();
+            member && !self.excuses.revoked.contains(&node.device())
+        })
+    }
+
+    fn first_homeless(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| node.joined && node.homeless && node.is_honest())
     }
 
     /// Whether a device can speak for the mesh.
