@@ -362,6 +362,9 @@ impl Store {
         let Ok(snapshot) = self.reader().snapshot() else { return };
         if let Ok(journals) = snapshot.journal_rows() {
             self.journals = journals;
+            for lane in LaneId::ALL {
+                *self.versions.entry(lane).or_default() += 1;
+            }
         }
         if let Ok(counts) = snapshot.counts_rows() {
             self.counts = counts;

@@ -178,6 +178,8 @@ pub struct World {
     calm: bool,
     calm_at_ms: u64,
     bridged: bool,
+    /// All that could speak for the mesh was lost, and it was begun anew.
+    begun_anew: bool,
     finished: Option<Verdict>,
     events: u64,
     converged_in_ms: Option<u64>,
@@ -233,6 +235,7 @@ impl World {
             calm: false,
             calm_at_ms: options.safety_ms,
             bridged: false,
+            begun_anew: false,
             finished: None,
             events: 0,
             converged_in_ms: None,

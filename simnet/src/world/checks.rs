@@ -123,7 +123,12 @@ impl World {
         let Ok(roster) = Roster::from_records(&records) else { return };
         self.core = (0..self.nodes.len())
             .filter(|n| self.nodes[*n].is_honest() && self.nodes[*n].joined)
-            .filter(|n| roster.is_member(self.nodes[*n].device()))
+            .filter(|n| {
+                let node = &self.nodes[*n];
+                let due = self.begun_anew && node.homeless;
+                let revoked = self.excuses.revoked.contains(&node.device());
+                roster.is_member(node.device()) || (due && !revoked)
+            })
             .collect();
         let text = format!("{:?}", self.core);
         self.line("core", &text);

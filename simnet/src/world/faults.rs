@@ -340,11 +340,13 @@ impl World {
         }
         let device = node.device();
         let now_ms = self.now_ms();
+        // A mesh that was begun anew knows nobody yet.
+        let anew = self.begun_anew && !self.excuses.revoked.contains(&device);
         let helper = (0..self.nodes.len()).find(|helper| {
             let Some(running) = &self.nodes[*helper].running else { return false };
             self.may_vouch(*helper)
                 && self.network.reaches(*helper, number, now_ms)
-                && running.engine.roster().is_member(device)
+                && (running.engine.roster().is_member(device) || anew)
         });
         match helper {
             Some(helper) => self.pair(helper, number),
@@ -352,6 +354,7 @@ impl World {
             None if self.is_mesh_lost() && self.first_homeless() == Some(number) => {
                 self.fault("mesh lost", &format!("begun anew by n{number}"));
                 self.nodes[number].homeless = false;
+                self.begun_anew = true;
                 Ok(())
             }
             None => {
