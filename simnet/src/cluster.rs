@@ -54,6 +54,8 @@ pub struct Node {
     pub homeless: bool,
     /// It is in the mesh of the run, as far as anybody arranged.
     pub joined: bool,
+    /// The mesh that it was taken into. A backup from before that knows another.
+    pub home: Option<MeshId>,
     /// Its disk may have lost or changed bytes that were synced.
     pub suspect: bool,
     /// The last backup, with the count of opens at that time.
@@ -94,6 +96,7 @@ impl Node {
             away_until_ms: 0,
             homeless: false,
             joined: false,
+            home: None,
             suspect: false,
             backup: None,
             stream,
@@ -109,6 +112,7 @@ impl Node {
         copy.opens_outside = self.opens_outside;
         copy.copy_of = Some(of);
         copy.joined = self.joined;
+        copy.home = self.home;
         copy
     }
 
@@ -138,6 +142,7 @@ impl Node {
         if store.mesh().is_none() {
             self.found(&mut store, at_ms)?;
         }
+        self.homeless |= self.home.is_some() && store.mesh() != self.home;
         let config = EngineConfig {
             signer: Box::new(self.key.clone()),
             policy: self.policy.clone(),
@@ -231,6 +236,7 @@ pub fn pair(nodes: &mut [Node], by: usize, other: usize, at_ms: u64) -> Result<(
     let Some(joins) = &mut nodes[other].running else { return Ok(()) };
     joins.engine.join(&mut joins.store, &records).map_err(|error| odd(&error))?;
     joins.engine.commit(&mut joins.store, now)?;
+    nodes[other].home = nodes[by].mesh();
     nodes[other].joined = true;
     nodes[other].homeless = false;
     Ok(())

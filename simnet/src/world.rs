@@ -260,6 +260,7 @@ impl World {
             started.map_err(|failure| unreadable(number, &failure.0))?;
         }
         self.nodes[0].joined = true;
+        self.nodes[0].home = self.nodes[0].mesh();
         for other in 1..self.options.devices {
             cluster::pair(&mut self.nodes, 0, other, 0)
                 .map_err(|error| unreadable(other, &error))?;
@@ -731,6 +732,7 @@ impl World {
         self.settle_soon(number);
         self.dial_all(number, 500);
         if self.nodes[number].homeless && self.nodes[number].joined {
+            self.excuses.late.insert(self.nodes[number].device());
             self.scheduler.after(1_000, Happening::Rejoin { node: number });
         }
         Ok(())

@@ -354,6 +354,7 @@ impl World {
             None if self.is_mesh_lost() && self.first_homeless() == Some(number) => {
                 self.fault("mesh lost", &format!("begun anew by n{number}"));
                 self.nodes[number].homeless = false;
+                self.nodes[number].home = self.nodes[number].mesh();
                 self.begun_anew = true;
                 Ok(())
             }
