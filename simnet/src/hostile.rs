@@ -1,7 +1,7 @@
 //! A member that breaks the rules: a real engine whose frames are altered on their way out, through
 //! the real codec and with its real key, so that what can be signed is signed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -46,11 +46,13 @@ pub enum Trick {
     FalseReceipt,
     /// Hundreds of small messages at once.
     Flood,
+    /// Entries that a device wrote after it was put out.
+    Smuggle,
 }
 
 impl Trick {
     /// Every trick.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BitFlip,
         Self::Truncate,
         Self::Replay,
@@ -62,6 +64,7 @@ impl Trick {
         Self::Equivocate,
         Self::FalseReceipt,
         Self::Flood,
+        Self::Smuggle,
     ];
 }
 
@@ -73,7 +76,9 @@ pub struct Tamperer {
     /// Each trick is played on one in so many frames.
     tricks: BTreeMap<Trick, u64>,
     stream: Stream,
-    recorded: Vec<Vec<u8>>,
+    recorded: VecDeque<Vec<u8>>,
+    /// Runs of devices that were put out.
+    contraband: Vec<Vec<u8>>,
     /// A frame that waits for the one after it, by connection.
     waiting: BTreeMap<u64, Vec<u8>>,
     /// For each own entry that was shown otherwise, the hash of the other one.
@@ -109,7 +114,8 @@ impl Tamperer {
             mesh,
             tricks,
             stream,
-            recorded: Vec::new(),
+            recorded: VecDeque::new(),
+            contraband: Vec::new(),
             waiting: BTreeMap::new(),
             forks: BTreeMap::new(),
             played: BTreeMap::new(),
@@ -118,9 +124,10 @@ impl Tamperer {
 
     /// The frames that are sent instead of one.
     pub fn send(&mut self, to: Target, frame: Vec<u8>) -> Vec<Vec<u8>> {
-        if self.recorded.len() < RECORDED_MAX {
-            self.recorded.push(frame.clone());
+        if self.recorded.len() >= RECORDED_MAX {
+            self.recorded.pop_front();
         }
+        self.recorded.push_back(frame.clone());
         // What was held back goes after the frame that follows it.
         let late = self.waiting.remove(&to.conn);
         let mut sent = vec![self.shown(to, frame)];
@@ -177,8 +184,21 @@ impl Tamperer {
                     sent.extend(frames(message.encode()));
                 }
             }
-            Trick::Equivocate => {}
+            Trick::Smuggle if !self.contraband.is_empty() => {
+                let run = self.contraband[self.stream.index(self.contraband.len())].clone();
+                sent.push(run);
+            }
+            Trick::Equivocate | Trick::Smuggle => {}
         }
+    }
+
+    /// Hands it an entry that a device wrote after it was put out.
+    pub fn take_contraband(&mut self, lane: LaneId, author: Author, entry: &[u8]) {
+        let run = frames(Message::Run { lane, author, entries: vec![entry] }.encode());
+        if self.contraband.len() >= RECORDED_MAX {
+            return;
+        }
+        self.contraband.extend(run.into_iter().next_back());
     }
 
     /// The frame as this peer is shown it: with another history, where that is the trick.
@@ -209,10 +229,9 @@ impl Tamperer {
 
     /// A run made from one that was sent: in another member's name, or in a stranger's.
     fn forged(&mut self, trick: Trick) -> Option<Vec<u8>> {
-        let recorded = &self.recorded;
-        let start = self.stream.index(recorded.len());
-        let (from, to) = recorded.split_at(start);
-        let (lane, author, bytes) = to.iter().chain(from).find_map(|frame| match whole(frame) {
+        let start = self.stream.index(self.recorded.len());
+        let recorded = self.recorded.iter().skip(start).chain(self.recorded.iter().take(start));
+        let (lane, author, bytes) = recorded.into_iter().find_map(|frame| match whole(frame) {
             Some(Message::Run { lane, author, entries }) => {
                 Some((lane, author, entries.last()?.to_vec()))
             }

@@ -2,6 +2,7 @@
 
 mod canaries;
 mod disks;
+mod hostile;
 mod mesh;
 mod network;
 
@@ -75,7 +76,10 @@ impl Scenario {
 
 /// Every scenario.
 pub fn all() -> impl Iterator<Item = Scenario> {
-    [network::ALL, disks::ALL, mesh::ALL, canaries::ALL].into_iter().flatten().copied()
+    [network::ALL, hostile::ALL, disks::ALL, mesh::ALL, canaries::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// The scenario of a name.

@@ -474,6 +474,9 @@ impl World {
         };
         for (lane, ops, outcomes) in self.written.remove(&number).unwrap_or_default() {
             self.durable.on_acknowledged(lane, &ops, &outcomes);
+            if self.excuses.revoked.contains(&self.nodes[number].device()) {
+                self.smuggle(number, lane);
+            }
         }
         if had_turn {
             self.committed(number)?;

@@ -21,6 +21,12 @@ pub(super) const ALL: &[Scenario] = &[
         backup_restored,
     ),
     Scenario::new(
+        "backup-restored-alone",
+        "an old store is put back, and writes before it meets anybody: its journal has one history",
+        2,
+        backup_restored_alone,
+    ),
+    Scenario::new(
         "machine-restored",
         "store and count of opens are put back together: peers notice, or two histories are found",
         3,
@@ -92,6 +98,25 @@ fn backup_restored(world: &mut World) -> Checked {
     world.come_to_rest()?;
     world.claim(world.incarnations(1, 0, Normal) == 2, "it writes as a new incarnation")?;
     world.claim(world.shows(0, Normal, "new") == Some(json!(2)), "what the peer had came back")
+}
+
+fn backup_restored_alone(world: &mut World) -> Checked {
+    world.put(0, Normal, "old", json!(1))?;
+    world.pass(2_000)?;
+    world.take_backup(0);
+    world.take_away(0)?;
+    world.bring_back(0)?;
+    world.put(0, Normal, "new", json!(2))?;
+    world.pass(5_000)?;
+    world.part(&[0]);
+    world.restore(0, false);
+    world.pass(60_000)?;
+    world.put(0, Normal, "newer", json!(3))?;
+    world.mend_network();
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    world.claim(world.shows(0, Normal, "new") == Some(json!(2)), "what the peer had came back")?;
+    world.claim(world.shows(1, Normal, "newer") == Some(json!(3)), "what came later is taken")
 }
 
 fn machine_restored(world: &mut World) -> Checked {

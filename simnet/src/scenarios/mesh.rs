@@ -6,6 +6,7 @@ use srcos_lanes::store::PutContent;
 
 use super::Scenario;
 use crate::invariants::Checked;
+use crate::options::Topology;
 use crate::workload::NEEDLE;
 use crate::world::World;
 
@@ -17,6 +18,29 @@ pub(super) const ALL: &[Scenario] = &[
         "a device writes while it is away, and is put out meanwhile: its writes are not taken",
         3,
         revoked_while_away,
+    ),
+    Scenario::new(
+        "revoked-on-the-other-side",
+        "what one side held of a device when it heard of its revocation, all take",
+        3,
+        revoked_on_the_other_side,
+    ),
+    Scenario::new(
+        "revoked-at-the-same-moment",
+        "an entry and the revocation of its author cross on their way; in the end all hold it",
+        3,
+        revoked_at_the_same_moment,
+    )
+    .shaped(|options| {
+        options.topology = Topology::Star;
+        options.links.latency_ms_min = 10;
+        options.links.latency_ms_max = 10;
+    }),
+    Scenario::new(
+        "deleted-on-both-sides",
+        "two devices delete an object apart; all name the same one",
+        3,
+        deleted_on_both_sides,
     ),
     Scenario::new(
         "deleted-while-away-for-a-year",
@@ -77,6 +101,46 @@ fn revoked_while_away(world: &mut World) -> Checked {
     world.come_to_rest()?;
     world.claim(world.shows(1, Normal, "before").is_some(), "what was accepted stays")?;
     world.claim(world.shows(1, Normal, "after").is_none(), "what came after is not taken")
+}
+
+fn revoked_on_the_other_side(world: &mut World) -> Checked {
+    world.pass(5_000)?;
+    world.part(&[0]);
+    world.put_out(0, 2)?;
+    world.put(2, Normal, "unsuspecting", json!(1))?;
+    world.pass(5_000)?;
+    world.claim(world.shows(1, Normal, "unsuspecting").is_some(), "the second has taken it")?;
+    world.mend_network();
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    let shown = world.shows(0, Normal, "unsuspecting");
+    world.claim(shown == Some(json!(1)), "what was held in good faith stays")
+}
+
+fn revoked_at_the_same_moment(world: &mut World) -> Checked {
+    world.pass(5_000)?;
+    // It is with the one in the middle in 10 ms, and comes to the other 10 ms later. The word of the
+    // revocation leaves before that, and comes to the middle after it.
+    world.put(2, Normal, "crossing", json!(1))?;
+    world.pass(5)?;
+    world.put_out(1, 2)?;
+    world.pass(120_000)?;
+    world.claim(world.shows(0, Normal, "crossing").is_some(), "it came before the word")?;
+    let shown = world.shows(1, Normal, "crossing");
+    world.claim(shown == Some(json!(1)), "what was refused at first is taken in the end")?;
+    world.come_to_rest()
+}
+
+fn deleted_on_both_sides(world: &mut World) -> Checked {
+    world.put(0, Normal, "doomed", json!(1))?;
+    world.pass(5_000)?;
+    world.part(&[0]);
+    world.delete(0, Normal, "doomed")?;
+    world.pass(1_000)?;
+    world.delete(1, Normal, "doomed")?;
+    world.pass(5_000)?;
+    world.mend_network();
+    world.come_to_rest()
 }
 
 fn deleted_while_away_for_a_year(world: &mut World) -> Checked {

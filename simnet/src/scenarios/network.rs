@@ -1,13 +1,10 @@
 //! Stories about links and partitions.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 use srcos_lanes::lane::LaneId::{Archive, Normal, Priority};
 
 use super::Scenario;
 use crate::faults::Fault;
-use crate::hostile::Trick;
 use crate::invariants::Checked;
 use crate::world::World;
 
@@ -52,24 +49,6 @@ pub(super) const ALL: &[Scenario] = &[
         3,
         both_dial_at_once,
     ),
-    Scenario::new(
-        "hostile-member",
-        "a member plays every trick; the others agree in spite of it",
-        4,
-        hostile_member,
-    )
-    .shaped(|options| {
-        // Its own journal has one history here; the other trick has a story of its own.
-        let others = Trick::ALL.into_iter().filter(|trick| *trick != Trick::Equivocate);
-        options.tricks = others.map(|trick| (trick, 5)).collect();
-    }),
-    Scenario::new(
-        "equivocating-member",
-        "a member shows two histories; both are kept as evidence by those who see both",
-        4,
-        equivocating_member,
-    )
-    .shaped(|options| options.tricks = BTreeMap::from([(Trick::Equivocate, 1)])),
 ];
 
 fn edit_through_a_partition(world: &mut World) -> Checked {
@@ -164,32 +143,5 @@ fn both_dial_at_once(world: &mut World) -> Checked {
         world.work((round % 3) as usize, 1, round)?;
         world.pass(200)?;
     }
-    world.come_to_rest()
-}
-
-fn hostile_member(world: &mut World) -> Checked {
-    for round in 0..12 {
-        for node in 0..4 {
-            world.work(node, 2, round * 4 + node as u64)?;
-        }
-        world.pass(5_000)?;
-    }
-    world.come_to_rest()
-}
-
-fn equivocating_member(world: &mut World) -> Checked {
-    // Only the second device is shown the other history, so it must hear of it before the first one.
-    world.part(&[1, 3]);
-    world.put(3, Normal, "two-faced", json!({ "to": "everyone" }))?;
-    world.put(0, Normal, "honest", json!(1))?;
-    // Not so long that a digest shows the member its own other history.
-    world.pass(10_000)?;
-    world.mend_network();
-    world.part(&[1]);
-    world.pass(60_000)?;
-    world.mend_network();
-    world.pass(60_000)?;
-    let proofs = (0..3).filter(|node| world.has_proof_against(*node, 3)).count();
-    world.claim(proofs > 0, "somebody keeps the proof of two histories")?;
     world.come_to_rest()
 }

@@ -184,6 +184,16 @@ impl World {
         running.store.reader().snapshot().ok()?.entry(lane, &author, seq).ok()?
     }
 
+    /// The member that breaks the rules gets hold of the newest entry of a device's own journal.
+    pub fn smuggle(&mut self, from: usize, lane: LaneId) {
+        let Some(entry) = self.newest_entry(from, lane) else { return };
+        let Some(running) = &self.nodes[from].running else { return };
+        let author = running.store.author();
+        for tamperer in self.nodes.iter_mut().filter_map(|node| node.tamperer.as_mut()) {
+            tamperer.take_contraband(lane, author, &entry);
+        }
+    }
+
     /// Whether a device says that it is in step with another in a lane.
     pub fn says_in_step(&self, node: usize, other: usize, lane: LaneId) -> bool {
         let device = self.nodes[other].device();
