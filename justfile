@@ -24,7 +24,9 @@ sweep N *ARGS:
 
 # Deliberate bugs, each found by a scenario or within 200 seeds; writes the table of docs/SIMULATION.md.
 bite *ARGS:
-    RUSTC_WORKSPACE_WRAPPER="$PWD/simnet/with-bugs" cargo run --release --target-dir target/bite -p srcos-simnet -- bite --write docs/SIMULATION.md {{ARGS}}
+    RUSTC_WORKSPACE_WRAPPER="$PWD/simnet/with-bugs" cargo build --release -p srcos-simnet
+    mkdir -p target/bite && cp target/release/simnet target/bite/simnet
+    target/bite/simnet bite --write docs/SIMULATION.md {{ARGS}}
 
 # Fuzz one target (wire_frame, entry, ticket, json_line); needs a nightly toolchain and cargo-fuzz.
 fuzz TARGET *ARGS:
