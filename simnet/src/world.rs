@@ -473,7 +473,7 @@ impl World {
             Some(Err(error)) => return self.store_failed(number, &error),
         };
         for (lane, ops, outcomes) in self.written.remove(&number).unwrap_or_default() {
-            self.durable.on_acknowledged(lane, &ops, &outcomes);
+            self.durable.on_acknowledged(number, lane, &ops, &outcomes);
             if self.excuses.revoked.contains(&self.nodes[number].device()) {
                 self.smuggle(number, lane);
             }

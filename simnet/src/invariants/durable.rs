@@ -32,7 +32,8 @@ struct Expected {
 #[derive(Debug, Default)]
 pub struct Durable {
     told: BTreeMap<usize, Journals>,
-    deleted: BTreeMap<(LaneId, String), u32>,
+    /// The latest life that each node deleted.
+    deleted: BTreeMap<(usize, LaneId, String), u32>,
     own: BTreeMap<(LaneId, String), Expected>,
     /// How many writes were acknowledged.
     pub acknowledged: u64,
@@ -65,11 +66,11 @@ impl Durable {
     }
 
     /// A batch was acknowledged.
-    pub fn on_acknowledged(&mut self, lane: LaneId, ops: &[Op], outcomes: &[Outcome]) {
+    pub fn on_acknowledged(&mut self, node: usize, lane: LaneId, ops: &[Op], outcomes: &[Outcome]) {
         for (op, outcome) in ops.iter().zip(outcomes) {
             self.acknowledged += 1;
             if matches!(op.action, Action::Delete { .. }) {
-                let life = self.deleted.entry((lane, op.id.clone())).or_default();
+                let life = self.deleted.entry((node, lane, op.id.clone())).or_default();
                 *life = (*life).max(outcome.life);
             }
             if owner(&op.id).is_some() {
@@ -124,7 +125,10 @@ impl Durable {
                     || skipped.contains(&LaneId::Tombstone)
                     || confined.contains(&(lane, id.clone()))
             };
-            for ((lane, id), life) in self.deleted.iter().filter(|((l, id), _)| !hidden(*l, id)) {
+            for ((by, lane, id), life) in &self.deleted {
+                if !core.contains(by) || hidden(*lane, id) {
+                    continue;
+                }
                 match look(number, &snapshot, *lane, id)? {
                     Visibility::Shown(object) if object.life <= *life && excuses.is_clean() => {
                         let found = object.life;

@@ -36,11 +36,13 @@ impl World {
         if self.calm { self.look_for_the_end() } else { Ok(()) }
     }
 
-    /// Whether a checker may look at a node: it is awake, and what it holds is committed.
+    /// Whether a checker may look at a node: it is awake, and what it holds is committed. One that
+    /// wakes in this moment has yet to learn what it missed.
     fn is_visible(&self, number: usize) -> bool {
         let node = &self.nodes[number];
         let settled = node.running.as_ref().is_some_and(|running| !running.store.in_turn());
-        settled && !node.disk.is_dark() && node.frozen_until_ms <= self.now_ms()
+        let awake = node.frozen_until_ms == 0 || node.frozen_until_ms < self.now_ms();
+        settled && !node.disk.is_dark() && awake
     }
 
     pub(super) fn look_at_report(&mut self, number: usize) -> Checked {
