@@ -55,7 +55,13 @@ pub(crate) struct Options {
 /// Points of one cost: how much of something there was, and what it cost.
 struct Costs {
     by: &'static str,
-    rows: Vec<(String, &'static str, Vec<(f64, f64)>)>,
+    rows: Vec<Cost>,
+}
+
+struct Cost {
+    what: String,
+    unit: &'static str,
+    points: Vec<(f64, f64)>,
 }
 
 impl Costs {
@@ -65,16 +71,19 @@ impl Costs {
 
     fn add(&mut self, report: &mut Report, at: f64, what: &str, value: f64, unit: &'static str) {
         report.add(self.by, format!("{what}, {at} {}", self.by), value, unit, None);
-        match self.rows.iter_mut().find(|(known, _, _)| known == what) {
-            Some((_, _, points)) => points.push((at, value)),
-            None => self.rows.push((what.to_owned(), unit, vec![(at, value)])),
+        match self.rows.iter_mut().find(|cost| cost.what == what) {
+            Some(cost) => cost.points.push((at, value)),
+            None => {
+                let (what, points) = (what.to_owned(), vec![(at, value)]);
+                self.rows.push(Cost { what, unit, points });
+            }
         }
     }
 
     /// The exponent of each cost, and a picture of all of them.
     fn finish(&self, report: &mut Report, results: &Path) -> anyhow::Result<()> {
         let mut series = Vec::new();
-        for (what, unit, points) in &self.rows {
+        for Cost { what, unit, points } in &self.rows {
             if let Some(exponent) = growth(points) {
                 let what = format!("{what}: exponent over {}", self.by);
                 report.add("growth", what, exponent, "", None);
