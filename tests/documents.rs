@@ -275,6 +275,8 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("pairing::INVITE_MS_DEFAULT", pairing::INVITE_MS_DEFAULT);
     check("pairing::INVITE_MS_MAX", pairing::INVITE_MS_MAX);
     check("pairing::STEP_MS_MAX", pairing::STEP_MS_MAX);
+    check("pairing::FIRST_FRAME_MS_MAX", srcos_node::pairing::FIRST_FRAME_MS_MAX);
+    check("pairing::STREAMS_MAX", srcos_node::pairing::STREAMS_MAX as u64);
     check("ticket::ADDRESSES_MAX", ticket::ADDRESSES_MAX as u64);
     check("dialer::BACKOFF_MS_MIN", dialer::BACKOFF_MS_MIN);
     check("dialer::BACKOFF_MS_MAX", dialer::BACKOFF_MS_MAX);

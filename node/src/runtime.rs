@@ -532,7 +532,9 @@ impl Daemon {
             transport::Event::Pairing(pairing) => {
                 self.pairings.opened(&self.core, now, pairing);
             }
-            transport::Event::PairingFailed(attempt) => self.pairings.not_opened(now, &attempt),
+            transport::Event::PairingFailed { attempt, why } => {
+                self.pairings.not_opened(now, attempt, &why);
+            }
         }
     }
 

@@ -298,7 +298,12 @@ pub enum Event {
     /// A pairing stream is open.
     Pairing(Pairing),
     /// A pairing stream could not be opened.
-    PairingFailed(Attempt),
+    PairingFailed {
+        /// The number under which it was asked for.
+        attempt: u64,
+        /// What became of its address.
+        why: Attempt,
+    },
 }
 
 /// Why a command was not taken.
@@ -354,7 +359,7 @@ pub struct Traffic {
 enum Command {
     Listen(Multiaddr),
     Dial { device: DeviceId, addrs: Vec<Multiaddr> },
-    OpenPairing { addr: Multiaddr, device: Option<DeviceId> },
+    OpenPairing { attempt: u64, addr: Multiaddr, device: Option<DeviceId> },
     SetMembers(BTreeSet<DeviceId>),
     Offline,
     Shutdown(oneshot::Sender<()>),
@@ -403,13 +408,15 @@ impl Transport {
         self.command(Command::Dial { device, addrs })
     }
 
-    /// Opens a pairing stream to whoever answers at an address, or to one device only.
+    /// Opens a pairing stream to whoever answers at an address, or to one device only. The answer
+    /// bears the number `attempt`, which is the caller's.
     pub fn open_pairing(
         &self,
+        attempt: u64,
         addr: Multiaddr,
         device: Option<DeviceId>,
     ) -> Result<(), CommandError> {
-        self.command(Command::OpenPairing { addr, device })
+        self.command(Command::OpenPairing { attempt, addr, device })
     }
 
     /// Names the devices that limits on strangers do not concern.
