@@ -11,6 +11,7 @@ use crate::signature::Signer;
 use crate::tables::RowState;
 
 mod caught_up;
+mod limits;
 mod typed;
 
 const MESH: MeshId = MeshId([9; 32]);
