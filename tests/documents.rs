@@ -280,6 +280,7 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("ticket::ADDRESSES_MAX", ticket::ADDRESSES_MAX as u64);
     check("dialer::BACKOFF_MS_MIN", dialer::BACKOFF_MS_MIN);
     check("dialer::BACKOFF_MS_MAX", dialer::BACKOFF_MS_MAX);
+    check("dialer::ANEW_AGE_MS_MIN", dialer::ANEW_AGE_MS_MIN);
     check("dialer::ADDRESSES_MAX", dialer::ADDRESSES_MAX as u64);
     check("discovery::CANDIDATES_MAX", discovery::CANDIDATES_MAX as u64);
     check("transport::FRAME_BYTES_MAX", transport::FRAME_BYTES_MAX as u64);

@@ -41,8 +41,8 @@ const HELD_EVENTS_MAX: usize = 256;
 /// What a connection is dialled for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Goal {
-    /// A link.
-    Sync,
+    /// A link. With a time, also where the device has one that is older.
+    Sync(Option<Instant>),
     /// A pairing stream, asked for under this number.
     Pairing(u64),
 }
@@ -50,7 +50,7 @@ enum Goal {
 impl Goal {
     fn purpose(self) -> Purpose {
         match self {
-            Self::Sync => Purpose::Sync,
+            Self::Sync(_) => Purpose::Sync,
             Self::Pairing(_) => Purpose::Pairing,
         }
     }
@@ -229,7 +229,7 @@ impl Driver {
                     self.held.push_back(Event::ListenFailed { addr: Some(addr), error });
                 }
             },
-            Command::Dial { device, addrs } => self.dial(device, addrs),
+            Command::Dial { device, addrs, anew } => self.dial(device, addrs, anew),
             Command::OpenPairing { attempt, addr, device } => {
                 self.open_pairing(attempt, addr, device);
             }
@@ -334,7 +334,7 @@ impl Driver {
         let mut stage = Stage::Opening { goal, deadline };
         match goal {
             // The peer was quicker: its connection is up and in use, so ours is not needed.
-            Some(Goal::Sync) if self.current.contains_key(&device) => {
+            Some(Goal::Sync(anew)) if !self.needs_link(device, anew) => {
                 self.swarm.close_connection(connection);
                 stage = Stage::Closing;
             }

@@ -4,6 +4,7 @@ use libp2p::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use srcos_lanes::ids::DeviceId;
+use tokio::time::Instant;
 
 use super::{Conn, Dialling, Driver, Goal, Stage};
 use crate::keys::peer_of_device;
@@ -18,8 +19,15 @@ const DIAL_ADDRESSES_MAX: usize = 16;
 const DIALS_PER_DEVICE_MAX: usize = 4;
 
 impl Driver {
-    pub(super) fn dial(&mut self, device: DeviceId, addrs: Vec<Multiaddr>) {
-        if self.current.contains_key(&device) {
+    /// Whether a dial that began at `anew`, or that is for a device without a link, is still of use.
+    pub(super) fn needs_link(&self, device: DeviceId, anew: Option<Instant>) -> bool {
+        let Some(current) = self.current.get(&device) else { return true };
+        anew.is_some_and(|began| current.since < began)
+    }
+
+    pub(super) fn dial(&mut self, device: DeviceId, addrs: Vec<Multiaddr>, anew: bool) {
+        let anew = anew.then(Instant::now);
+        if !self.needs_link(device, anew) {
             return;
         }
         let mut addrs: Vec<_> = addrs.iter().map(without_peer).collect();
@@ -35,7 +43,12 @@ impl Driver {
             return;
         }
         addrs.truncate(DIAL_ADDRESSES_MAX);
-        self.start(Dialling { goal: Goal::Sync, device: Some(device), addrs, failed: Vec::new() });
+        self.start(Dialling {
+            goal: Goal::Sync(anew),
+            device: Some(device),
+            addrs,
+            failed: Vec::new(),
+        });
     }
 
     pub(super) fn open_pairing(&mut self, attempt: u64, addr: Multiaddr, device: Option<DeviceId>) {
@@ -92,7 +105,7 @@ impl Driver {
             }
         }
         let event = match (goal, device) {
-            (Goal::Sync, Some(device)) => Event::DialFailed { device, attempts: failed },
+            (Goal::Sync(_), Some(device)) => Event::DialFailed { device, attempts: failed },
             (Goal::Pairing(attempt), _) => {
                 let why = failed.into_iter().next().unwrap_or_else(|| Attempt {
                     addr: Multiaddr::empty(),
@@ -102,7 +115,7 @@ impl Driver {
                 Event::PairingFailed { attempt, why }
             }
             // A link is always dialled to a device.
-            (Goal::Sync, None) => return,
+            (Goal::Sync(_), None) => return,
         };
         self.held.push_back(event);
     }
@@ -116,7 +129,10 @@ impl Driver {
         dial.failed.extend(failed);
         // Where an address now belongs to another device, libp2p gives up on the rest with it.
         let misled = matches!(error, DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. });
-        let wanted = dial.device.is_some_and(|device| !self.current.contains_key(&device));
+        let wanted = match (dial.goal, dial.device) {
+            (Goal::Sync(anew), Some(device)) => self.needs_link(device, anew),
+            _ => false,
+        };
         if misled && wanted && !dial.addrs.is_empty() {
             self.start(dial);
         } else {
@@ -147,7 +163,9 @@ impl Driver {
         why: &str,
     ) {
         // The peer may have closed ours because its own connection to us was first.
-        if goal == Goal::Sync && self.current.contains_key(&conn.device) {
+        if let Goal::Sync(anew) = goal
+            && !self.needs_link(conn.device, anew)
+        {
             return;
         }
         let attempt = Attempt { addr: conn.addr.clone(), kind, error: why.to_owned() };

@@ -45,7 +45,7 @@ impl Driver {
                 conn.stage = Stage::Pairing { deadline: Instant::now() + PAIRING_TIMEOUT };
                 let attempt = match goal {
                     Some(Goal::Pairing(attempt)) => Some(attempt),
-                    Some(Goal::Sync) | None => None,
+                    Some(Goal::Sync(_)) | None => None,
                 };
                 let pairing = Pairing::new(conn.device, conn.addr.clone(), attempt, stream);
                 self.held.push_back(Event::Pairing(pairing));
