@@ -267,6 +267,7 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("engine::RECEIPT_DELAY_MS", engine::RECEIPT_DELAY_MS);
     check("engine::RECEIPT_DELAY_SLOW_MS", engine::RECEIPT_DELAY_SLOW_MS);
     check("engine::DIGEST_EVERY_MS", engine::DIGEST_EVERY_MS);
+    check("engine::SILENCE_MS_MAX", engine::SILENCE_MS_MAX);
     check("engine::RENEW_EVERY_MS", engine::RENEW_EVERY_MS);
     check("engine::RECEIPT_AUTHORS_MAX", engine::RECEIPT_AUTHORS_MAX as u64);
     check("engine::EVENTS_MAX", engine::EVENTS_MAX as u64);

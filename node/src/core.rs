@@ -123,22 +123,22 @@ impl Core {
 
     /// The state of one lane, or of all.
     pub fn lanes_status(&self, only: Option<LaneId>) -> LanesStatus {
-        let now = self.now().wall;
+        let now = self.now();
         let names = names(self.engine.roster());
         let lanes = LaneId::ALL.into_iter().filter(|lane| only.is_none_or(|only| only == *lane));
         LanesStatus {
             device: self.key.device().to_string(),
             mesh: self.engine.roster().mesh().to_string(),
-            generated_at: time(now),
+            generated_at: time(now.wall),
             lanes: lanes
                 .map(|lane| {
                     let facts = LaneFacts {
                         lane,
                         counts: self.store.counts(lane),
                         journals: self.store.journals(lane).map(|(_, row)| *row).collect(),
-                        peers: self.engine.lane_peers(&self.store, lane),
+                        peers: self.engine.lane_peers_at(&self.store, lane, now),
                     };
-                    lane_status(&facts, &names, now)
+                    lane_status(&facts, &names, now.wall)
                 })
                 .collect(),
         }
@@ -169,9 +169,10 @@ impl Core {
         let own = self.key.device();
         let others: Vec<DeviceId> =
             self.engine.roster().members().keys().copied().filter(|d| *d != own).collect();
+        let now = self.now();
         let standing: Vec<_> = LaneId::ALL
             .into_iter()
-            .flat_map(|lane| self.engine.lane_peers(&self.store, lane))
+            .flat_map(|lane| self.engine.lane_peers_at(&self.store, lane, now))
             .filter(|peer| peer.state != Standing::Blocked)
             .collect();
         let in_sync = |device: &DeviceId| {

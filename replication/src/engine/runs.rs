@@ -176,7 +176,7 @@ impl Engine {
             Message::Run { lane, author, entries: allowed.iter().map(Vec::as_slice).collect() };
         let len = session.send(&message);
         session.credit -= len as i64;
-        session.window.sent(len, self.committed_at);
+        session.window.sent(len, self.told_time.mono);
         session.sent.insert((lane, author), last);
         if last >= to {
             session.pending.remove(&pending);
