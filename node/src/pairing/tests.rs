@@ -41,9 +41,8 @@ impl Host {
         let data = DataDir::new(&dir.path().join(name));
         data.init(Some(name)).unwrap();
         let data = DataDir::new(data.path());
-        let (key, store) = data.open().unwrap();
-        let (transport, events, addr) = transport(&key).await;
-        let core = Core::new(Clock::start(), key, store).unwrap();
+        let core = Core::open(Clock::start(), &data).unwrap();
+        let (transport, events, addr) = transport(&core.key).await;
         let (sender, inputs) = mpsc::channel(64);
         let pairings = Pairings::new(transport.clone(), sender);
         Self { core, transport, events, pairings, inputs, addr, _dir: dir }
