@@ -46,8 +46,9 @@ pub const DIGEST_EVERY_MS: u64 = 30_000;
 pub const SILENCE_MS_MAX: u64 = 3 * DIGEST_EVERY_MS;
 /// Least time between two requests to send again, in milliseconds.
 pub const RESET_EVERY_MS: u64 = 1_000;
-/// Least time between two incarnations that peers make this device begin, in milliseconds: a peer may
-/// lie about what it holds of our journal.
+/// Least time between two incarnations that one peer makes this device begin by its word alone, in
+/// milliseconds: it may lie about what it holds of our journal. An entry that this device signed is
+/// proof, and is believed at once.
 pub const RENEW_EVERY_MS: u64 = 600_000;
 /// Journals that a receipt may name in one lane, at most: as many as a large mesh has.
 pub const RECEIPT_AUTHORS_MAX: usize = 4_096;
@@ -157,8 +158,8 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
-    /// When this engine began an incarnation.
-    renewed_at: Option<MonoMillis>,
+    /// By whose word alone this engine began an incarnation, and when.
+    claims: BTreeMap<DeviceId, MonoMillis>,
     /// The time of the last turn, which is when what follows from it is sent.
     told_time: Now,
 }
@@ -216,7 +217,7 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
-            renewed_at: None,
+            claims: BTreeMap::new(),
             told_time: Now { mono: MonoMillis(0), wall: WallMillis(0) },
         };
         for device in engine.other_members().collect::<Vec<_>>() {
@@ -382,7 +383,7 @@ impl Engine {
     ) -> Result<Vec<Outcome>, WriteError> {
         // What is added to a journal with two histories reaches nobody.
         if store.journal(lane, &store.author()).is_some_and(|row| row.forked) {
-            self.renew(store, now, self.device())?;
+            self.renew(store, self.device())?;
         }
         let outcomes = store.write(lane, ops, now, &*self.signer)?;
         if lane.definition().ttl.is_some() {

@@ -66,8 +66,8 @@ impl Engine {
             peer.compare(lane, &ours, now.wall);
         }
         if let Some(lane) = overtaken {
-            if self.renewed_at.is_some_and(|at| now.mono < at.after_ms(RENEW_EVERY_MS)) {
-                // Begun a moment ago and durable before told: hardly anybody can hold more of it.
+            if self.claims.get(&device).is_some_and(|at| now.mono < at.after_ms(RENEW_EVERY_MS)) {
+                // It was believed a moment ago, and has not proven what it said.
                 self.push_event(Event::Refused {
                     from: device,
                     lane,
@@ -76,7 +76,8 @@ impl Engine {
                     why: "it claims to hold entries of this device that were never written".into(),
                 });
             } else {
-                self.renew(store, now, device)?;
+                self.claims.insert(device, now.mono);
+                self.renew(store, device)?;
             }
         }
         self.save_peers_soon(now.mono);
@@ -87,13 +88,7 @@ impl Engine {
     }
 
     /// Starts a new incarnation.
-    pub(super) fn renew(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        told_by: DeviceId,
-    ) -> Result<(), StoreError> {
-        self.renewed_at = Some(now.mono);
+    pub(super) fn renew(&mut self, store: &mut Store, told_by: DeviceId) -> Result<(), StoreError> {
         let random = self.draw();
         store.begin_incarnation(random)?;
         self.push_event(Event::IncarnationStarted { told_by });
