@@ -141,6 +141,9 @@ fn written() -> Vec<(&'static str, String, Vec<u8>)> {
         .collect();
     seeds.push(("entry", "valid-one-object".into(), entry_bytes(false)));
     seeds.push(("entry", "valid-withheld".into(), entry_bytes(true)));
+    for (n, body) in targets::change_seeds().into_iter().enumerate() {
+        seeds.push(("change", format!("valid-{n}"), body));
+    }
     seeds.push(("ticket", "valid-ticket".into(), ticket_text().into_bytes()));
     seeds
 }

@@ -13,7 +13,6 @@
 //!
 //! This module knows nothing of clocks, of randomness, of lanes, or of who may write what.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
@@ -26,6 +25,8 @@ mod chunk;
 mod content;
 mod creation;
 mod error;
+mod incoming;
+mod past;
 mod place;
 mod pointer;
 mod schema;
@@ -44,6 +45,8 @@ pub use content::{
     LABELS_MAX, LeafType, LeafTypes, PLACES_MAX, Patch,
 };
 pub use error::{ContentError, DocumentError, WriteError};
+pub(crate) use incoming::deps;
+pub use incoming::{Incoming, Refusal, Taken};
 pub use text::TEXT_EDITS_MAX;
 pub use view::{Conflict, ConflictValue, View};
 pub use write::LIST_CELLS_MAX;
@@ -82,17 +85,6 @@ pub struct EncodedChange {
     pub bytes: Vec<u8>,
     /// The changes that it follows directly, sorted; empty if it creates the object.
     pub deps: Vec<ChangeHash>,
-}
-
-/// A change that comes from elsewhere.
-#[derive(Debug, Clone, Copy)]
-pub struct Incoming<'a> {
-    /// Its bytes.
-    pub change: &'a [u8],
-    /// The hash under which it was announced.
-    pub hash: ChangeHash,
-    /// The actor of the entry's author.
-    pub actor: [u8; 16],
 }
 
 /// A change in the past of an object.
@@ -244,81 +236,6 @@ impl Object {
         Ok(self.set(&content, actor, now)?)
     }
 
-    /// Takes in a change from elsewhere. A change that is there already is no error.
-    pub fn apply(
-        &mut self,
-        change: &[u8],
-        expected: ChangeHash,
-        expected_actor: [u8; 16],
-    ) -> Result<(), DocumentError> {
-        *self = self.with(&[Incoming { change, hash: expected, actor: expected_actor }])?;
-        Ok(())
-    }
-
-    /// The object once it has taken in these changes, each after those that it follows: as
-    /// [`Object::apply`] with each, for the price of one copy of the document. Several together
-    /// may have at most [`OPS_MAX`] operations, so that what is read of them stays bounded.
-    pub fn with(&self, changes: &[Incoming<'_>]) -> Result<Self, DocumentError> {
-        let mut new: Vec<(&Incoming<'_>, chunk::Change<'_>, Vec<Hash>)> = Vec::new();
-        // The last operation of each change that is not in the document yet.
-        let mut last_ops: BTreeMap<ChangeHash, u64> = BTreeMap::new();
-        let mut ops = 0;
-        for incoming in changes {
-            let read = chunk::Change::read(incoming.change, incoming.hash, incoming.actor)?;
-            if last_ops.contains_key(&incoming.hash) || self.has(incoming.hash) {
-                continue;
-            }
-            ops += read.ops.len();
-            if ops > OPS_MAX {
-                return Err(DocumentError::TooManyOps { limit: OPS_MAX });
-            }
-            schema::check(&read)?;
-            if read.deps.is_empty() {
-                return Err(DocumentError::Order("it follows nothing"));
-            }
-            let deps: Vec<Hash> = read.deps.iter().map(|dep| Hash(dep.0)).collect();
-            let mut missing = self.doc.get_missing_deps(&deps);
-            missing.retain(|dep| !last_ops.contains_key(&ChangeHash(dep.0)));
-            if !missing.is_empty() {
-                return Err(DocumentError::MissingDeps(without_skeleton(&missing)));
-            }
-            let last = read.deps.iter().filter_map(|dep| match last_ops.get(dep) {
-                Some(last) => Some(*last),
-                None => Some(self.doc.get_change_meta_by_hash(&Hash(dep.0))?.max_op),
-            });
-            if last.max().map(|last| last + 1) != Some(read.start_op) {
-                return Err(DocumentError::Order("its operations do not follow its predecessors'"));
-            }
-            last_ops.insert(incoming.hash, read.start_op + read.ops.len() as u64 - 1);
-            new.push((incoming, read, deps));
-        }
-        if new.is_empty() {
-            return Ok(self.clone());
-        }
-        let doc = guarded(|| {
-            let mut parsed = Vec::with_capacity(new.len());
-            for (incoming, _, _) in &new {
-                let change = automerge::Change::try_from(incoming.change)
-                    .map_err(|_| DocumentError::Undecodable("automerge cannot read it"))?;
-                parsed.push(change);
-            }
-            let mut doc = self.doc.clone();
-            doc.apply_changes(parsed).map_err(refused)?;
-            for (incoming, read, deps) in &new {
-                // What it overwrites or writes into may not be there. Automerge would go on
-                // without, and then could not save the document. So it must give the bytes back.
-                match doc.get_change_by_hash(&Hash(incoming.hash.0)) {
-                    Some(stored) if stored.raw_bytes() == incoming.change => {}
-                    _ => return Err(DocumentError::Unfaithful),
-                }
-                schema::check_targets(read, &doc, deps)?;
-            }
-            Ok(doc)
-        })?;
-        let bytes: usize = new.iter().map(|(incoming, _, _)| incoming.change.len()).sum();
-        Ok(Self { doc, bytes: self.bytes + bytes })
-    }
-
     /// The change that creates an object which says this: what [`Object::set`] on a new one
     /// gives, without building a document.
     pub fn create(content: &Content, actor: [u8; 16], now: WallMillis) -> EncodedChange {
@@ -368,3 +285,7 @@ fn without_skeleton(hashes: &[Hash]) -> Vec<ChangeHash> {
     hashes.sort();
     hashes
 }
+
+/// Puts the right checksum on changed bytes of a change; gives them with their hash.
+#[cfg(test)]
+pub(crate) use tests::hostile::sealed as sealed_for_tests;

@@ -52,6 +52,8 @@ pub struct Store {
     counts: BTreeMap<LaneId, CountsRow>,
     feed_next: u64,
     documents: DocumentCache,
+    /// Journals whose next entry waits for a change of this object that is not here.
+    parked: BTreeMap<(LaneId, u32), Vec<u8>>,
     turn: Option<WriteTransaction>,
     changed_journals: BTreeSet<(LaneId, u32)>,
     changed_counts: BTreeSet<LaneId>,
@@ -113,6 +115,7 @@ struct Open<'t> {
     tombstones: BytesTable<'t>,
     feed: BytesTable<'t>,
     expiry: BytesTable<'t>,
+    refused: BytesTable<'t>,
 }
 
 impl<'t> Open<'t> {
@@ -125,6 +128,7 @@ impl<'t> Open<'t> {
             tombstones: turn.open_table(tables::TOMBSTONES)?,
             feed: turn.open_table(tables::FEED)?,
             expiry: turn.open_table(tables::EXPIRY)?,
+            refused: turn.open_table(tables::REFUSED)?,
         })
     }
 }
@@ -329,8 +333,26 @@ impl Store {
             self.latched = Some(error.to_string());
             self.turn = None;
             self.documents.clear();
+            self.forget_uncommitted();
         }
         result
+    }
+
+    /// Goes back to what the disk has, as far as it can still be read: what is told of journals and
+    /// counts from here on is what is durable.
+    fn forget_uncommitted(&mut self) {
+        self.changed_journals.clear();
+        self.changed_counts.clear();
+        let Ok(snapshot) = self.reader().snapshot() else { return };
+        if let Ok(journals) = snapshot.journal_rows() {
+            self.journals = journals;
+        }
+        if let Ok(counts) = snapshot.counts_rows() {
+            self.counts = counts;
+        }
+        if let Ok(feed_next) = snapshot.feed_next() {
+            self.feed_next = feed_next;
+        }
     }
 
     /// The number of an author, given on first sight.

@@ -64,11 +64,13 @@ pub const PEERS: Bytes = TableDefinition::new("peers-1");
 pub const ROSTER: Bytes = TableDefinition::new("roster-1");
 /// Proofs of misbehaviour.
 pub const EVIDENCE: Bytes = TableDefinition::new("evidence-1");
+/// Changes that can never be applied, by object and hash: [`refused_key`] to [`Loc`].
+pub const REFUSED: Bytes = TableDefinition::new("refused-1");
 
 /// All of them, so that a new store has each from the start.
-pub const ALL: [Bytes; 14] = [
+pub const ALL: [Bytes; 15] = [
     META, AUTHORS, JOURNALS, ENTRIES, OBJECTS, DOCUMENTS, TAILS, TOMBSTONES, FEED, EXPIRY, COUNTS,
-    PEERS, ROSTER, EVIDENCE,
+    PEERS, ROSTER, EVIDENCE, REFUSED,
 ];
 
 /// Keys of the `meta-1` table.
@@ -308,6 +310,11 @@ pub fn shown_key(key: &[u8]) -> String {
 /// Key of the `n`-th change of an object.
 pub fn tail_key(object: &[u8], n: u32) -> Vec<u8> {
     [object, &n.to_be_bytes()].concat()
+}
+
+/// Key of a change that an object can never take in.
+pub fn refused_key(object: &[u8], change: ChangeHash) -> Vec<u8> {
+    [object, &change.0].concat()
 }
 
 /// Key of an object's expiry.

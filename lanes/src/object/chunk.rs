@@ -80,8 +80,15 @@ pub(super) struct Op<'a> {
     pub(super) insert: bool,
     pub(super) action: u64,
     pub(super) value: Scalar<'a>,
-    /// How many operations it overwrites.
-    pub(super) overwrites: u64,
+    /// Which of the change's overwritten operations are its own; see [`Change::overwritten`].
+    overwritten: (usize, usize),
+}
+
+impl Op<'_> {
+    /// Whether it overwrites nothing.
+    pub(super) fn overwrites_nothing(&self) -> bool {
+        self.overwritten.0 == self.overwritten.1
+    }
 }
 
 /// A change, read.
@@ -93,6 +100,8 @@ pub(super) struct Change<'a> {
     pub(super) seq: u64,
     pub(super) time: i64,
     pub(super) ops: Vec<Op<'a>>,
+    /// What its operations overwrite, one operation's after the other's.
+    overwritten: Vec<OpRef>,
     /// All of it after the header.
     pub(super) body: &'a [u8],
 }
@@ -296,13 +305,38 @@ impl<'a> Change<'a> {
         if !cursor.0.is_empty() {
             return bad("it carries further bytes");
         }
-        let ops = columns.ops(actors.len())?;
+        let (ops, overwritten) = columns.ops(actors.len())?;
         let highest = u64::try_from(ops.len()).ok().and_then(|ops| start_op.checked_add(ops));
         if start_op == 0 || highest.is_none_or(|highest| highest > u64::from(u32::MAX)) {
             return Err(DocumentError::Order("its operations' numbers are out of range"));
         }
-        Ok(Self { deps, actors, start_op, seq, time, ops, body })
+        Ok(Self { deps, actors, start_op, seq, time, ops, overwritten, body })
     }
+
+    /// The operations that one of its operations overwrites.
+    pub(super) fn overwritten(&self, op: &Op<'_>) -> &[OpRef] {
+        // Made from these very columns.
+        &self.overwritten[op.overwritten.0..op.overwritten.1]
+    }
+
+    /// The number of its last operation.
+    pub(super) fn last_op(&self) -> u64 {
+        self.start_op + self.ops.len() as u64 - 1
+    }
+}
+
+/// The changes that a change follows directly, without reading the rest of it or checking
+/// anything; `None` if it cannot be read so far.
+pub(super) fn deps(bytes: &[u8]) -> Option<Vec<ChangeHash>> {
+    let mut cursor = Cursor(bytes);
+    // Magic, checksum and sort.
+    cursor.take(9).ok()?;
+    cursor.unsigned().ok()?;
+    let count = cursor.unsigned().ok()?;
+    if count > DEPS_MAX {
+        return None;
+    }
+    (0..count).map(|_| cursor.take(32).ok()?.try_into().ok().map(ChangeHash)).collect()
 }
 
 /// The columns of a change, by what they hold; an absent one is empty.
@@ -360,7 +394,7 @@ impl<'a> Columns<'a> {
         Ok(columns)
     }
 
-    fn ops(&self, actors: usize) -> Result<Vec<Op<'a>>> {
+    fn ops(&self, actors: usize) -> Result<(Vec<Op<'a>>, Vec<OpRef>)> {
         let actions = run_lengths(self.action, OPS_MAX, |cursor| cursor.unsigned())?;
         let count = actions.len();
         let obj_actor = run_lengths(self.obj_actor, count, |cursor| cursor.unsigned())?;
@@ -370,7 +404,7 @@ impl<'a> Columns<'a> {
         let key_string = run_lengths(self.key_string, count, |cursor| cursor.text())?;
         let insert = booleans(self.insert, count)?;
         let meta = run_lengths(self.value_meta, count, |cursor| cursor.unsigned())?;
-        let overwrites = self.overwrites(count, actors)?;
+        let (counts, overwritten) = self.overwritten(count, actors)?;
         for length in [obj_actor.len(), obj_counter.len(), key_actor.len()]
             .into_iter()
             .chain([key_counter.len(), key_string.len()])
@@ -379,10 +413,11 @@ impl<'a> Columns<'a> {
                 return bad("its columns differ in length");
             }
         }
-        if insert.len() != count || meta.len() != count || overwrites.len() != count {
+        if insert.len() != count || meta.len() != count || counts.len() != count {
             return bad("its columns differ in length");
         }
         let mut values = Cursor(self.value);
+        let mut first = 0;
         let mut ops = Vec::with_capacity(count);
         for (at, action) in actions.into_iter().enumerate() {
             let Some(action) = action else {
@@ -406,26 +441,30 @@ impl<'a> Columns<'a> {
             let Some(meta) = meta[at] else {
                 return bad("a value has no type");
             };
-            let (insert, overwrites) = (insert[at], overwrites[at]);
+            let overwritten = (first, first + counts[at]);
+            first = overwritten.1;
+            let insert = insert[at];
             let value = scalar(meta, &mut values)?;
-            ops.push(Op { object, key, insert, action, value, overwrites });
+            ops.push(Op { object, key, insert, action, value, overwritten });
         }
         if !values.0.is_empty() {
             return bad("values are left over");
         }
-        Ok(ops)
+        Ok((ops, overwritten))
     }
 
-    /// How many operations each operation overwrites. Their names are checked and dropped.
-    fn overwrites(&self, count: usize, actors: usize) -> Result<Vec<u64>> {
+    /// How many operations each operation overwrites, and which they are.
+    fn overwritten(&self, count: usize, actors: usize) -> Result<(Vec<usize>, Vec<OpRef>)> {
         let counts = run_lengths(self.pred_count, count, |cursor| cursor.unsigned())?;
         let Some(counts) = counts.into_iter().collect::<Option<Vec<u64>>>() else {
             return bad("a count is missing");
         };
-        let total = counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count));
-        let Some(total) = total.and_then(|total| usize::try_from(total).ok()) else {
-            return Err(DocumentError::TooManyOps { limit: OPS_MAX });
-        };
+        let too_many = || DocumentError::TooManyOps { limit: OPS_MAX };
+        let counts: Option<Vec<usize>> =
+            counts.into_iter().map(|count| usize::try_from(count).ok()).collect();
+        let counts = counts.ok_or_else(too_many)?;
+        let total = counts.iter().try_fold(0_usize, |sum, count| sum.checked_add(*count));
+        let total = total.ok_or_else(too_many)?;
         if total > OPS_MAX {
             return Err(DocumentError::TooManyOps { limit: OPS_MAX });
         }
@@ -434,13 +473,14 @@ impl<'a> Columns<'a> {
         if pred_actor.len() != total || pred_counter.len() != total {
             return bad("its columns differ in length");
         }
+        let mut overwritten = Vec::with_capacity(total);
         for (actor, counter) in pred_actor.into_iter().zip(pred_counter) {
-            match (actor, counter.map(u64::try_from)) {
+            overwritten.push(match (actor, counter.map(u64::try_from)) {
                 (Some(actor), Some(Ok(counter))) => op_ref(actor, counter, actors)?,
                 _ => return bad("an overwritten operation's name is incomplete"),
-            };
+            });
         }
-        Ok(counts)
+        Ok((counts, overwritten))
     }
 }
 

@@ -46,19 +46,16 @@ pub(super) fn check(change: &Change<'_>) -> Result<(), DocumentError> {
 }
 
 /// Refuses a change whose operations do not fit what they write to: single characters into texts,
-/// additions to counters. The document has the change, whose predecessors are `deps`.
-pub(super) fn check_targets(
-    change: &Change<'_>,
-    doc: &Automerge,
-    deps: &[automerge::ChangeHash],
-) -> Result<(), DocumentError> {
+/// additions to counters. The document has the change.
+pub(super) fn check_targets(change: &Change<'_>, doc: &Automerge) -> Result<(), DocumentError> {
+    let deps: Vec<_> = change.deps.iter().map(|dep| automerge::ChangeHash(dep.0)).collect();
     let mut texts = BTreeMap::new();
     for (at, op) in change.ops.iter().enumerate() {
         let Some(object) = op.object else { continue };
         let refused = |reason| Err(DocumentError::Schema { op: at, reason });
         if op.action == INCREMENT {
             let Key::Member(key) = op.key else { return refused("it adds to no member") };
-            let found = doc.get_all_at(&skeleton().body, key, deps).unwrap_or_default();
+            let found = doc.get_all_at(&skeleton().body, key, &deps).unwrap_or_default();
             if found.is_empty() || !found.iter().all(|(value, _)| value.is_counter()) {
                 return refused("it adds to what is no counter");
             }
@@ -92,7 +89,7 @@ fn check_op(target: &Target, op: &Op<'_>) -> Result<(), &'static str> {
     if !matches!(op.action, PUT | INCREMENT) && op.value != Scalar::Null {
         return Err("it carries a value but writes none");
     }
-    if op.action == DELETE && (op.insert || op.overwrites == 0) {
+    if op.action == DELETE && (op.insert || op.overwrites_nothing()) {
         return Err("it deletes nothing");
     }
     if let Scalar::Float(number) = op.value
@@ -134,7 +131,7 @@ fn check_leaf(op: &Op<'_>) -> Result<(), &'static str> {
         (MAKE_TEXT, _) => Ok(()),
         (PUT, Scalar::Counter(start)) if start.unsigned_abs() <= COUNTER_MAX => Ok(()),
         (PUT, Scalar::Counter(_)) => Err("a counter starts too far from 0"),
-        (INCREMENT, _) if op.overwrites == 0 => Err("it adds to nothing"),
+        (INCREMENT, _) if op.overwrites_nothing() => Err("it adds to nothing"),
         (INCREMENT, Scalar::Int(by)) if by.unsigned_abs() <= INCREMENT_MAX => Ok(()),
         (INCREMENT, _) => Err("it adds what is no integer, or too much"),
         _ => check_place(op),

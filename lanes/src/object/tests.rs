@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
-mod hostile;
+pub(crate) mod hostile;
 mod model;
+mod past;
 mod typed;
 
 const A: [u8; 16] = [1; 16];

@@ -1,15 +1,17 @@
 //! Applying entries that are held: in causal order, one entry whole, into rows that reads use.
 
-use redb::WriteTransaction;
+use std::collections::BTreeSet;
+
+use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::overlay::{Arrival, Overlay, Pending, Touched};
 use super::{Open, Store};
 use crate::error::StoreError;
-use crate::ids::{Author, DeviceId, WallMillis};
-use crate::journal::{BodyParts, Entry, Header};
+use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
+use crate::journal::{After, BodyParts, Entry, Header};
 use crate::lane::LaneId;
-use crate::object::{DocumentError, Incoming, Object, View};
+use crate::object::{self, DocumentError, Incoming, Object, View};
 use crate::tables::{self, FeedRow, Loc, ObjectRow, RowState, TombstoneRow};
 
 /// The body of an object in the tombstone lane.
@@ -80,14 +82,14 @@ impl Store {
         now: WallMillis,
     ) -> Result<bool, StoreError> {
         let row = self.journal_row(lane, number);
-        if row.applied >= row.held {
+        if row.applied >= row.held || self.parked.contains_key(&(lane, number)) {
             return Ok(false);
         }
         let key = tables::entry_key(lane, number, row.applied + 1);
         let bytes = tables::read_with(&open.entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
         let bytes = bytes.ok_or_else(|| StoreError::damaged_value(tables::ENTRIES, &key))?;
         let entry = super::entries::read_stored(&key, &bytes)?;
-        if !self.is_ready(&entry.header) {
+        if !self.is_ready(open, overlay, number, &entry)? {
             return Ok(false);
         }
         self.apply_entry(turn, open, overlay, number, &entry)?;
@@ -95,11 +97,71 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether all that an entry builds on is applied.
-    pub(super) fn is_ready(&self, header: &Header) -> bool {
-        header.after.iter().all(|after| {
-            self.journal(header.lane, &after.author).is_some_and(|row| row.applied >= after.seq)
-        })
+    /// Whether all that an entry builds on is here: the entries that its header names, and the
+    /// changes that its own changes follow. A header is its author's word, and may name too little.
+    /// An entry that came too early waits, and its journal with it, so that every device applies
+    /// the same changes in the end, whatever came first.
+    pub(super) fn is_ready(
+        &mut self,
+        open: &Open<'_>,
+        overlay: &mut Overlay,
+        number: u32,
+        entry: &Entry<'_>,
+    ) -> Result<bool, StoreError> {
+        let lane = entry.header.lane;
+        let applied = |after: &After| {
+            self.journal(lane, &after.author).is_some_and(|row| row.applied >= after.seq)
+        };
+        if !entry.header.after.iter().all(applied) {
+            return Ok(false);
+        }
+        let mut earlier: BTreeSet<(Vec<u8>, ChangeHash)> = BTreeSet::new();
+        for (index, item) in entry.header.items.iter().enumerate() {
+            let Some(parts) = entry.parts(index) else { continue };
+            // What cannot be read builds on nothing; it is refused when it is applied.
+            let deps = object::deps(parts.change).unwrap_or_default();
+            if deps.is_empty() && entry.header.items.len() == 1 {
+                continue;
+            }
+            let mut key = tables::object_key(lane, parts.id, parts.life);
+            for dep in deps {
+                let own = (key, dep);
+                if !earlier.contains(&own) && !self.is_known(open, overlay, &own.0, dep)? {
+                    self.parked.insert((lane, number), own.0);
+                    return Ok(false);
+                }
+                key = own.0;
+            }
+            earlier.insert((key, item.change));
+        }
+        Ok(true)
+    }
+
+    /// Whether an object has a change, or has refused it.
+    fn is_known(
+        &mut self,
+        open: &Open<'_>,
+        overlay: &mut Overlay,
+        key: &[u8],
+        change: ChangeHash,
+    ) -> Result<bool, StoreError> {
+        let touched = overlay.touch(open, key)?;
+        if touched.knows(change) {
+            return Ok(true);
+        }
+        let refused = tables::refused_key(key, change);
+        if open.refused.get(refused.as_slice())?.is_some() {
+            return Ok(true);
+        }
+        if touched.row.as_ref().is_none_or(|row| row.changes == 0) {
+            return Ok(false);
+        }
+        match self.document(open, touched, key) {
+            Ok(document) => Ok(touched.document.insert(document).has(change)),
+            // It is quarantined when the change is applied.
+            Err(StoreError::Damaged { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves the applied mark of a journal by one.
@@ -150,28 +212,21 @@ impl Store {
         let pending = || Pending { arrival, author, change: parts.change.to_vec() };
         if touched.row.is_some() && header.lane != LaneId::Tombstone {
             // With what else comes for this object, when the step is written.
-            touched.pending.push(pending());
+            touched.leave(pending());
+            self.unpark(&key);
             return Ok(());
         }
         let first = touched.row.is_none();
         let read = || Object::read_creation(parts.change, item.change, author.actor());
-        let applied = match if first { read() } else { Ok(None) } {
+        let class = || header.classes.first().cloned().unwrap_or_default();
+        match if first { read() } else { Ok(None) } {
             Ok(Some(view)) => {
                 touched.absorb(|n| self.device_of(n), &[arrival], &[item.change], &view);
-                Ok(())
             }
-            Ok(None) => self.apply_to_document(open, touched, &key, &[pending()])?,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = applied {
-            let class = header.classes.first().cloned().unwrap_or_default();
-            quarantine(touched, author, class, arrival, &error);
-            if first {
-                // A deletion that was here before hides this too, as it would have hidden it after.
-                Self::hide_if_deleted(open, overlay, &key)?;
-            }
-            return Ok(());
+            Ok(None) => self.apply_to_document(open, touched, &key, &class(), &[pending()])?,
+            Err(error) => refuse(touched, author, class(), arrival, &error),
         }
+        self.unpark(&key);
         if first {
             Self::hide_if_deleted(open, overlay, &key)?;
         }
@@ -184,44 +239,50 @@ impl Store {
         Ok(())
     }
 
-    /// Applies the changes that waited for an object: together, or where that fails, in halves,
-    /// until the one is found that cannot be applied.
-    pub(super) fn apply_pending(
+    /// Journals that wait for a change of this object are looked at again.
+    fn unpark(&mut self, key: &[u8]) {
+        if !self.parked.is_empty() {
+            self.parked.retain(|_, waits_for| waits_for != key);
+        }
+    }
+
+    /// The document of an object as the step has left it.
+    fn document(
         &mut self,
         open: &Open<'_>,
         touched: &mut Touched,
         key: &[u8],
+    ) -> Result<Object, StoreError> {
+        match (touched.document.take(), &touched.row) {
+            (Some(document), _) => Ok(document),
+            (None, None) => Ok(Object::new()),
+            (None, Some(row)) if row.changes == 0 => Ok(Object::new()),
+            (None, Some(row)) if touched.tail.is_empty() => self.load_document(open, key, row),
+            (None, Some(_)) => self.replay(open, touched, key),
+        }
+    }
+
+    /// Applies changes through the document. One that can never be applied is left out, and
+    /// quarantines the object. So does damage to what is kept of it: it keeps what it showed, and
+    /// all else goes on.
+    pub(super) fn apply_to_document(
+        &mut self,
+        open: &Open<'_>,
+        touched: &mut Touched,
+        key: &[u8],
+        class: &str,
         pending: &[Pending],
     ) -> Result<(), StoreError> {
         if pending.is_empty() {
             return Ok(());
         }
-        let Err(error) = self.apply_to_document(open, touched, key, pending)? else {
-            return Ok(());
-        };
-        if let [one] = pending {
-            quarantine(touched, one.author, String::new(), one.arrival, &error);
-            return Ok(());
-        }
-        let (first, second) = pending.split_at(pending.len() / 2);
-        self.apply_pending(open, touched, key, first)?;
-        self.apply_pending(open, touched, key, second)
-    }
-
-    /// Applies changes through the document, all of them or none.
-    fn apply_to_document(
-        &mut self,
-        open: &Open<'_>,
-        touched: &mut Touched,
-        key: &[u8],
-        pending: &[Pending],
-    ) -> Result<Result<(), DocumentError>, StoreError> {
-        let document = match (touched.document.take(), &touched.row) {
-            (Some(document), _) => document,
-            (None, None) => Object::new(),
-            (None, Some(row)) if row.changes == 0 => Object::new(),
-            (None, Some(row)) if touched.tail.is_empty() => self.load_document(open, key, row)?,
-            (None, Some(_)) => self.replay(open, touched, key)?,
+        let document = match self.document(open, touched, key) {
+            Ok(document) => document,
+            Err(error @ StoreError::Damaged { .. }) => {
+                quarantine(touched, error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
         let incoming: Vec<Incoming<'_>> = pending
             .iter()
@@ -231,22 +292,25 @@ impl Store {
                 actor: pending.author.actor(),
             })
             .collect();
-        let applied = document.with(&incoming).and_then(|next| {
-            let view = next.view()?;
-            Ok((next, view))
-        });
-        Ok(match applied {
-            Ok((next, view)) => {
-                let arrivals: Vec<Arrival> = pending.iter().map(|one| one.arrival).collect();
-                touched.absorb(|n| self.device_of(n), &arrivals, &next.heads(), &view);
-                touched.document = Some(next);
-                Ok(())
-            }
+        let taken = match document.with_each(&incoming) {
+            Ok(taken) => taken,
             Err(error) => {
-                touched.document = Some(document);
-                Err(error)
+                quarantine(touched, error.to_string());
+                return Ok(());
             }
-        })
+        };
+        let unfit: BTreeSet<usize> = taken.refused.iter().map(|(at, _)| *at).collect();
+        let fit = pending.iter().enumerate().filter(|(at, _)| !unfit.contains(at));
+        let arrivals: Vec<Arrival> = fit.map(|(_, one)| one.arrival).collect();
+        if !arrivals.is_empty() {
+            touched.absorb(|n| self.device_of(n), &arrivals, &taken.object.heads(), &taken.view);
+        }
+        for (at, error) in taken.refused {
+            let one = &pending[at];
+            refuse(touched, one.author, class.to_owned(), one.arrival, &error);
+        }
+        touched.document = Some(taken.object);
+        Ok(())
     }
 
     fn device_of(&self, number: u32) -> Option<DeviceId> {
@@ -348,17 +412,18 @@ impl Store {
     }
 }
 
-/// Keeps what an object held before a change that cannot be applied, and says so. The class is that
-/// of an object of which nothing else is known.
-fn quarantine(
+/// Keeps what an object held before a change that can never be applied, and says so. The class is
+/// that of an object of which nothing else is known.
+fn refuse(
     touched: &mut Touched,
     author: Author,
     class: String,
     arrival: Arrival,
     error: &DocumentError,
 ) {
-    let why = format!("change by {} could not be applied: {error}", author.device);
-    let row = touched.row.get_or_insert_with(|| ObjectRow {
+    touched.refused.push((arrival.hash, arrival.loc));
+    touched.arrived.insert(arrival.hash);
+    touched.row.get_or_insert_with(|| ObjectRow {
         state: RowState::Live,
         kind: String::new(),
         class,
@@ -375,7 +440,14 @@ fn quarantine(
         expires_at: None,
         types: Default::default(),
     });
-    if row.state != RowState::Hidden {
+    quarantine(touched, format!("change by {} could not be applied: {error}", author.device));
+}
+
+/// Keeps what an object shows, and says why it shows no more. What is deleted stays so.
+fn quarantine(touched: &mut Touched, why: String) {
+    if let Some(row) = &mut touched.row
+        && row.state != RowState::Hidden
+    {
         row.state = RowState::Quarantined(why);
     }
 }

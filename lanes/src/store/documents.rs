@@ -11,7 +11,7 @@ use super::entries::body_change;
 use super::{Open, Store};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash};
-use crate::object::{DocumentError, Incoming, Object};
+use crate::object::{Incoming, Object};
 use crate::tables::{self, Loc, ObjectRow};
 
 /// Memory for loaded documents, in bytes, by their own estimate.
@@ -65,24 +65,17 @@ pub(super) fn rebuild(
                 .iter()
                 .map(|(hash, change, actor)| Incoming { change, hash: *hash, actor: *actor })
                 .collect();
-            object = with_all(&object, &incoming).map_err(|error| damaged(&error))?;
+            let taken = object.with_each(&incoming).map_err(|error| damaged(&error))?;
+            if let Some((_, error)) = taken.refused.first() {
+                return Err(damaged(error));
+            }
+            object = taken.object;
         }
     }
     if !object.heads().iter().eq(row.heads.iter().map(|head| &head.hash)) {
         return Err(damaged(&"its changes do not lead to the heads of its row"));
     }
     Ok(object)
-}
-
-/// The object with these changes: together, or where they are too many for that, in halves.
-fn with_all(object: &Object, changes: &[Incoming<'_>]) -> Result<Object, DocumentError> {
-    match object.with(changes) {
-        Err(DocumentError::TooManyOps { .. }) if changes.len() > 1 => {
-            let (first, second) = changes.split_at(changes.len() / 2);
-            with_all(&with_all(object, first)?, second)
-        }
-        done => done,
-    }
 }
 
 /// Documents that were used lately.

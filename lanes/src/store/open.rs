@@ -1,6 +1,6 @@
 //! Opening and closing: creation, locking, recovery after a crash, rollback detection, migrations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::ids::{Author, DeviceId, Incarnation, MeshId};
 use crate::tables::{self, meta};
 
 /// The version of the store's tables; `migrate` brings older ones up to it.
-pub const STORE_VERSION: u32 = 1;
+pub const STORE_VERSION: u32 = 2;
 /// Memory for cached pages, in bytes: enough for the hot paths of a million objects, small enough
 /// for a background service.
 pub const CACHE_BYTES: usize = 24 * 1024 * 1024;
@@ -128,7 +128,7 @@ impl Store {
         if version > STORE_VERSION {
             return Err(StoreError::Newer { found: version, known: STORE_VERSION });
         }
-        migrate(version)?;
+        migrate(&db, version)?;
         let found =
             DeviceId(snapshot.meta(meta::DEVICE, |id| id)?.ok_or_else(|| missing(meta::DEVICE))?);
         if found != options.device {
@@ -156,6 +156,7 @@ impl Store {
             incarnation,
             authors,
             documents: DocumentCache::new(),
+            parked: BTreeMap::new(),
             turn: None,
             changed_journals: BTreeSet::new(),
             changed_counts: BTreeSet::new(),
@@ -195,16 +196,27 @@ impl Reader {
     }
 }
 
-/// Brings an older store up to [`STORE_VERSION`], step by numbered step.
+/// Brings an older store up to [`STORE_VERSION`], step by numbered step, all in one commit.
 ///
-/// Version 1 is the first, so there is no step yet; version 0 was never written.
-fn migrate(from: u32) -> Result<(), StoreError> {
+/// 2: the table of refused changes. Version 0 was never written.
+fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
     match from {
-        STORE_VERSION => Ok(()),
+        STORE_VERSION => return Ok(()),
+        1 => {}
         other => {
-            Err(StoreError::inconsistent("meta-1", format!("version {other} was never written")))
+            let what = format!("version {other} was never written");
+            return Err(StoreError::inconsistent("meta-1", what));
         }
     }
+    let mut turn = db.begin_write()?;
+    turn.set_two_phase_commit(true);
+    turn.open_table(tables::REFUSED)?;
+    {
+        let mut table = turn.open_table(tables::META)?;
+        let version = STORE_VERSION.to_be_bytes();
+        tables::insert(&mut table, tables::META, meta::VERSION.as_bytes(), &version)?;
+    }
+    Ok(turn.commit()?)
 }
 
 fn builder() -> Builder {

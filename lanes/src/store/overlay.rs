@@ -1,6 +1,6 @@
 //! The objects that a step touches: read once, changed in memory, written once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Open, Store};
 use crate::error::StoreError;
@@ -38,6 +38,10 @@ pub(super) struct Touched {
     pub(super) document: Option<Object>,
     /// Changes that the row does not show yet. They are applied before the step is written.
     pub(super) pending: Vec<Pending>,
+    /// Changes that came in this step, applied or not.
+    pub(super) arrived: BTreeSet<ChangeHash>,
+    /// Changes that can never be applied, found in this step.
+    pub(super) refused: Vec<(ChangeHash, Loc)>,
 }
 
 /// A change that arrives at an object.
@@ -66,8 +70,15 @@ impl Overlay {
         if !self.touched.contains_key(key) {
             let row: Option<ObjectRow> = tables::read_row(&open.objects, tables::OBJECTS, key)?;
             let before = count(row.as_ref());
-            let (tail, document, pending) = (Vec::new(), None, Vec::new());
-            let touched = Touched { before, row, tail, document, pending };
+            let touched = Touched {
+                before,
+                row,
+                tail: Vec::new(),
+                document: None,
+                pending: Vec::new(),
+                arrived: BTreeSet::new(),
+                refused: Vec::new(),
+            };
             self.touched.insert(key.to_vec(), touched);
         }
         // Inserted above when it was not there.
@@ -118,6 +129,18 @@ impl Overlay {
 }
 
 impl Touched {
+    /// Leaves a change to be applied with others of its object.
+    pub(super) fn leave(&mut self, pending: Pending) {
+        self.arrived.insert(pending.arrival.hash);
+        self.pending.push(pending);
+    }
+
+    /// Whether a change came in this step, or nothing follows it yet.
+    pub(super) fn knows(&self, change: ChangeHash) -> bool {
+        let heads = self.row.iter().flat_map(|row| &row.heads);
+        self.arrived.contains(&change) || heads.into_iter().any(|head| head.hash == change)
+    }
+
     /// Takes changes in, in the order in which they were applied: the row shows the view that
     /// they led to, and the document has these heads.
     pub(super) fn absorb(
@@ -144,6 +167,7 @@ impl Touched {
             changes += 1;
             confined |= arrival.confined;
             self.tail.push((changes, arrival.loc));
+            self.arrived.insert(arrival.hash);
         }
         let known = before.iter().flat_map(|row| row.heads.iter().copied());
         let arrived =
@@ -206,7 +230,11 @@ impl Store {
         }
         for (key, mut touched) in overlay.touched {
             let pending = std::mem::take(&mut touched.pending);
-            self.apply_pending(open, &mut touched, &key, &pending)?;
+            self.apply_to_document(open, &mut touched, &key, "", &pending)?;
+            for (change, loc) in &touched.refused {
+                let key = tables::refused_key(&key, *change);
+                tables::insert_row(&mut open.refused, tables::REFUSED, &key, loc)?;
+            }
             if let Some(row) = &mut touched.row {
                 let document = touched.document.as_ref();
                 self.save_document(open, &key, row, &touched.tail, document)?;

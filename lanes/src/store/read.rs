@@ -187,14 +187,12 @@ impl Snapshot {
         let first = tables::object_key(lane, id, 0);
         let last = tables::object_key(lane, id, u32::MAX);
         let range = first.as_slice()..=last.as_slice();
-        let Some(found) = objects.range::<&[u8]>(range.clone())?.next_back().transpose()? else {
-            let graves = self.table(tables::TOMBSTONES)?;
-            let grave = graves.range::<&[u8]>(range)?.next_back().transpose()?;
-            return match grave {
-                Some((key, _)) => self.grave(key.value()),
-                None => Ok(Visibility::Absent),
-            };
-        };
+        let found = objects.range::<&[u8]>(range)?.next_back().transpose()?;
+        let life = found.as_ref().and_then(|(key, _)| life_of(key.value())).unwrap_or(0);
+        if let Some(grave) = self.later_grave(lane, id, life)? {
+            return self.grave(&grave);
+        }
+        let Some(found) = found else { return Ok(Visibility::Absent) };
         let key = found.0.value();
         let bytes = tables::unseal(tables::OBJECTS, key, found.1.value())?;
         let row: ObjectRow = tables::decode(tables::OBJECTS, key, bytes)?;
@@ -205,6 +203,25 @@ impl Snapshot {
             return Ok(Visibility::Expired);
         }
         Ok(Visibility::Shown(Box::new(self.show(key, row)?)))
+    }
+
+    /// The last deletion of an object's lives after this one. That a later life was deleted is known
+    /// even where nothing else of it is; what came before it does not come back.
+    fn later_grave(
+        &self,
+        lane: LaneId,
+        id: &str,
+        life: u32,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let graves = self.table(tables::TOMBSTONES)?;
+        let first = tables::object_key(lane, id, life.saturating_add(1));
+        let last = tables::object_key(lane, id, u32::MAX);
+        if first > last {
+            return Ok(None);
+        }
+        let range = first.as_slice()..=last.as_slice();
+        let found = graves.range::<&[u8]>(range)?.next_back().transpose()?;
+        Ok(found.map(|(key, _)| key.value().to_vec()))
     }
 
     fn grave(&self, key: &[u8]) -> Result<Visibility, StoreError> {
@@ -244,11 +261,11 @@ impl Snapshot {
                 return Err(StoreError::damaged_value(tables::OBJECTS, key));
             };
             if found_lane != lane || !id.starts_with(&query.prefix) {
-                page.objects.extend(candidate);
+                page.objects.extend(self.unless_deleted(candidate)?);
                 return Ok(page);
             }
             if id != last_id {
-                page.objects.extend(candidate.take());
+                page.objects.extend(self.unless_deleted(candidate.take())?);
                 if page.objects.len() >= limit || looked >= LIST_ROWS_MAX {
                     page.next = Some(last_id);
                     return Ok(page);
@@ -263,8 +280,17 @@ impl Snapshot {
                 && query.labels.iter().all(|(name, value)| row.labels.get(name) == Some(value));
             candidate = if shown { Some(self.show(key, row)?) } else { None };
         }
-        page.objects.extend(candidate);
+        page.objects.extend(self.unless_deleted(candidate)?);
         Ok(page)
+    }
+
+    fn unless_deleted(
+        &self,
+        object: Option<ShownObject>,
+    ) -> Result<Option<ShownObject>, StoreError> {
+        let Some(object) = object else { return Ok(None) };
+        let later = self.later_grave(object.lane, &object.id, object.life)?;
+        Ok(later.is_none().then_some(object))
     }
 
     /// What was applied after a cursor, oldest first: about `limit` changes, whole rows.
@@ -584,6 +610,10 @@ impl Snapshot {
         // There are few authors: devices times restores.
         Ok(self.authors()?.iter().position(|known| known == author).map(|number| number as u32))
     }
+}
+
+fn life_of(key: &[u8]) -> Option<u32> {
+    Some(tables::split_object_key(key)?.2)
 }
 
 fn is_expired(row: &ObjectRow, now: WallMillis) -> bool {

@@ -109,7 +109,7 @@ impl Store {
                     store.set_journal_row(run.lane, number, row);
                     received.entries += 1;
                     received.items += entry.header.items.len() as u64;
-                    if caught_up && store.is_ready(&entry.header) {
+                    if caught_up && store.is_ready(&open, &mut overlay, number, entry)? {
                         store.apply_entry(turn, &mut open, &mut overlay, number, entry)?;
                         store.note_applied(run.lane, number, now);
                         if overlay.is_full() {
@@ -139,43 +139,67 @@ impl Store {
             return Ok(());
         };
         // Chains: when the last common entries are equal, so are all before them.
-        let reader = self.reader().snapshot()?;
-        let mine = |seq| reader.entry(run.lane, &run.author, seq);
-        let same = |entry: &Entry<'_>| -> Result<bool, StoreError> {
-            let bytes = mine(entry.header.seq)?;
-            // What this turn received is not committed yet; it was checked when it came.
-            let Some(bytes) = bytes else { return Ok(true) };
-            Ok(Entry::read(&bytes).is_ok_and(|mine| mine.hash == entry.hash))
-        };
-        if same(last_common)? {
+        if self.holds(run, last_common)? {
             return Ok(());
         }
         if !entries.last().is_some_and(Entry::verify_signature) {
             let seq = entries.last().map_or(0, |entry| entry.header.seq);
             return Err(crate::journal::EntryError::Signature { seq }.into());
         }
-        let mut first = last_common.header.seq;
-        for entry in &entries[..overlap] {
-            if !same(entry)? {
-                first = entry.header.seq;
+        let mut first = overlap - 1;
+        for (at, entry) in entries[..overlap].iter().enumerate() {
+            if !self.holds(run, entry)? {
+                first = at;
                 break;
             }
         }
-        let held_bytes = (first..=held).map_while(|seq| mine(seq).ok().flatten());
-        let evidence = EvidenceRow {
+        let seq = entries[first].header.seq;
+        // On both sides, up to the first signature that vouches for where they differ.
+        let mut evidence = EvidenceRow {
             lane: run.lane,
             author: run.author,
-            seq: first,
+            seq,
             found_at: now,
-            held: held_bytes.map(|bytes| bare(&bytes)).collect(),
-            other: entries
-                .iter()
-                .filter(|entry| entry.header.seq >= first)
-                .map(|entry| bare(&entry.write()))
-                .collect(),
+            held: Vec::new(),
+            other: Vec::new(),
         };
+        for seq in seq..=held {
+            let Some(bytes) = self.held_entry(run, seq)? else { break };
+            evidence.held.push(bare(&bytes));
+            if Entry::read(&bytes).is_ok_and(|entry| entry.verify_signature()) {
+                break;
+            }
+        }
+        for entry in &entries[first..] {
+            evidence.other.push(bare(&entry.write()));
+            if entry.verify_signature() {
+                break;
+            }
+        }
         self.quarantine_journal(evidence)?;
-        Err(ReceiveError::Equivocation { seq: first })
+        Err(ReceiveError::Equivocation { seq })
+    }
+
+    /// Whether this very entry is the one that is held in its place.
+    fn holds(&self, run: &Run<'_>, entry: &Entry<'_>) -> Result<bool, StoreError> {
+        let mine = self.held_entry(run, entry.header.seq)?;
+        Ok(mine.is_some_and(|bytes| Entry::read(&bytes).is_ok_and(|mine| mine.hash == entry.hash)))
+    }
+
+    /// An entry of the run's journal as it is held, also if it came in this very turn.
+    fn held_entry(&self, run: &Run<'_>, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(number) = self.authors.number(&run.author) else { return Ok(None) };
+        let key = tables::entry_key(run.lane, number, seq);
+        let read = <[u8]>::to_vec;
+        match &self.turn {
+            Some(turn) => {
+                tables::read_with(&turn.open_table(tables::ENTRIES)?, tables::ENTRIES, &key, read)
+            }
+            None => {
+                let table = self.reader().snapshot()?.table(tables::ENTRIES)?;
+                tables::read_with(&table, tables::ENTRIES, &key, read)
+            }
+        }
     }
 
     /// Keeps the evidence of two signed histories and takes nothing more from that journal.

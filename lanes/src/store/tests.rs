@@ -11,7 +11,9 @@ use crate::signature::Signer;
 use crate::tables::RowState;
 
 mod caught_up;
+mod failing;
 mod limits;
+mod misled;
 mod typed;
 
 const MESH: MeshId = MeshId([9; 32]);
@@ -660,49 +662,6 @@ fn flipped_byte_in_a_row_is_found_where_it_is() {
     assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
     let facts = snapshot.verify_lane(LaneId::Normal).unwrap();
     assert_eq!(facts.journals[0].damage.as_ref().unwrap().seq, 1);
-}
-
-#[test]
-fn change_that_cannot_be_applied_quarantines_its_object_alone() {
-    use crate::journal::*;
-    let mut a = Device::new(1);
-    let mut b = Device::new(2);
-    // A member signs a change that follows one which nobody has.
-    let mut far = crate::object::Object::new();
-    let content = |n: u64| crate::object::Content::of(json!({"n": n})).unwrap();
-    let author = a.store().author();
-    far.set(&content(1), author.actor(), WallMillis(1)).unwrap().unwrap();
-    let change = far.set(&content(2), author.actor(), WallMillis(2)).unwrap().unwrap();
-    let body = BodyParts { life: 1, id: "x", change: &change.bytes }.write();
-    let header = Header {
-        version: HEADER_VERSION,
-        mesh: MESH,
-        lane: LaneId::Normal,
-        author,
-        seq: 1,
-        prev: EntryHash::NONE,
-        wall: WallMillis(1),
-        after: vec![],
-        classes: vec!["internal".into()],
-        items: vec![Item {
-            key: crate::ids::ObjectKey::new(LaneId::Normal, "x", 1),
-            change: change.hash,
-            body_len: body.len() as u32,
-            class: 0,
-            confined: false,
-        }],
-    }
-    .to_bytes();
-    let entry = write_entry(&sign_header(&header, &a.key), &header, &[Body::Here(&body)]);
-    let run = Run { lane: LaneId::Normal, author, entries: vec![&entry] };
-    b.store().receive(&run, &[MESH], WallMillis(9)).unwrap();
-    b.store().commit().unwrap();
-    assert_eq!(b.store().counts(LaneId::Normal).quarantined, 1);
-    let Visibility::Shown(object) = b.see(LaneId::Normal, "x") else { panic!("not shown") };
-    assert!(matches!(object.row.state, RowState::Quarantined(_)));
-    b.put("y", json!(1)).unwrap();
-    assert_eq!(b.body("y"), Some(json!(1)));
-    assert!(matches!(b.put("x", json!(1)), Err(WriteError::Quarantined { .. })));
 }
 
 #[test]

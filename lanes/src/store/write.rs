@@ -241,7 +241,10 @@ impl Store {
         let row = row.clone();
         let mut document = match touched.document.take() {
             Some(document) => document,
-            None if touched.tail.is_empty() => self.load_document(open, &key, &row)?,
+            None if touched.tail.is_empty() => {
+                let loaded = self.load_document(open, &key, &row);
+                loaded.map_err(|error| unloadable(id, error))?
+            }
             None => batch.replay(self, open, &key, lane)?,
         };
         let unreadable = |source| WriteError::Document { id: id.to_owned(), source };
@@ -570,6 +573,16 @@ impl<'s> Batch<'s> {
         builder.prev = hash;
         builder.bodies_len = 0;
         Ok(())
+    }
+}
+
+/// One object that cannot be read is no reason to stop writing all others.
+fn unloadable(id: &str, error: StoreError) -> WriteError {
+    match error {
+        StoreError::Damaged { .. } => {
+            WriteError::Quarantined { id: id.to_owned(), why: error.to_string() }
+        }
+        other => other.into(),
     }
 }
 

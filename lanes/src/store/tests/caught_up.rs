@@ -1,7 +1,6 @@
 //! Many changes of few objects at once, and what is read of them later.
 
 use super::*;
-use crate::journal::*;
 
 /// Hands over all entries of a journal, so many in a run.
 fn hand(from: &mut Device, to: &mut Device, author: Author, entries_in_a_run: usize) {
@@ -66,39 +65,17 @@ fn a_bad_change_among_good_ones_is_the_only_one_left_out() {
     let content = |n: u64| crate::object::Content::of(json!({"n": n})).unwrap();
     let mut object = crate::object::Object::new();
     let mut changes = Vec::new();
+    let mut fork = None;
     for n in 1..=8 {
+        if n == 4 {
+            fork = Some(object.clone());
+        }
         changes.push(object.set(&content(n), author.actor(), WallMillis(n)).unwrap().unwrap());
     }
-    let mut far = crate::object::Object::new();
-    far.set(&content(100), author.actor(), WallMillis(1)).unwrap();
-    let foreign = far.set(&content(101), author.actor(), WallMillis(2)).unwrap().unwrap();
+    // What its author wrote in another history of the object.
+    let foreign = fork.unwrap().set(&content(101), author.actor(), WallMillis(2)).unwrap().unwrap();
     changes.insert(5, foreign);
-    let mut prev = EntryHash::NONE;
-    let mut entries = Vec::new();
-    for (seq, change) in (1..).zip(&changes) {
-        let body = BodyParts { life: 1, id: "x", change: &change.bytes }.write();
-        let header = Header {
-            version: HEADER_VERSION,
-            mesh: MESH,
-            lane: LaneId::Normal,
-            author,
-            seq,
-            prev,
-            wall: WallMillis(seq),
-            after: vec![],
-            classes: vec!["internal".into()],
-            items: vec![Item {
-                key: crate::ids::ObjectKey::new(LaneId::Normal, "x", 1),
-                change: change.hash,
-                body_len: body.len() as u32,
-                class: 0,
-                confined: false,
-            }],
-        }
-        .to_bytes();
-        prev = hash_header(&header);
-        entries.push(write_entry(&sign_header(&header, &a.key), &header, &[Body::Here(&body)]));
-    }
+    let entries = misled::journal(&a, "x", &changes);
     let mut rows = Vec::new();
     for entries_in_a_run in [1, 4, 9] {
         let mut b = Device::new(2);

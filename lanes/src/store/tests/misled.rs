@@ -1,0 +1,271 @@
+//! Members that sign what misleads: what it does to the store of those who take it in.
+
+use super::*;
+use crate::journal::*;
+use crate::object::{Content, EncodedChange, Object};
+
+/// A journal of a lane, with entries of one change of one object each, which name no others.
+pub(super) fn journal(device: &Device, id: &str, changes: &[EncodedChange]) -> Vec<Vec<u8>> {
+    let author = device.store.as_ref().unwrap().author();
+    let mut prev = EntryHash::NONE;
+    let mut entries = Vec::new();
+    for (seq, change) in (1..).zip(changes) {
+        let body = BodyParts { life: 1, id, change: &change.bytes }.write();
+        let header = Header {
+            version: HEADER_VERSION,
+            mesh: MESH,
+            lane: LaneId::Normal,
+            author,
+            seq,
+            prev,
+            wall: WallMillis(seq),
+            after: vec![],
+            classes: vec!["internal".into()],
+            items: vec![Item {
+                key: crate::ids::ObjectKey::new(LaneId::Normal, id, 1),
+                change: change.hash,
+                body_len: body.len() as u32,
+                class: 0,
+                confined: false,
+            }],
+        }
+        .to_bytes();
+        prev = hash_header(&header);
+        entries.push(write_entry(
+            &sign_header(&header, &device.key),
+            &header,
+            &[Body::Here(&body)],
+        ));
+    }
+    entries
+}
+
+fn content(n: u64) -> Content {
+    Content::of(json!({"n": n})).unwrap()
+}
+
+impl Device {
+    /// Takes in a journal, commits, and applies what is ready.
+    fn take(&mut self, author: Author, entries: &[Vec<u8>]) {
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        let run = Run { lane: LaneId::Normal, author, entries };
+        self.store().receive(&run, &[MESH], WallMillis(9)).unwrap();
+        self.store().advance(LaneId::Normal, WallMillis(9), usize::MAX).unwrap();
+        self.store().commit().unwrap();
+    }
+
+    fn applied(&mut self, author: &Author) -> u64 {
+        self.store().journal(LaneId::Normal, author).map_or(0, |row| row.applied)
+    }
+
+    fn row(&mut self, id: &str) -> Option<tables::ObjectRow> {
+        match self.see(LaneId::Normal, id) {
+            Visibility::Shown(object) => Some(object.row),
+            _ => None,
+        }
+    }
+}
+
+/// Changes of one object by A, and one by B that follows them.
+fn followed() -> (Device, Device, Vec<EncodedChange>, EncodedChange) {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    let (by_a, by_b) = (a.store().author().actor(), b.store().author().actor());
+    let mut object = Object::new();
+    let mut changes = Vec::new();
+    for n in 1..=3 {
+        changes.push(object.set(&content(n), by_a, WallMillis(n)).unwrap().unwrap());
+    }
+    let follows = object.set(&content(100), by_b, WallMillis(9)).unwrap().unwrap();
+    (a, b, changes, follows)
+}
+
+#[test]
+fn a_change_whose_entry_names_too_little_waits_for_what_it_follows() {
+    let (mut a, mut b, changes, follows) = followed();
+    let (first, then) = (journal(&a, "x", &changes), journal(&b, "x", &[follows]));
+    let (by_a, by_b) = (a.store().author(), b.store().author());
+    let (mut early, mut late) = (Device::new(3), Device::new(4));
+    late.take(by_a, &first);
+    late.take(by_b, &then);
+    early.take(by_b, &then);
+    assert_eq!(early.applied(&by_b), 0);
+    assert_eq!(early.row("x"), None);
+    // A part of what it follows is not enough, and a restart forgets nothing.
+    early.take(by_a, &first[..2]);
+    assert_eq!((early.applied(&by_a), early.applied(&by_b)), (2, 0));
+    early.store.take().unwrap().close().unwrap();
+    early.reopen(Some(1)).unwrap();
+    early.take(by_a, &first[2..]);
+    assert_eq!((early.applied(&by_a), early.applied(&by_b)), (3, 1));
+    assert_eq!(early.body("x"), Some(json!({"n": 100})));
+    let (early, late) = (early.row("x").unwrap(), late.row("x").unwrap());
+    assert_eq!((&early.heads.len(), &early.body, &early.state), (&1, &late.body, &late.state));
+    assert_eq!(early.heads[0].hash, late.heads[0].hash);
+}
+
+#[test]
+fn a_change_that_follows_what_nobody_has_holds_up_its_author_alone() {
+    let (mut a, mut b, _, follows) = followed();
+    let mut c = Device::new(3);
+    let by_b = b.store().author();
+    c.take(by_b, &journal(&b, "x", &[follows]));
+    assert_eq!(c.applied(&by_b), 0);
+    assert_eq!(c.row("x"), None);
+    assert_eq!(c.store().counts(LaneId::Normal).quarantined, 0);
+    c.put("x", json!(1)).unwrap();
+    a.put("y", json!(2)).unwrap();
+    c.pull(&mut a);
+    assert_eq!((c.body("x"), c.body("y")), (Some(json!(1)), Some(json!(2))));
+}
+
+#[test]
+fn a_change_that_can_never_be_applied_quarantines_its_object_alone() {
+    let a = Device::new(1);
+    let mut c = Device::new(3);
+    let by_a = a.store.as_ref().unwrap().author();
+    // It is numbered as if nothing went before it, and so is what follows it.
+    let mut object = Object::new();
+    let mut bad = object.set(&content(1), by_a.actor(), WallMillis(1)).unwrap().unwrap();
+    let follows = object.set(&content(2), by_a.actor(), WallMillis(2)).unwrap().unwrap();
+    let at = bad.bytes.windows(16).position(|bytes| bytes == by_a.actor()).unwrap() + 17;
+    assert_eq!(bad.bytes[at], 3);
+    bad.bytes[at] = 4;
+    let (bytes, hash) = crate::object::sealed_for_tests(bad.bytes);
+    (bad.bytes, bad.hash) = (bytes, hash);
+    let changes = [bad.clone(), follows_with(&follows, hash)];
+    c.take(by_a, &journal(&a, "x", &changes));
+    // What was refused is known to be, so that what follows it does not wait for it.
+    assert_eq!(c.applied(&by_a), 2);
+    assert_eq!(c.store().counts(LaneId::Normal).quarantined, 1);
+    assert!(matches!(c.row("x").unwrap().state, RowState::Quarantined(_)));
+    c.put("y", json!(1)).unwrap();
+    assert_eq!(c.body("y"), Some(json!(1)));
+    assert!(matches!(c.put("x", json!(1)), Err(WriteError::Quarantined { .. })));
+}
+
+/// The change as if it followed another one.
+fn follows_with(change: &EncodedChange, dep: crate::ids::ChangeHash) -> EncodedChange {
+    let mut bytes = change.bytes.clone();
+    let at = bytes.windows(32).position(|bytes| bytes == change.deps[0].0).unwrap();
+    bytes[at..at + 32].copy_from_slice(&dep.0);
+    let (bytes, hash) = crate::object::sealed_for_tests(bytes);
+    EncodedChange { hash, bytes, deps: vec![dep] }
+}
+
+#[test]
+fn an_object_whose_own_changes_are_damaged_is_quarantined_and_others_go_on() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!({"n": 1})).unwrap();
+    a.put("x", json!({"n": 2})).unwrap();
+    b.pull(&mut a);
+    let by_a = a.store().author();
+    let number = b.store().authors.number(&by_a).unwrap();
+    // The body of the first entry is no longer the one that was written.
+    let key = tables::entry_key(LaneId::Normal, number, 1);
+    b.store()
+        .with_turn(|_, turn| {
+            let mut entries = turn.open_table(tables::ENTRIES)?;
+            let mut bytes =
+                tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)?.unwrap();
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            tables::insert(&mut entries, tables::ENTRIES, &key, &bytes)
+        })
+        .unwrap();
+    b.store().commit().unwrap();
+    b.store().documents.clear();
+    let refused = b.put("x", json!({"n": 9}));
+    assert!(matches!(refused, Err(WriteError::Quarantined { .. })), "{refused:?}");
+    a.put("x", json!({"n": 3})).unwrap();
+    a.put("y", json!({"n": 4})).unwrap();
+    b.pull(&mut a);
+    assert_eq!(b.store().latched(), None);
+    let row = b.row("x").unwrap();
+    assert!(matches!(row.state, RowState::Quarantined(_)));
+    assert_eq!(row.body, r#"{"n":2}"#);
+    assert_eq!(b.body("y"), Some(json!({"n": 4})));
+}
+
+#[test]
+fn an_earlier_life_is_not_shown_once_a_later_one_was_deleted() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!(1)).unwrap();
+    b.pull(&mut a);
+    a.delete("x").unwrap();
+    a.put("x", json!(2)).unwrap();
+    a.delete("x").unwrap();
+    // The deletion of the second life arrives, by another way, before all else.
+    let (author, wall) = (a.store().author(), a.now().wall);
+    let target = apply::TombstoneBody {
+        lane: "normal".into(),
+        id: "x".into(),
+        life: 2,
+        reason: "no longer wanted".into(),
+    };
+    b.store()
+        .with_turn(|store, turn| {
+            let mut open = Open::new(turn)?;
+            let mut overlay = overlay::Overlay::default();
+            store.entomb(turn, &mut open, &mut overlay, &target, author, wall)?;
+            store.flush(&mut open, overlay)
+        })
+        .unwrap();
+    b.store().commit().unwrap();
+    assert!(matches!(b.see(LaneId::Normal, "x"), Visibility::Deleted { .. }));
+    let listed = |b: &mut Device| {
+        let query = Query { limit: 10, ..Query::default() };
+        let snapshot = b.store().reader().snapshot().unwrap();
+        snapshot.list(LaneId::Normal, &query, WallMillis(5_000)).unwrap().objects.len()
+    };
+    assert_eq!(listed(&mut b), 0);
+    b.pull(&mut a);
+    assert_eq!(listed(&mut b), 0);
+    assert_eq!(b.put("x", json!(3)).unwrap().life, 3);
+    assert_eq!(listed(&mut b), 1);
+}
+
+#[test]
+fn two_histories_are_told_apart_within_one_turn() {
+    let (mut a, mut c) = (Device::new(1), Device::new(3));
+    let by_a = a.store().author();
+    let change = |n| Object::new().set(&content(n), by_a.actor(), WallMillis(n)).unwrap().unwrap();
+    let (one, other) = (journal(&a, "x", &[change(1)]), journal(&a, "x", &[change(2)]));
+    let receive = |c: &mut Device, entries: &[Vec<u8>]| {
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        let run = Run { lane: LaneId::Normal, author: by_a, entries };
+        c.store().receive(&run, &[MESH], WallMillis(9))
+    };
+    receive(&mut c, &one).unwrap();
+    assert!(c.store().in_turn());
+    assert_eq!(receive(&mut c, &one).unwrap().entries, 0);
+    let refused = receive(&mut c, &other);
+    assert!(matches!(refused, Err(ReceiveError::Equivocation { seq: 1 })), "{refused:?}");
+    c.store().commit().unwrap();
+    assert!(c.store().journal(LaneId::Normal, &by_a).unwrap().forked);
+    assert_eq!(c.store().reader().snapshot().unwrap().evidence_len().unwrap(), 1);
+}
+
+#[test]
+fn a_store_of_version_1_is_brought_up_to_now() {
+    let mut a = Device::new(1);
+    a.put("x", json!(1)).unwrap();
+    a.store.take().unwrap().close().unwrap();
+    {
+        let db = redb::Database::open(a.path()).unwrap();
+        let turn = db.begin_write().unwrap();
+        turn.delete_table(tables::REFUSED).unwrap();
+        {
+            let mut table = turn.open_table(tables::META).unwrap();
+            let version = tables::meta::VERSION.as_bytes();
+            tables::insert(&mut table, tables::META, version, &1_u32.to_be_bytes()).unwrap();
+        }
+        turn.commit().unwrap();
+    }
+    assert!(Reader::open(&a.path()).is_ok(), "who only reads need not wait for the node");
+    a.reopen(Some(1)).unwrap();
+    a.put("x", json!(2)).unwrap();
+    assert_eq!(a.body("x"), Some(json!(2)));
+    let snapshot = a.store().reader().snapshot().unwrap();
+    let version = snapshot.meta(tables::meta::VERSION, u32::from_be_bytes).unwrap();
+    assert_eq!(version, Some(STORE_VERSION));
+}
