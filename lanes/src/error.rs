@@ -201,6 +201,9 @@ pub enum WriteError {
         /// The object.
         id: String,
     },
+    /// What would be signed is nothing that a device would take.
+    #[error("the entry would be refused by every device, and is not written: {0}")]
+    Entry(EntryError),
     /// The change itself is too large, though its result need not be.
     #[error(
         "the change to object {id:?} takes {found} bytes, at most {max} are allowed; change it in \
