@@ -344,7 +344,7 @@ impl Mimic {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn crafted_changes_are_judged_alike_in_any_order_and_company(

@@ -257,7 +257,7 @@ fn orders<'a>(changes: &'a [Made], misleads: &'a Made) -> Vec<Vec<&'a Made>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn the_same_follows_from_the_same_changes_in_any_order_and_company(
