@@ -225,7 +225,7 @@ pub fn pair(nodes: &mut [Node], by: usize, other: usize, at_ms: u64) -> Result<(
     let Some(joins) = &nodes[other].running else { return Ok(()) };
     let (device, prior) = (joins.engine.device(), joins.engine.roster().mesh());
     let Some(first) = &mut nodes[by].running else { return Ok(()) };
-    if !first.engine.roster().is_member(device) {
+    if first.engine.roster().needs_admission(device, Some(prior)) {
         let admitted = first.engine.admit(&mut first.store, now, device, "joined", Some(prior));
         admitted.map_err(|error| odd(&error))?;
         first.engine.commit(&mut first.store, now)?;

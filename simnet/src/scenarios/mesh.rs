@@ -68,6 +68,12 @@ pub(super) const ALL: &[Scenario] = &[
     )
     .shaped(|options| options.outsiders = 1),
     Scenario::new(
+        "paired-again-with-a-past",
+        "a member loses its store, works on in a mesh of its own, and is paired again",
+        3,
+        paired_again_with_a_past,
+    ),
+    Scenario::new(
         "created-again",
         "an id is deleted and created again, apart and at once; each life is shown once",
         3,
@@ -202,6 +208,20 @@ fn join_with_a_past(world: &mut World) -> Checked {
     world.pass(30_000)?;
     world.come_to_rest()?;
     world.claim(world.shows(0, Normal, "its-own").is_some(), "what it brought is taken")
+}
+
+fn paired_again_with_a_past(world: &mut World) -> Checked {
+    world.put(2, Normal, "before", json!(1))?;
+    world.pass(5_000)?;
+    world.lose(2);
+    world.pass(60_000)?;
+    world.put(2, Normal, "alone", json!(2))?;
+    world.pass(5_000)?;
+    world.take_in(0, 2)?;
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    world.claim(world.shows(2, Normal, "before") == Some(json!(1)), "the mesh gave it back")?;
+    world.claim(world.shows(1, Normal, "alone") == Some(json!(2)), "what it did alone is taken")
 }
 
 fn created_again(world: &mut World) -> Checked {

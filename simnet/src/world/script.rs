@@ -152,6 +152,13 @@ impl World {
         self.pair(by, other)
     }
 
+    /// A device loses its store but not its key, and works on by itself in a new mesh.
+    pub fn lose(&mut self, node: usize) {
+        self.replace(node);
+        let node = &mut self.nodes[node];
+        (node.joined, node.homeless, node.home) = (false, false, None);
+    }
+
     /// A device's disk is full, or has room again.
     pub fn fill_disk(&mut self, node: usize, full: bool) {
         self.nodes[node].disk.fill(full);
