@@ -349,7 +349,14 @@ impl World {
                 && (running.engine.roster().is_member(device) || anew)
         });
         match helper {
-            Some(helper) => self.pair(helper, number),
+            Some(helper) => {
+                self.pair(helper, number)?;
+                // The helper's disk can fail in the middle of it.
+                if self.nodes[number].homeless {
+                    self.scheduler.after(5_000, Happening::Rejoin { node: number });
+                }
+                Ok(())
+            }
             // Then a person begins anew, with the first of those that lost their stores.
             None if self.is_mesh_lost() && self.first_homeless() == Some(number) => {
                 self.fault("mesh lost", &format!("begun anew by n{number}"));
