@@ -4,6 +4,7 @@
 //! A function says whether it took the bytes. It panics where a promise is broken: bytes that were
 //! taken read back the same, and no bytes at all make a reader panic.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
@@ -121,7 +122,8 @@ pub(crate) fn change(body: &[u8]) -> bool {
                 verdict => Some(verdict),
             };
         }
-        object = object.with(&[incoming(change)]).expect("the past is taken");
+        let taken = object.with_each(&[incoming(change)], &BTreeMap::new());
+        object = taken.expect("an object can be read").object;
     }
     let last = takes(&object);
     if let Some(first) = first {
@@ -134,7 +136,8 @@ pub(crate) fn change(body: &[u8]) -> bool {
     let Ok((alone, actor)) = last else { return false };
     let mut together: Vec<Incoming<'_>> = PAST.iter().map(incoming).collect();
     together.push(Incoming { change: &bytes, hash, actor });
-    let together = Object::new().with_each(&together).expect("an object can be read").object;
+    let together = Object::new().with_each(&together, &BTreeMap::new());
+    let together = together.expect("an object can be read").object;
     assert_eq!(together.heads(), alone.heads(), "together as one by one");
     let view = alone.view().expect("what was taken can be seen");
     assert_eq!(together.view().expect("so can this"), view, "together as one by one");
