@@ -260,6 +260,13 @@ pub enum ReceiveError {
         /// What came.
         found: u64,
     },
+    /// A body is left out that every member may have. A header does not say whether it is there, so
+    /// who relays could leave out what others then build on.
+    #[error("entry {seq} comes without a body that every member may have; ask another peer for it")]
+    BodyLeftOut {
+        /// The entry's place in its journal.
+        seq: u64,
+    },
     /// The author signed another history before: both are kept as evidence.
     #[error("the author signed two different entries {seq}; its journal is quarantined")]
     Equivocation {

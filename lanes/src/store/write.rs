@@ -332,6 +332,8 @@ impl Store {
             row.held_hash = sealed.hash;
             row.bytes += sealed.bytes.len() as u64;
             self.set_journal_row(sealed.lane, number, row);
+            // Whoever waited for what is written here is looked at again.
+            self.parked.retain(|(lane, _), _| *lane != sealed.lane);
             let fed = FeedRow::Entry { lane: sealed.lane, author: number, seq: sealed.seq };
             self.feed(open, &fed)?;
         }
