@@ -267,6 +267,7 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("engine::RECEIPT_DELAY_MS", engine::RECEIPT_DELAY_MS);
     check("engine::RECEIPT_DELAY_SLOW_MS", engine::RECEIPT_DELAY_SLOW_MS);
     check("engine::DIGEST_EVERY_MS", engine::DIGEST_EVERY_MS);
+    check("engine::SILENCE_MS_MAX", engine::SILENCE_MS_MAX);
     check("engine::RENEW_EVERY_MS", engine::RENEW_EVERY_MS);
     check("engine::RECEIPT_AUTHORS_MAX", engine::RECEIPT_AUTHORS_MAX as u64);
     check("engine::EVENTS_MAX", engine::EVENTS_MAX as u64);
@@ -275,9 +276,12 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("pairing::INVITE_MS_DEFAULT", pairing::INVITE_MS_DEFAULT);
     check("pairing::INVITE_MS_MAX", pairing::INVITE_MS_MAX);
     check("pairing::STEP_MS_MAX", pairing::STEP_MS_MAX);
+    check("pairing::FIRST_FRAME_MS_MAX", srcos_node::pairing::FIRST_FRAME_MS_MAX);
+    check("pairing::STREAMS_MAX", srcos_node::pairing::STREAMS_MAX as u64);
     check("ticket::ADDRESSES_MAX", ticket::ADDRESSES_MAX as u64);
     check("dialer::BACKOFF_MS_MIN", dialer::BACKOFF_MS_MIN);
     check("dialer::BACKOFF_MS_MAX", dialer::BACKOFF_MS_MAX);
+    check("dialer::ANEW_AGE_MS_MIN", dialer::ANEW_AGE_MS_MIN);
     check("dialer::ADDRESSES_MAX", dialer::ADDRESSES_MAX as u64);
     check("discovery::CANDIDATES_MAX", discovery::CANDIDATES_MAX as u64);
     check("transport::FRAME_BYTES_MAX", transport::FRAME_BYTES_MAX as u64);

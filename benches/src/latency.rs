@@ -72,15 +72,19 @@ impl Probe {
         percentile(&self.committed, 0.5)
     }
 
+    /// What 99 of 100 changes did not exceed, in milliseconds.
+    pub(crate) fn p99(&self) -> f64 {
+        percentile(&self.committed, 0.99)
+    }
+
     /// Reports percentiles.
     pub(crate) fn tell(&self, report: &mut Report) {
         let mut add = |what: &str, value, goal| {
             let what = format!("{what}, {} objects", self.objects);
             report.add("change_latency", what, value, "ms", goal);
         };
-        let p99 = percentile(&self.committed, 0.99);
         add("committed on A to visible on B, p50", self.p50(), Some(Goal::Under(5.0)));
-        add("committed on A to visible on B, p99", p99, Some(Goal::Under(25.0)));
+        add("committed on A to visible on B, p99", self.p99(), Some(Goal::Under(25.0)));
         add("put sent to visible on B, p50", percentile(&self.sent, 0.5), None);
         add("put sent to visible on B, p99", percentile(&self.sent, 0.99), None);
     }

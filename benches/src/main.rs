@@ -11,7 +11,9 @@ mod http;
 mod latency;
 mod node;
 mod pair;
+mod plot;
 mod report;
+mod scale;
 mod stats;
 mod store;
 mod workload;
@@ -30,6 +32,8 @@ struct Cli {
 enum Command {
     /// Measure the figures on two nodes of the release build; exit 1 if one could not be measured
     Figures(figures::Options),
+    /// Measure how each cost grows with objects, edits and devices; exit 1 if one could not be
+    Scale(scale::Options),
     /// Measure the store alone: no network, no HTTP, one process
     Store(store::Options),
 }
@@ -37,6 +41,7 @@ enum Command {
 fn main() -> anyhow::Result<std::process::ExitCode> {
     let complete = match Cli::parse().command {
         Command::Figures(options) => figures::run(&options)?,
+        Command::Scale(options) => scale::run(&options)?,
         Command::Store(options) => {
             store::run(&options)?;
             true

@@ -132,7 +132,7 @@ impl Node {
     }
 
     /// Ends it as a service manager would, and waits.
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         ensure!(told.success(), "the node is gone already");
         let began = Instant::now();
@@ -144,6 +144,13 @@ impl Node {
             ensure!(began.elapsed() < STOP_TIMEOUT, "the node did not end in {STOP_TIMEOUT:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Bytes of the store's file.
+    pub(crate) fn store_bytes(&self) -> anyhow::Result<f64> {
+        let file = self.dir.join("store.redb");
+        let facts = std::fs::metadata(&file);
+        Ok(facts.with_context(|| format!("no {}", file.display()))?.len() as f64)
     }
 
     /// A line of `/proc/PID/status` in MB: `VmHWM` is the peak, `VmRSS` the present.

@@ -85,6 +85,8 @@ pub(crate) struct Pair {
     pub(crate) a: Node,
     pub(crate) b: Node,
     pub(crate) scratch: TempDir,
+    program: Program,
+    link: Link,
 }
 
 /// When a link came up and when all was over it, counted from when it was let.
@@ -115,7 +117,7 @@ impl Pair {
         let invite = a.run(&["pair", "invite", "--no-wait"])?;
         let ticket = invite["ticket"].as_str().context("the invite has no ticket")?;
         b.run(&["pair", "join", ticket, "--addr", &address])?;
-        let pair = Self { a, b, scratch };
+        let pair = Self { a, b, scratch, program: program.clone(), link };
         pair.wait_linked(true)?;
         Ok(pair)
     }
@@ -171,7 +173,15 @@ impl Pair {
         Ok(())
     }
 
-    fn wait_in_step(&self, objects: u64) -> anyhow::Result<()> {
+    /// Stops A and starts it again in its directory.
+    pub(crate) fn restart_a(&mut self) -> anyhow::Result<()> {
+        self.a.stop()?;
+        self.a = start(&self.program, self.scratch.path(), "a", self.link, None)?;
+        Ok(())
+    }
+
+    /// Waits until both hold so many objects and know it.
+    pub(crate) fn wait_in_step(&self, objects: u64) -> anyhow::Result<()> {
         let began = Instant::now();
         let (mut a, mut b) = (self.a.client()?, self.b.client()?);
         let devices = [self.a.device()?, self.b.device()?];

@@ -1,8 +1,10 @@
 //! What was measured, as JSON lines while it runs and as a table at the end.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use crate::node::Program;
@@ -11,6 +13,8 @@ use crate::node::Program;
 pub(crate) struct Report {
     rows: Vec<Row>,
     failed: Vec<String>,
+    /// Everything that was said, as lines of JSON.
+    said: String,
 }
 
 struct Row {
@@ -49,7 +53,8 @@ impl Report {
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        say(&json!({
+        let mut report = Self { rows: Vec::new(), failed: Vec::new(), said: String::new() };
+        report.say(&json!({
             "machine": {
                 "cpu": model.map_or("unknown", |(_, name)| name),
                 "cores": std::thread::available_parallelism().map_or(0, usize::from),
@@ -61,7 +66,12 @@ impl Report {
             "commit": output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
             "rustc": output("rustc", &["--version"]),
         }));
-        Self { rows: Vec::new(), failed: Vec::new() }
+        report
+    }
+
+    fn say(&mut self, document: &serde_json::Value) {
+        self.said += &format!("{document}\n");
+        say(document);
     }
 
     pub(crate) fn add(
@@ -73,7 +83,7 @@ impl Report {
         goal: Option<Goal>,
     ) {
         let what = what.into();
-        say(&json!({
+        self.say(&json!({
             "figure": figure, "what": what, "value": value, "unit": unit,
             "goal": goal.map(Goal::text), "met": goal.map(|goal| goal.holds(value)),
         }));
@@ -87,14 +97,30 @@ impl Report {
         measure: impl FnOnce(&mut Self) -> anyhow::Result<()>,
     ) {
         if let Err(error) = measure(self) {
-            say(&json!({"figure": name, "failed": format!("{error:#}"), "partial": true}));
+            self.say(&json!({"figure": name, "failed": format!("{error:#}"), "partial": true}));
             self.failed.push(format!("{name}: {error:#}"));
         }
+    }
+
+    /// Writes what was said as `STEM.jsonl`, and the table as `STEM.md`.
+    pub(crate) fn write(&self, stem: &Path) -> anyhow::Result<()> {
+        for (end, text) in [("jsonl", &self.said), ("md", &self.table())] {
+            let file = stem.with_extension(end);
+            std::fs::write(&file, text)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(())
     }
 
     /// Prints the table; returns whether everything was measured.
     pub(crate) fn finish(&self) -> bool {
         let mut out = std::io::stdout().lock();
+        // Nobody may be reading any more; the exit code still says how it went.
+        let _ = out.write_all(self.table().as_bytes());
+        self.failed.is_empty()
+    }
+
+    fn table(&self) -> String {
         let mut text =
             String::from("\n| figure | what | value | goal | |\n|---|---|---:|---:|---|\n");
         for Row { figure, what, value, unit, goal } in &self.rows {
@@ -110,9 +136,7 @@ impl Report {
         for failed in &self.failed {
             text += &format!("NOT MEASURED (rows above may be partial): {failed}\n");
         }
-        // Nobody may be reading any more; the exit code still says how it went.
-        let _ = out.write_all(text.as_bytes());
-        self.failed.is_empty()
+        text
     }
 }
 

@@ -15,6 +15,21 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
     percentile(samples, 0.5)
 }
 
+/// The exponent with which a cost grows: the slope of its logarithm over that of what it depends
+/// on, by least squares. `None` with fewer than two different places, or a cost that is not above 0.
+pub(crate) fn growth(points: &[(f64, f64)]) -> Option<f64> {
+    if points.iter().any(|(x, y)| *x <= 0.0 || *y <= 0.0) {
+        return None;
+    }
+    let logs: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
+    let count = logs.len() as f64;
+    let mean_x = logs.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let mean_y = logs.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let spread: f64 = logs.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    let joint: f64 = logs.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    (spread > 0.0).then(|| joint / spread)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,5 +42,19 @@ mod tests {
         assert_eq!(percentile(&samples, 1.0), 100.0);
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[]), 0.0);
+    }
+
+    #[test]
+    fn growth_is_the_exponent_of_a_power() {
+        let power = |exponent: f64| {
+            let points: Vec<_> =
+                [1.0, 10.0, 500.0].map(|x: f64| (x, 3.0 * x.powf(exponent))).to_vec();
+            growth(&points).unwrap()
+        };
+        for exponent in [0.0, 0.5, 1.0, 2.0] {
+            assert!((power(exponent) - exponent).abs() < 1e-9);
+        }
+        assert_eq!(growth(&[(1.0, 1.0)]), None);
+        assert_eq!(growth(&[(1.0, 0.0), (2.0, 1.0)]), None);
     }
 }

@@ -201,6 +201,9 @@ pub enum WriteError {
         /// The object.
         id: String,
     },
+    /// What would be signed is nothing that a device would take.
+    #[error("the entry would be refused by every device, and is not written: {0}")]
+    Entry(EntryError),
     /// The change itself is too large, though its result need not be.
     #[error(
         "the change to object {id:?} takes {found} bytes, at most {max} are allowed; change it in \
@@ -256,6 +259,13 @@ pub enum ReceiveError {
         expected: u64,
         /// What came.
         found: u64,
+    },
+    /// A body is left out that every member may have. A header does not say whether it is there, so
+    /// who relays could leave out what others then build on.
+    #[error("entry {seq} comes without a body that every member may have; ask another peer for it")]
+    BodyLeftOut {
+        /// The entry's place in its journal.
+        seq: u64,
     },
     /// The author signed another history before: both are kept as evidence.
     #[error("the author signed two different entries {seq}; its journal is quarantined")]

@@ -212,7 +212,8 @@ impl Header {
         Ok(header)
     }
 
-    fn check(&self) -> Result<(), EntryError> {
+    /// What any reader checks of it, and so its writer before it signs.
+    pub(crate) fn check(&self) -> Result<(), EntryError> {
         let limit = |what, found, max| {
             if found > max { Err(EntryError::TooLarge { what, found, max }) } else { Ok(()) }
         };

@@ -14,7 +14,7 @@
 //! This module knows nothing of clocks, of randomness, of lanes, or of who may write what.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, Automerge, ChangeHash as Hash, ObjId, ObjType, ROOT, ReadDoc};
@@ -24,6 +24,7 @@ use crate::ids::{ChangeHash, WallMillis};
 mod chunk;
 mod content;
 mod creation;
+mod elements;
 mod error;
 mod incoming;
 mod past;
@@ -37,13 +38,14 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use chunk::{CHANGE_BYTES_MAX, OPS_MAX};
+pub use chunk::{CHANGE_BYTES_MAX, OPS_IN_LIFE_MAX, OPS_MAX};
 pub(crate) use content::types_after;
 pub use content::{
     AskedTypes, CLASS_BYTES_MAX, CLASS_DEFAULT, COUNTER_MAX, Content, DEPTH_MAX, FLAT_BYTES_MAX,
     INCREMENT_MAX, KIND_BYTES_MAX, KIND_DEFAULT, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX,
     LABELS_MAX, LeafType, LeafTypes, PLACES_MAX, Patch,
 };
+use elements::Elements;
 pub use error::{ContentError, DocumentError, WriteError};
 pub(crate) use incoming::deps;
 pub use incoming::{Incoming, Refusal, Taken};
@@ -106,6 +108,8 @@ pub struct Object {
     doc: Automerge,
     /// Bytes of the snapshot and of all changes since.
     bytes: usize,
+    /// Where the elements of its lists are, once a change from elsewhere asked for it.
+    elements: OnceLock<Arc<Elements>>,
 }
 
 impl Default for Object {
@@ -132,7 +136,7 @@ fn refused(error: automerge::AutomergeError) -> DocumentError {
 impl Object {
     /// An object to which nothing was written yet.
     pub fn new() -> Self {
-        Self { doc: skeleton().doc.clone(), bytes: 0 }
+        Self { doc: skeleton().doc.clone(), bytes: 0, elements: OnceLock::new() }
     }
 
     /// An object as [`Object::save`] wrote it. For bytes from this device's own store: they are
@@ -146,7 +150,7 @@ impl Object {
         if doc.get_changes_meta(&[]).iter().any(|change| change.actor.to_bytes().len() != 16) {
             return Err(DocumentError::Snapshot("an actor is not 16 bytes long"));
         }
-        Ok(Self { doc, bytes: snapshot.len() })
+        Ok(Self { doc, bytes: snapshot.len(), elements: OnceLock::new() })
     }
 
     /// All of it, its history included, for [`Object::load`].
@@ -176,6 +180,7 @@ impl Object {
             + count(stats.num_ops) * OP_BYTES
             + count(stats.num_changes) * CHANGE_BYTES
             + self.bytes
+            + self.elements.get().map_or(0, |elements| elements.size_estimate())
     }
 
     /// What the object says now.
@@ -218,7 +223,12 @@ impl Object {
         }
         // What others would refuse is not signed: an object with very many heads, for example.
         let hash = ChangeHash(change.hash().0);
-        schema::check(&chunk::Change::read(&bytes, hash, actor)?)?;
+        let read = chunk::Change::read(&bytes, hash, actor)?;
+        schema::check(&read)?;
+        guarded(|| past::Past::new(self).add(hash, read))?;
+        if let Some(elements) = self.elements.get_mut() {
+            Arc::make_mut(elements).add(&chunk::Change::read(&bytes, hash, actor)?);
+        }
         self.doc = doc;
         self.bytes += bytes.len();
         let deps = without_skeleton(change.deps());

@@ -36,7 +36,9 @@ pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX
 
 use crate::error::StoreError;
 use crate::frontier::{Frontier, Tip};
-use crate::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
+use crate::ids::{
+    Author, ChangeHash, DeviceId, EntryHash, Incarnation, MeshId, ObjectKey, WallMillis,
+};
 use crate::lane::LaneId;
 use crate::tables::{self, CountsRow, JournalRow};
 use documents::DocumentCache;
@@ -52,8 +54,8 @@ pub struct Store {
     counts: BTreeMap<LaneId, CountsRow>,
     feed_next: u64,
     documents: DocumentCache,
-    /// Journals whose next entry waits for a change of this object that is not here.
-    parked: BTreeMap<(LaneId, u32), Vec<u8>>,
+    /// Journals whose next entry waits, and for what.
+    parked: BTreeMap<(LaneId, u32), WaitsFor>,
     turn: Option<WriteTransaction>,
     changed_journals: BTreeSet<(LaneId, u32)>,
     changed_counts: BTreeSet<LaneId>,
@@ -95,6 +97,15 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// What an entry waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WaitsFor {
+    /// That this entry of its lane is applied.
+    Entry(Author, u64),
+    /// That this change of this object is here.
+    Change(ObjectKey, ChangeHash),
+}
+
 /// What a commit made durable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Committed {
@@ -115,7 +126,7 @@ struct Open<'t> {
     tombstones: BytesTable<'t>,
     feed: BytesTable<'t>,
     expiry: BytesTable<'t>,
-    refused: BytesTable<'t>,
+    left_out: BytesTable<'t>,
 }
 
 impl<'t> Open<'t> {
@@ -128,7 +139,7 @@ impl<'t> Open<'t> {
             tombstones: turn.open_table(tables::TOMBSTONES)?,
             feed: turn.open_table(tables::FEED)?,
             expiry: turn.open_table(tables::EXPIRY)?,
-            refused: turn.open_table(tables::REFUSED)?,
+            left_out: turn.open_table(tables::LEFT_OUT)?,
         })
     }
 }
@@ -352,6 +363,19 @@ impl Store {
         }
         if let Ok(feed_next) = snapshot.feed_next() {
             self.feed_next = feed_next;
+        }
+        if let Ok(mesh) = snapshot.meta(tables::meta::MESH, MeshId) {
+            self.mesh = mesh;
+        }
+        if let Ok(Some(incarnation)) = snapshot.meta(tables::meta::INCARNATION, u64::from_be_bytes)
+        {
+            self.incarnation = Incarnation(incarnation);
+        }
+        if let Ok(authors) = snapshot.authors() {
+            self.authors = Authors::default();
+            for author in authors {
+                self.authors.add(author);
+            }
         }
     }
 

@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::ids::{Author, ChangeHash, EntryHash, WallMillis};
+use crate::ids::{Author, ChangeHash, EntryHash, ObjectKey, WallMillis};
 use crate::lane::LaneId;
 use crate::object::LeafTypes;
 
@@ -64,13 +64,14 @@ pub const PEERS: Bytes = TableDefinition::new("peers-1");
 pub const ROSTER: Bytes = TableDefinition::new("roster-1");
 /// Proofs of misbehaviour.
 pub const EVIDENCE: Bytes = TableDefinition::new("evidence-1");
-/// Changes that can never be applied, by object and hash: [`refused_key`] to [`Loc`].
-pub const REFUSED: Bytes = TableDefinition::new("refused-1");
+/// Changes of applied entries that are not in their objects, refused or not sent to this device:
+/// [`left_out_key`] to [`Loc`].
+pub const LEFT_OUT: Bytes = TableDefinition::new("left-out-1");
 
 /// All of them, so that a new store has each from the start.
 pub const ALL: [Bytes; 15] = [
     META, AUTHORS, JOURNALS, ENTRIES, OBJECTS, DOCUMENTS, TAILS, TOMBSTONES, FEED, EXPIRY, COUNTS,
-    PEERS, ROSTER, EVIDENCE, REFUSED,
+    PEERS, ROSTER, EVIDENCE, LEFT_OUT,
 ];
 
 /// Keys of the `meta-1` table.
@@ -312,9 +313,9 @@ pub fn tail_key(object: &[u8], n: u32) -> Vec<u8> {
     [object, &n.to_be_bytes()].concat()
 }
 
-/// Key of a change that an object can never take in.
-pub fn refused_key(object: &[u8], change: ChangeHash) -> Vec<u8> {
-    [object, &change.0].concat()
+/// Key of a change that is not in its object.
+pub fn left_out_key(object: ObjectKey, change: ChangeHash) -> Vec<u8> {
+    [object.0, change.0].concat()
 }
 
 /// Key of an object's expiry.

@@ -19,7 +19,7 @@ use srcos_schemas::peers::{
 use srcos_schemas::status::{Diagnosis, LaneSummary, PeerCounts, Severity};
 
 use crate::api::{ApiError, ErrorKind};
-use crate::data_dir::{Clock, internal, store_error};
+use crate::data_dir::{Clock, DataDir, Mark, internal, store_error};
 use crate::documents::{LaneFacts, lane_status, time};
 use crate::keys::{DeviceKey, random};
 
@@ -37,6 +37,8 @@ pub struct Core {
     pub network: Network,
     /// Set while a daemon runs.
     pub daemon: Option<DaemonFacts>,
+    /// Where it is noted how far the store reaches.
+    pub mark: Option<Mark>,
 }
 
 /// What a running daemon says of itself.
@@ -107,7 +109,15 @@ impl Core {
                 "put back a backup, or make a new data directory and pair it",
             ),
         })?;
-        Ok(Self { clock, key, engine, store, network: Network::default(), daemon: None })
+        let network = Network::default();
+        Ok(Self { clock, key, engine, store, network, daemon: None, mark: None })
+    }
+
+    /// A core over the store of a data directory.
+    pub fn open(clock: Clock, dir: &DataDir) -> Result<Self, ApiError> {
+        let (key, store) = dir.open()?;
+        let mark = dir.mark(&store)?;
+        Ok(Self { mark, ..Self::new(clock, key, store)? })
     }
 
     /// Both clocks, now.
@@ -118,27 +128,32 @@ impl Core {
     /// Makes the turn durable.
     pub fn commit(&mut self) -> Result<(), ApiError> {
         let now = self.now();
-        self.engine.commit(&mut self.store, now).map_err(store_error)
+        self.engine.commit(&mut self.store, now).map_err(store_error)?;
+        // Before anybody is told: else a store from before this commit would not be known to be old.
+        if let Some(mark) = &mut self.mark {
+            mark.note(self.store.feed_next());
+        }
+        Ok(())
     }
 
     /// The state of one lane, or of all.
     pub fn lanes_status(&self, only: Option<LaneId>) -> LanesStatus {
-        let now = self.now().wall;
+        let now = self.now();
         let names = names(self.engine.roster());
         let lanes = LaneId::ALL.into_iter().filter(|lane| only.is_none_or(|only| only == *lane));
         LanesStatus {
             device: self.key.device().to_string(),
             mesh: self.engine.roster().mesh().to_string(),
-            generated_at: time(now),
+            generated_at: time(now.wall),
             lanes: lanes
                 .map(|lane| {
                     let facts = LaneFacts {
                         lane,
                         counts: self.store.counts(lane),
                         journals: self.store.journals(lane).map(|(_, row)| *row).collect(),
-                        peers: self.engine.lane_peers(&self.store, lane),
+                        peers: self.engine.lane_peers_at(&self.store, lane, now),
                     };
-                    lane_status(&facts, &names, now)
+                    lane_status(&facts, &names, now.wall)
                 })
                 .collect(),
         }
@@ -169,9 +184,10 @@ impl Core {
         let own = self.key.device();
         let others: Vec<DeviceId> =
             self.engine.roster().members().keys().copied().filter(|d| *d != own).collect();
+        let now = self.now();
         let standing: Vec<_> = LaneId::ALL
             .into_iter()
-            .flat_map(|lane| self.engine.lane_peers(&self.store, lane))
+            .flat_map(|lane| self.engine.lane_peers_at(&self.store, lane, now))
             .filter(|peer| peer.state != Standing::Blocked)
             .collect();
         let in_sync = |device: &DeviceId| {

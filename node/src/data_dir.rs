@@ -7,12 +7,16 @@
 //! | `node.sock` | the unix socket, while a daemon runs |
 //! | `http.token` | the bearer token of the HTTP interface |
 //!
-//! Beside the directory, as `.NAME.opens`, lies a count of how often the store was opened. The store
-//! has the same count inside. A directory that was put back from a backup, or copied, disagrees with
-//! it, and then the node writes under a new incarnation.
+//! Beside the directory, as `.NAME.opens`, lies how often the store was opened and how far it reached.
+//! A directory that was put back from a backup, or copied, disagrees with it, and then the node writes
+//! under a new incarnation.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind as IoErrorKind, Read as _, Write as _};
+mod outside;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +25,8 @@ use srcos_lanes::ids::{MonoMillis, Now, WallMillis};
 use srcos_lanes::store::{self, Store};
 use srcos_replication::roster::{Roster, RosterError};
 
+pub use self::outside::Mark;
+use self::outside::Outside;
 use crate::api::{ApiError, ErrorKind};
 use crate::keys::{DeviceKey, random};
 
@@ -121,12 +127,12 @@ impl DataDir {
         let mut store = Store::create(&making, &options).map_err(store_error)?;
         store.set_mesh(roster.mesh()).map_err(store_error)?;
         store.put_roster_record(&roster.founding().0).map_err(store_error)?;
-        let opens = store.opens().map_err(store_error)?;
+        let outside = outside(&store)?;
         store.close().map_err(store_error)?;
         fs::rename(&making, dir.store_file())
             .and_then(|()| File::open(&dir.path)?.sync_all())
             .map_err(|error| dir.io("cannot be written", &error))?;
-        dir.write_opens(opens);
+        dir.keep_outside(outside);
         Ok((key, roster))
     }
 
@@ -139,9 +145,28 @@ impl DataDir {
     pub fn open(&self) -> Result<(DeviceKey, Store), ApiError> {
         self.check_initialised()?;
         let key = self.key()?;
-        let store = Store::open(&self.store_file(), &self.options(&key)?).map_err(store_error)?;
-        self.write_opens(store.opens().map_err(store_error)?);
+        let mut store =
+            Store::open(&self.store_file(), &self.options(&key)?).map_err(store_error)?;
+        let now = outside(&store)?;
+        // The store itself compares the count of opens; what it cannot know is how far it once reached.
+        let same = |before: &Outside| before.opens + 1 == now.opens;
+        if self.read_outside().filter(same).is_some_and(|before| before.feed_next > now.feed_next) {
+            tracing::warn!(
+                "this store has been further: it was put back, and writes under a new name"
+            );
+            let random = u32::from_be_bytes(random().map_err(internal)?);
+            store.begin_incarnation(random).map_err(store_error)?;
+            store.commit().map_err(store_error)?;
+        }
+        self.keep_outside(now);
         Ok((key, store))
+    }
+
+    /// By which it is noted beside the directory how far its open store reaches.
+    pub fn mark(&self, store: &Store) -> Result<Option<Mark>, ApiError> {
+        let Some(file) = self.opens_file() else { return Ok(None) };
+        // Without it a store that is put back is recognised in fewer cases.
+        Ok(Mark::open(&file, outside(store)?).ok())
     }
 
     /// Opens the store for reading only; changes nothing.
@@ -165,33 +190,20 @@ impl DataDir {
     fn options(&self, key: &DeviceKey) -> Result<store::OpenOptions, ApiError> {
         Ok(store::OpenOptions {
             device: key.device(),
-            opens_outside: self.read_opens(),
+            opens_outside: self.read_outside().map(|outside| outside.opens),
             random: u32::from_be_bytes(random().map_err(internal)?),
         })
     }
 
-    fn read_opens(&self) -> Option<u64> {
-        let mut text = String::new();
-        File::open(self.opens_file()?).ok()?.take(32).read_to_string(&mut text).ok()?;
-        text.trim().parse().ok()
+    fn read_outside(&self) -> Option<Outside> {
+        Outside::read(&self.opens_file()?)
     }
 
-    /// Keeps the count of opens. When that fails, the next open starts a new incarnation, which
-    /// costs a little and loses nothing.
-    fn write_opens(&self, opens: u64) {
+    /// Keeps the numbers beside the directory. When that fails, the next open starts a new
+    /// incarnation, which costs a little and loses nothing.
+    fn keep_outside(&self, outside: Outside) {
         let Some(file) = self.opens_file() else { return };
-        let new = file.with_extension("opens.new");
-        let written = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .open(&new)
-            .and_then(|mut file| {
-                writeln!(file, "{opens}")?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::rename(&new, &file));
-        if let Err(error) = written {
+        if let Err(error) = outside.replace(&file) {
             tracing::warn!(file = %file.display(), %error, "the count of opens cannot be kept");
         }
     }
@@ -207,6 +219,11 @@ impl DataDir {
         let message = format!("{} {what}: {error}", self.path.display());
         ApiError::new(ErrorKind::StoreDamaged, "data_dir_unusable", message, hint)
     }
+}
+
+fn outside(store: &Store) -> Result<Outside, ApiError> {
+    let opens = store.opens().map_err(store_error)?;
+    Ok(Outside { opens, feed_next: store.feed_next() })
 }
 
 fn host_name() -> String {

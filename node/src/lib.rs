@@ -20,6 +20,7 @@ pub mod keys;
 pub mod observe;
 pub mod pairing;
 pub mod render;
+pub mod roaming;
 pub mod run;
 pub mod runtime;
 pub mod served;

@@ -1,19 +1,24 @@
 //! Pairing as the daemon does it: streams of the transport on one side, the state machines of
 //! inviter and joiner on the other.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
 
 use libp2p::Multiaddr;
 use srcos_lanes::ids::{DeviceId, MonoMillis, Now};
 use srcos_replication::pairing::{
     Code, Inviter, InviterEvent, JoinRequest, Joiner, JoinerEvent, Refusal, Secret, Stream,
-    Transmit,
 };
 use srcos_replication::roster::RecordBytes;
 use srcos_replication::ticket::{ADDRESSES_MAX, Ticket};
 use srcos_schemas::peers::{InviteDocument, InviteStatus, JoinDocument, JoinStatus, JoinedDevice};
 use tokio::sync::mpsc;
 
+use self::streams::Streams;
+pub use self::streams::{FIRST_FRAME_MS_MAX, STREAMS_MAX};
 use crate::api::{ApiError, ErrorKind};
 use crate::core::{Core, names};
 use crate::data_dir::internal;
@@ -33,10 +38,6 @@ pub const JOIN_ADDRESSES_MAX: usize = 64;
 pub const JOIN_STAGGER_MS: u64 = 250;
 /// Addresses that are tried at the same time, at most.
 const JOIN_ATTEMPTS_MAX: usize = 8;
-/// Frames that wait to be written to a pairing stream: an exchange has few.
-const STREAM_FRAMES_MAX: usize = 64;
-/// Pairing streams at once: one is in use, others are told to wait.
-const STREAMS_MAX: usize = 8;
 
 /// What a pairing stream brought.
 #[derive(Debug)]
@@ -49,12 +50,11 @@ pub struct PairingInput {
 /// The invitation that is open, and the attempt to join that is under way.
 pub struct Pairings {
     transport: Transport,
-    tokio: tokio::runtime::Handle,
-    inputs: mpsc::Sender<PairingInput>,
-    next: u64,
-    streams: BTreeMap<u64, mpsc::Sender<(Vec<u8>, bool)>>,
+    streams: Streams,
     invite: Option<Invite>,
     join: Option<Join>,
+    /// Attempts to join so far, by which the next is numbered.
+    joins: u64,
     learned: Vec<(DeviceId, Vec<String>)>,
 }
 
@@ -66,6 +66,8 @@ struct Invite {
 
 struct Join {
     id: String,
+    /// Which attempt of this process it is: what comes late for another one is not taken for it.
+    number: u64,
     secret: JoinSecret,
     status: JoinStatus,
     waiting: VecDeque<Multiaddr>,
@@ -134,12 +136,10 @@ impl Pairings {
     pub fn new(transport: Transport, inputs: mpsc::Sender<PairingInput>) -> Self {
         Self {
             transport,
-            tokio: tokio::runtime::Handle::current(),
-            inputs,
-            next: 0,
-            streams: BTreeMap::new(),
+            streams: Streams::new(inputs),
             invite: None,
             join: None,
+            joins: 0,
             learned: Vec::new(),
         }
     }
@@ -226,7 +226,9 @@ impl Pairings {
             ));
         }
         let secret = read_secret(text)?;
+        self.joins += 1;
         let mut join = Join {
+            number: self.joins,
             id: data_encoding::HEXLOWER.encode(&random::<8>().map_err(internal)?),
             secret,
             status: JoinStatus::Searching,
@@ -284,24 +286,14 @@ impl Pairings {
 
     /// A pairing stream is open.
     pub fn opened(&mut self, core: &Core, now: Now, pairing: transport::Pairing) {
-        if self.streams.len() >= STREAMS_MAX {
-            if let Some(join) = self.join.as_mut().filter(|_| pairing.outbound) {
-                join.opening = join.opening.saturating_sub(1);
-            }
-            return;
-        }
-        let stream = Stream { id: self.next, device: pairing.device };
-        self.next += 1;
-        let (outbound, addr) = (pairing.outbound, pairing.addr.to_string());
-        self.streams.insert(stream.id, self.pump(stream, pairing));
-        if !outbound {
-            return;
-        }
+        let (attempt, addr) = (pairing.attempt, pairing.addr.to_string());
+        let stream = self.streams.open(now, pairing, &self.in_use());
+        let Some(attempt) = attempt else { return };
         // The first stream is used; to open one costs the invite nothing.
-        let wanted = |join: &&mut Join| !join.is_over() && join.joiner.is_none();
+        let wanted =
+            |join: &&mut Join| join.number == attempt && !join.is_over() && join.joiner.is_none();
         let Some(join) = self.join.as_mut().filter(wanted) else {
-            self.streams.remove(&stream.id);
-            return;
+            return self.streams.close(stream);
         };
         join.opening = join.opening.saturating_sub(1);
         join.status = JoinStatus::Connecting { address: addr };
@@ -332,12 +324,12 @@ impl Pairings {
         }
     }
 
-    /// A pairing stream could not be opened.
-    pub fn not_opened(&mut self, now: Now, attempt: &Attempt) {
-        if let Some(join) = self.join.as_mut().filter(|join| join.opening > 0) {
-            join.opening -= 1;
+    /// A pairing stream that was asked for under a number could not be opened.
+    pub fn not_opened(&mut self, now: Now, number: u64, attempt: &Attempt) {
+        if let Some(join) = self.join.as_mut().filter(|join| join.number == number) {
+            join.opening = join.opening.saturating_sub(1);
             join.next_attempt = now.mono;
-            if join.joiner.is_some() {
+            if join.is_over() || join.joiner.is_some() {
                 return;
             }
             join.last_error = Some(format!("{}: {}", attempt.addr, attempt.error));
@@ -352,8 +344,12 @@ impl Pairings {
     /// A pairing stream brought something.
     pub fn handle(&mut self, now: Now, input: PairingInput) {
         let PairingInput { stream, frame } = input;
+        // What comes over a stream that was closed here has nobody to answer it.
+        if frame.is_some() && !self.streams.is_open(stream) {
+            return;
+        }
         if frame.is_none() {
-            self.streams.remove(&stream.id);
+            self.streams.close(stream);
         }
         if let Some(join) = &mut self.join
             && let Some((of, joiner)) = &mut join.joiner
@@ -376,7 +372,17 @@ impl Pairings {
     /// Moves everything on: timeouts, admissions, frames, the next address.
     pub fn step(&mut self, core: &mut Core, now: Now) -> Result<(), ApiError> {
         self.step_invite(core, now)?;
-        self.step_join(core, now)
+        self.step_join(core, now)?;
+        self.streams.close_idle(now, &self.in_use());
+        Ok(())
+    }
+
+    /// The streams over which an exchange goes on.
+    fn in_use(&self) -> Vec<Stream> {
+        let inviting = self.invite.as_ref().and_then(|invite| invite.inviter.partner());
+        let joining = self.join.as_ref().filter(|join| !join.is_over());
+        let joining = joining.and_then(|join| Some(join.joiner.as_ref()?.0));
+        inviting.into_iter().chain(joining).collect()
     }
 
     /// Addresses that devices told while pairing.
@@ -394,6 +400,7 @@ impl Pairings {
             join.map(|join| join.deadline),
             join.filter(|join| join.may_try()).map(|join| join.next_attempt),
             joiner,
+            self.streams.poll_timeout(&self.in_use()),
         ];
         due.into_iter().flatten().min()
     }
@@ -454,7 +461,7 @@ impl Pairings {
         while let Some(transmit) = invite.inviter.poll_transmit() {
             transmits.push(transmit);
         }
-        transmits.into_iter().for_each(|transmit| self.send(transmit));
+        transmits.into_iter().for_each(|transmit| self.streams.send(transmit));
         Ok(())
     }
 
@@ -507,7 +514,7 @@ impl Pairings {
             if let Some(addr) = join.waiting.pop_front() {
                 let device = join.device().or_else(|| peer_device(&addr));
                 join.status = JoinStatus::Connecting { address: addr.to_string() };
-                match self.transport.open_pairing(addr, device) {
+                match self.transport.open_pairing(join.number, addr, device) {
                     Ok(()) => {
                         join.opening += 1;
                         join.next_attempt = now.mono.after_ms(JOIN_STAGGER_MS);
@@ -531,43 +538,8 @@ impl Pairings {
                  ticket",
             );
         }
-        transmits.into_iter().for_each(|transmit| self.send(transmit));
+        transmits.into_iter().for_each(|transmit| self.streams.send(transmit));
         Ok(())
-    }
-
-    fn send(&mut self, transmit: Transmit) {
-        let Transmit { stream, frame, last } = transmit;
-        let Some(writer) = self.streams.get(&stream.id) else { return };
-        let full = writer.try_send((frame, last)).is_err();
-        if last || full {
-            self.streams.remove(&stream.id);
-        }
-    }
-
-    /// Reads and writes a stream on tasks of their own.
-    fn pump(&self, stream: Stream, pairing: transport::Pairing) -> mpsc::Sender<(Vec<u8>, bool)> {
-        let (writer, mut frames) = mpsc::channel::<(Vec<u8>, bool)>(STREAM_FRAMES_MAX);
-        let (mut read, mut write) = (pairing.reader, pairing.writer);
-        let inputs = self.inputs.clone();
-        self.tokio.spawn(async move {
-            loop {
-                let frame = read.recv().await.ok().flatten();
-                let ended = frame.is_none();
-                if inputs.send(PairingInput { stream, frame }).await.is_err() || ended {
-                    return;
-                }
-            }
-        });
-        self.tokio.spawn(async move {
-            while let Some((frame, last)) = frames.recv().await {
-                if write.send(&frame).await.is_err() || last {
-                    break;
-                }
-            }
-            // The other end sees the end of the stream, or has gone.
-            let _ = write.finish().await;
-        });
-        writer
     }
 }
 

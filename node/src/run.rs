@@ -68,8 +68,8 @@ async fn serve(dir: DataDir, json: bool, args: RunArgs) -> Result<(), ApiError> 
     let listen = addresses("--listen", &args.listen)?;
     let peers = addresses("--peer", &args.peer)?;
     // The store's lock makes this the only daemon of the directory.
-    let (key, store) = dir.open()?;
-    let mut core = Core::new(clock, key.clone(), store)?;
+    let mut core = Core::open(clock, &dir)?;
+    let key = core.key.clone();
     let http = match args.http {
         HttpAddress::Off => None,
         HttpAddress::At(address) => Some(bind_http(&dir, address).await?),

@@ -6,6 +6,7 @@
 //! small writes share one sync of the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use srcos_lanes::ids::{DeviceId, Now};
 use srcos_lanes::store::Reader;
-use srcos_replication::dialer::{Dialer, Source};
+use srcos_replication::dialer::{Dial, Dialer, Source};
 use srcos_replication::engine::{ConnId, Event};
 use srcos_replication::wire::AbortReason;
 use srcos_schemas::peers::{InviteDocument, InviteStatus, JoinDocument, NetworkDocument};
@@ -28,6 +29,7 @@ use crate::discovery::{self, Announcement, Candidate, Discovery, Ports, Tag};
 use crate::documents;
 use crate::keys::{device_of_peer, random};
 use crate::pairing::{PairingInput, Pairings};
+use crate::roaming;
 use crate::transport::{self, ConnId as LinkId, Events, SendError, Transport};
 
 /// Calls that may wait for the writer: beyond that callers wait for a place.
@@ -209,7 +211,8 @@ pub struct Daemon {
     dialer: Dialer,
     pairings: Pairings,
     candidates: BTreeMap<Tag, Candidate>,
-    links: BTreeMap<LinkId, transport::Connected>,
+    /// Each link, and the address of this host from which it was made.
+    links: BTreeMap<LinkId, (transport::Connected, Option<IpAddr>)>,
     held: BTreeMap<LinkId, Bytes>,
     peers: Vec<Multiaddr>,
     listen: BTreeSet<Multiaddr>,
@@ -395,11 +398,15 @@ impl Daemon {
                 self.dialer.address(device, &address, Source::Learned, now.mono);
             }
         }
-        while let Some((device, addresses)) = self.dialer.poll(now.mono) {
+        while let Some(Dial { device, addresses, anew }) = self.dialer.poll(now.mono) {
             let addrs: Vec<Multiaddr> =
                 addresses.iter().filter_map(|address| address.parse().ok()).collect();
             self.core.network.count("srcos_dials_total", "");
-            if self.transport.dial(device, addrs).is_err() {
+            let dialled = match anew {
+                true => self.transport.dial_anew(device, addrs),
+                false => self.transport.dial(device, addrs),
+            };
+            if dialled.is_err() {
                 self.dialer.failed(device, now.mono);
             }
         }
@@ -479,9 +486,11 @@ impl Daemon {
                 self.announce();
             }
             transport::Event::NotListening { addr } => {
+                tracing::info!(%addr, "no longer listening");
                 self.core.network.listen.remove(&addr.to_string());
                 self.listen.remove(&addr);
                 self.announce();
+                self.doubt(now, |link, source| roaming::loses(&link.addr, source, &addr));
             }
             transport::Event::ListenFailed { addr, error } => {
                 let addr = addr.map(|addr| addr.to_string()).unwrap_or_default();
@@ -491,12 +500,16 @@ impl Daemon {
                 let conn = ConnId(connected.conn.0);
                 let device = connected.device;
                 let dialled = connected.outbound.then(|| bare(&connected.addr).to_string());
-                self.dialer.connected(device, dialled.as_deref());
-                self.links.insert(connected.conn, connected);
+                self.dialer.connected(device, dialled.as_deref(), now.mono);
+                let source = roaming::source_towards(&connected.addr);
+                self.links.insert(connected.conn, (connected, source));
                 self.core.engine.handle_connected(&self.core.store, now, conn, device);
             }
             transport::Event::Frame { conn, bytes } => {
                 self.core.network.add("srcos_frame_bytes_in_total", "", bytes.len() as u64);
+                if let Some((link, _)) = self.links.get(&conn) {
+                    self.dialer.heard(link.device, now.mono);
+                }
                 let handled = self.core.engine.handle_frame(
                     &mut self.core.store,
                     now,
@@ -517,7 +530,11 @@ impl Daemon {
                     .collect();
                 tracing::debug!(%device, attempts = why.join("; "), "dial failed");
                 self.core.network.count("srcos_dials_failed_total", "");
-                self.core.network.errors.insert(device, format!("dial failed: {}", why.join("; ")));
+                // A link in doubt that was dialled anew in vain may well be alive.
+                if !self.core.network.links.contains_key(&device) {
+                    let why = format!("dial failed: {}", why.join("; "));
+                    self.core.network.errors.insert(device, why);
+                }
             }
             transport::Event::PeerAddresses { device, addrs, .. } => {
                 for addr in addrs {
@@ -532,7 +549,9 @@ impl Daemon {
             transport::Event::Pairing(pairing) => {
                 self.pairings.opened(&self.core, now, pairing);
             }
-            transport::Event::PairingFailed(attempt) => self.pairings.not_opened(now, &attempt),
+            transport::Event::PairingFailed { attempt, why } => {
+                self.pairings.not_opened(now, attempt, &why);
+            }
         }
     }
 
@@ -556,7 +575,7 @@ impl Daemon {
         self.core.engine.handle_disconnected(now, ConnId(conn.0));
         self.held.remove(&conn);
         self.links.remove(&conn);
-        if self.links.values().any(|link| link.device == device) {
+        if self.links.values().any(|(link, _)| link.device == device) {
             return;
         }
         tracing::info!(%device, %reason, "link closed");
@@ -564,6 +583,18 @@ impl Daemon {
         self.core.network.count("srcos_links_closed_total", reason.code());
         self.core.network.errors.insert(device, format!("link closed: {reason}"));
         self.dialer.disconnected(device, now.mono);
+    }
+
+    /// Dials the devices of some links anew: an address changed, and they may be dead.
+    fn doubt(
+        &mut self,
+        now: Now,
+        in_doubt: impl Fn(&transport::Connected, Option<IpAddr>) -> bool,
+    ) {
+        for (link, source) in self.links.values().filter(|(link, source)| in_doubt(link, *source)) {
+            tracing::info!(device = %link.device, addr = %link.addr, ?source, "link in doubt: an address changed");
+            self.dialer.doubt(link.device, now.mono);
+        }
     }
 
     // ---- discovery ----
@@ -574,7 +605,12 @@ impl Daemon {
             discovery::Event::PeerSeen(candidate) => {
                 self.dial_candidate(&candidate, now);
                 self.pairings.seen(now, &candidate);
-                self.candidates.insert(candidate.tag, candidate);
+                if let Some(before) = self.candidates.insert(candidate.tag, candidate.clone()) {
+                    self.doubt(now, |link, _| {
+                        candidate.tag.find([&link.device]).is_some()
+                            && roaming::moved(&link.addr, &before.addrs, &candidate.addrs)
+                    });
+                }
             }
             discovery::Event::PeerLost(tag) => {
                 self.candidates.remove(&tag);
@@ -659,7 +695,7 @@ impl Daemon {
         self.dialer.opened(device);
         self.core.network.errors.remove(&device);
         self.core.network.count("srcos_links_opened_total", "");
-        let Some(link) = self.links.get(&link_id) else { return };
+        let Some((link, _)) = self.links.get(&link_id) else { return };
         tracing::info!(%device, addr = %link.addr, "link open");
         let open = Link {
             transport: if link.quic { "quic" } else { "tcp" },

@@ -110,8 +110,7 @@ impl Served {
         if matches!(*direct, Direct::Reading(_)) {
             // The reader's lock on the file goes first.
             *direct = Direct::Closed;
-            let (key, store) = self.dir.open()?;
-            *direct = Direct::Writing(Box::new(Core::new(self.clock, key, store)?));
+            *direct = Direct::Writing(Box::new(Core::open(self.clock, &self.dir)?));
         }
         let Direct::Writing(core) = &mut *direct else {
             return Err(ApiError::internal("the store is closed"));

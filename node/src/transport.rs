@@ -10,9 +10,10 @@
 //!   id dialled. If the loser was handed up already, its `Disconnected` (reason `Superseded`) comes
 //!   before the winner's `Connected`; frames handed up stay handed up, frames that were only queued are
 //!   gone, as with any lost connection. A device that dials anew while its old connection is still
-//!   thought alive replaces it in the same way.
+//!   thought alive replaces it in the same way; [`Transport::dial_anew`] does so on purpose.
 //! - **Answers.** Each `dial` ends in a `Connected` of that device, or in one `DialFailed`; a dial to a
-//!   device that is connected already is dropped in silence. Each `open_pairing` ends in `Pairing` or
+//!   device that is connected already, or with `dial_anew` was connected after it, is dropped in
+//!   silence. Each `open_pairing` ends in `Pairing` or
 //!   `PairingFailed`.
 //! - **Strangers.** Anyone may connect and open the sync stream, since a new member may not be known here
 //!   yet. Until [`Transport::accept`] a link is read no further than [`UNACCEPTED_BYTES_MAX`] and lives no
@@ -298,7 +299,12 @@ pub enum Event {
     /// A pairing stream is open.
     Pairing(Pairing),
     /// A pairing stream could not be opened.
-    PairingFailed(Attempt),
+    PairingFailed {
+        /// The number under which it was asked for.
+        attempt: u64,
+        /// What became of its address.
+        why: Attempt,
+    },
 }
 
 /// Why a command was not taken.
@@ -353,8 +359,8 @@ pub struct Traffic {
 
 enum Command {
     Listen(Multiaddr),
-    Dial { device: DeviceId, addrs: Vec<Multiaddr> },
-    OpenPairing { addr: Multiaddr, device: Option<DeviceId> },
+    Dial { device: DeviceId, addrs: Vec<Multiaddr>, anew: bool },
+    OpenPairing { attempt: u64, addr: Multiaddr, device: Option<DeviceId> },
     SetMembers(BTreeSet<DeviceId>),
     Offline,
     Shutdown(oneshot::Sender<()>),
@@ -400,16 +406,24 @@ impl Transport {
     /// Dials a device at all of these addresses: QUIC first, TCP a moment later, the first to
     /// succeed is kept. More than 16 addresses are not tried.
     pub fn dial(&self, device: DeviceId, addrs: Vec<Multiaddr>) -> Result<(), CommandError> {
-        self.command(Command::Dial { device, addrs })
+        self.command(Command::Dial { device, addrs, anew: false })
     }
 
-    /// Opens a pairing stream to whoever answers at an address, or to one device only.
+    /// The same for a device whose link may be dead: where an address leads to it, the new link takes
+    /// the place of the old one, unless the device has made a newer one meanwhile.
+    pub fn dial_anew(&self, device: DeviceId, addrs: Vec<Multiaddr>) -> Result<(), CommandError> {
+        self.command(Command::Dial { device, addrs, anew: true })
+    }
+
+    /// Opens a pairing stream to whoever answers at an address, or to one device only. The answer
+    /// bears the number `attempt`, which is the caller's.
     pub fn open_pairing(
         &self,
+        attempt: u64,
         addr: Multiaddr,
         device: Option<DeviceId>,
     ) -> Result<(), CommandError> {
-        self.command(Command::OpenPairing { addr, device })
+        self.command(Command::OpenPairing { attempt, addr, device })
     }
 
     /// Names the devices that limits on strangers do not concern.

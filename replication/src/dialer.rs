@@ -1,7 +1,9 @@
 //! When to dial whom, and where: addresses that are hints, backoff with jitter, no I/O.
 //!
 //! An address is worth a dial at once when it is new; after failures the time between dials
-//! doubles up to a bound. Addresses come from discovery, from the person, from earlier connections
+//! doubles up to a bound. A device with a link is dialled only while the link is in doubt, because an
+//! address changed at either end: then a new link is made beside the old one, and takes its place. So
+//! nobody waits until the old one is found dead. Addresses come from discovery, from the person, from earlier connections
 //! and from the peer itself; none of them is trusted beyond being dialled.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,13 @@ pub const BACKOFF_MS_MAX: u64 = 30_000;
 pub const ADDRESSES_MAX: usize = 16;
 /// Failed dials after which an address that nobody confirmed since is forgotten.
 pub const ADDRESS_FAILURES_MAX: u32 = 8;
+
+/// Age in milliseconds before which a link is not dialled anew: until then the transport takes a second
+/// connection for a dial from both ends at once, and may keep the first.
+pub const ANEW_AGE_MS_MIN: u64 = 6_000;
+/// Time in milliseconds after which what comes over a link in doubt shows that it works: what comes
+/// sooner may have been on its way before.
+pub const DOUBT_MS: u64 = 1_000;
 
 /// Where an address came from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,9 +48,28 @@ struct Address {
 struct Target {
     addresses: BTreeMap<String, Address>,
     dialling: bool,
-    connected: bool,
+    /// Addresses that were learned since the dial under way began.
+    fresh: Vec<String>,
+    link: Option<Link>,
     failures: u32,
     next: MonoMillis,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    since: MonoMillis,
+    doubted: Option<MonoMillis>,
+}
+
+/// A dial that is due.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dial {
+    /// Whom to dial.
+    pub device: DeviceId,
+    /// Where to try.
+    pub addresses: Vec<String>,
+    /// There is a link, which is in doubt: the new one is to take its place.
+    pub anew: bool,
 }
 
 /// The dial schedule of one node.
@@ -99,8 +127,11 @@ impl Dialer {
             target.addresses.remove(&worst);
         }
         target.addresses.insert(address.to_owned(), Address { source, failures: 0 });
+        if target.dialling && target.fresh.len() < ADDRESSES_MAX {
+            target.fresh.push(address.to_owned());
+        }
         target.failures = 0;
-        target.next = now;
+        target.next = target.not_before(now);
     }
 
     /// The addresses known of a device.
@@ -110,9 +141,9 @@ impl Dialer {
     }
 
     /// A connection is up. `address` is where it was dialled.
-    pub fn connected(&mut self, device: DeviceId, address: Option<&str>) {
+    pub fn connected(&mut self, device: DeviceId, address: Option<&str>, now: MonoMillis) {
         let Some(target) = self.targets.get_mut(&device) else { return };
-        target.connected = true;
+        target.link = Some(Link { since: now, doubted: None });
         target.dialling = false;
         target.failures = 0;
         if let Some(known) = address.and_then(|address| target.addresses.get_mut(address)) {
@@ -124,10 +155,28 @@ impl Dialer {
     pub fn disconnected(&mut self, device: DeviceId, now: MonoMillis) {
         let jitter = self.draw(BACKOFF_MS_MIN);
         let Some(target) = self.targets.get_mut(&device) else { return };
-        target.connected = false;
+        target.link = None;
         target.dialling = false;
         target.failures += 1;
         target.next = now.after_ms(backoff(target.failures) / 2 + jitter);
+    }
+
+    /// The link to a device may be dead, since an address changed.
+    pub fn doubt(&mut self, device: DeviceId, now: MonoMillis) {
+        let Some(target) = self.targets.get_mut(&device) else { return };
+        if let Some(link) = &mut target.link {
+            link.doubted = Some(now);
+            target.failures = 0;
+            target.next = target.not_before(now);
+        }
+    }
+
+    /// Something came over the link to a device.
+    pub fn heard(&mut self, device: DeviceId, now: MonoMillis) {
+        let Some(target) = self.targets.get_mut(&device) else { return };
+        if let Some(link) = &mut target.link {
+            link.doubted = link.doubted.filter(|at| now < at.after_ms(DOUBT_MS));
+        }
     }
 
     /// A connection proved to work: the next failure starts from the shortest wait again.
@@ -154,14 +203,19 @@ impl Dialer {
         });
     }
 
-    /// The next dial that is due: the device and where to try.
-    pub fn poll(&mut self, now: MonoMillis) -> Option<(DeviceId, Vec<String>)> {
+    /// The next dial that is due.
+    pub fn poll(&mut self, now: MonoMillis) -> Option<Dial> {
         if self.offline {
             return None;
         }
-        let due = self.targets.iter_mut().find(|(_, target)| target.is_due(now))?;
-        due.1.dialling = true;
-        Some((*due.0, due.1.addresses.keys().cloned().collect()))
+        let may = |target: &Target| target.is_due(now) || target.has_fresh();
+        let (device, target) = self.targets.iter_mut().find(|(_, target)| may(target))?;
+        let fresh = std::mem::take(&mut target.fresh);
+        // Beside a dial under way, only what is new: an address that leads nowhere takes its time.
+        let addresses =
+            if target.dialling { fresh } else { target.addresses.keys().cloned().collect() };
+        target.dialling = true;
+        Some(Dial { device: *device, addresses, anew: target.link.is_some() })
     }
 
     /// When the next dial is due.
@@ -185,8 +239,21 @@ impl Dialer {
 }
 
 impl Target {
+    fn wants_link(&self) -> bool {
+        self.link.is_none_or(|link| link.doubted.is_some())
+    }
+
     fn may_dial(&self) -> bool {
-        !self.connected && !self.dialling && !self.addresses.is_empty()
+        self.wants_link() && !self.dialling && !self.addresses.is_empty()
+    }
+
+    fn has_fresh(&self) -> bool {
+        self.wants_link() && self.dialling && !self.fresh.is_empty()
+    }
+
+    /// `now`, or when the link is old enough to be dialled anew.
+    fn not_before(&self, now: MonoMillis) -> MonoMillis {
+        self.link.map_or(now, |link| link.since.after_ms(ANEW_AGE_MS_MIN).max(now))
     }
 
     fn is_due(&self, now: MonoMillis) -> bool {
@@ -210,6 +277,11 @@ mod tests {
         dialer
     }
 
+    fn dial(addresses: &[&str], anew: bool) -> Option<Dial> {
+        let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
+        Some(Dial { device: PEER, addresses, anew })
+    }
+
     #[test]
     fn new_address_is_dialled_at_once_and_failures_back_off_to_a_bound() {
         let mut dialer = dialer();
@@ -218,7 +290,7 @@ mod tests {
         let mut now = MonoMillis(5);
         let mut waits = Vec::new();
         for _ in 0..12 {
-            assert_eq!(dialer.poll(now), Some((PEER, vec!["a".to_owned()])));
+            assert_eq!(dialer.poll(now), dial(&["a"], false));
             assert_eq!(dialer.poll(now), None, "one dial at a time");
             dialer.failed(PEER, now);
             let next = dialer.poll_timeout().unwrap();
@@ -239,8 +311,50 @@ mod tests {
             dialer.failed(PEER, MonoMillis(n * 100_000));
         }
         dialer.address(PEER, "new", Source::Discovery, MonoMillis(500_001));
-        let (_, addresses) = dialer.poll(MonoMillis(500_001)).unwrap();
-        assert!(addresses.contains(&"new".to_owned()));
+        assert_eq!(dialer.poll(MonoMillis(500_001)), dial(&["new", "old"], false));
+    }
+
+    #[test]
+    fn new_address_does_not_wait_for_a_dial_of_old_ones() {
+        let mut dialer = dialer();
+        dialer.address(PEER, "old", Source::Discovery, MonoMillis(0));
+        assert_eq!(dialer.poll(MonoMillis(0)), dial(&["old"], false));
+        dialer.address(PEER, "new", Source::Discovery, MonoMillis(1));
+        assert_eq!(dialer.poll(MonoMillis(1)), dial(&["new"], false));
+        assert_eq!(dialer.poll(MonoMillis(1)), None);
+        dialer.connected(PEER, Some("new"), MonoMillis(2));
+        dialer.address(PEER, "newer", Source::Discovery, MonoMillis(3));
+        assert_eq!(dialer.poll(MonoMillis(9_000)), None, "it is connected");
+    }
+
+    #[test]
+    fn link_in_doubt_is_dialled_anew_until_it_is_replaced_or_heard_of() {
+        let mut dialer = dialer();
+        dialer.doubt(PEER, MonoMillis(0));
+        dialer.address(PEER, "a", Source::Discovery, MonoMillis(0));
+        dialer.poll(MonoMillis(0)).unwrap();
+        dialer.connected(PEER, Some("a"), MonoMillis(100));
+        dialer.doubt(PEER, MonoMillis(200));
+        let due = dialer.poll_timeout().unwrap();
+        assert_eq!(due, MonoMillis(100 + ANEW_AGE_MS_MIN), "a young link may be one of two dials");
+        assert_eq!(dialer.poll(due), dial(&["a"], true));
+        dialer.failed(PEER, due);
+        let again = dialer.poll_timeout().unwrap();
+        assert!(again > due, "a failed dial is tried again, after a while");
+        assert_eq!(dialer.poll(again), dial(&["a"], true));
+        // A new address is tried beside it, and leads there.
+        dialer.address(PEER, "b", Source::Discovery, again);
+        assert_eq!(dialer.poll(again), dial(&["b"], true));
+        dialer.disconnected(PEER, again);
+        dialer.connected(PEER, Some("b"), again);
+        assert_eq!(dialer.poll_timeout(), None);
+        // What was on its way proves nothing; what comes later does.
+        let doubted = again.after_ms(60_000);
+        dialer.doubt(PEER, doubted);
+        dialer.heard(PEER, doubted.after_ms(DOUBT_MS - 1));
+        assert_eq!(dialer.poll_timeout(), Some(doubted));
+        dialer.heard(PEER, doubted.after_ms(DOUBT_MS));
+        assert_eq!(dialer.poll_timeout(), None);
     }
 
     #[test]
@@ -273,7 +387,7 @@ mod tests {
         dialer.set_offline(true, MonoMillis(0));
         assert_eq!((dialer.poll(MonoMillis(9)), dialer.poll_timeout()), (None, None));
         dialer.set_offline(false, MonoMillis(9));
-        dialer.connected(PEER, Some("a"));
+        dialer.connected(PEER, Some("a"), MonoMillis(9));
         assert_eq!((dialer.poll(MonoMillis(9)), dialer.poll_timeout()), (None, None));
         dialer.disconnected(PEER, MonoMillis(10));
         assert!(dialer.poll(dialer.poll_timeout().unwrap()).is_some());

@@ -28,7 +28,7 @@ use srcos_lanes::policy::ReplicationPolicy;
 use srcos_lanes::signature::Signer;
 use srcos_lanes::store::{Op, Outcome, Run, Store};
 
-use crate::peers::{self, LanePeer, LaneView, Peer};
+use crate::peers::{self, Contact, LanePeer, LaneView, Peer};
 use crate::roster::{Roster, RosterError};
 use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
 use crate::wire::{AbortReason, Message};
@@ -41,10 +41,14 @@ pub const RECEIPT_DELAY_MS: u64 = 50;
 pub const RECEIPT_DELAY_SLOW_MS: u64 = 250;
 /// Time between digests on a quiet connection, in milliseconds.
 pub const DIGEST_EVERY_MS: u64 = 30_000;
+/// Time after which a connected peer that said nothing of its lanes is not known to be in step any more,
+/// in milliseconds: three digests are missing.
+pub const SILENCE_MS_MAX: u64 = 3 * DIGEST_EVERY_MS;
 /// Least time between two requests to send again, in milliseconds.
 pub const RESET_EVERY_MS: u64 = 1_000;
-/// Least time between two incarnations that peers make this device begin, in milliseconds: a peer may
-/// lie about what it holds of our journal.
+/// Least time between two incarnations that one peer makes this device begin by its word alone, in
+/// milliseconds: it may lie about what it holds of our journal. An entry that this device signed is
+/// proof, and is believed at once.
 pub const RENEW_EVERY_MS: u64 = 600_000;
 /// Journals that a receipt may name in one lane, at most: as many as a large mesh has.
 pub const RECEIPT_AUTHORS_MAX: usize = 4_096;
@@ -154,10 +158,10 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
-    /// When this engine began an incarnation.
-    renewed_at: Option<MonoMillis>,
-    /// When the last turn was committed, which is when what follows from it is sent.
-    committed_at: MonoMillis,
+    /// By whose word alone this engine began an incarnation, and when.
+    claims: BTreeMap<DeviceId, MonoMillis>,
+    /// The time of the last turn, which is when what follows from it is sent.
+    told_time: Now,
 }
 
 impl std::fmt::Debug for Engine {
@@ -213,8 +217,8 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
-            renewed_at: None,
-            committed_at: MonoMillis(0),
+            claims: BTreeMap::new(),
+            told_time: Now { mono: MonoMillis(0), wall: WallMillis(0) },
         };
         for device in engine.other_members().collect::<Vec<_>>() {
             let (peer, _) = Peer::load(&snapshot, device)?;
@@ -251,14 +255,23 @@ impl Engine {
         self.peers.get(&device)?.seen_at
     }
 
-    /// How each other member stands to us in a lane.
+    /// How each other member stands to us in a lane, at the time that the engine was told last.
     pub fn lane_peers(&self, store: &Store, lane: LaneId) -> Vec<LanePeer> {
+        self.lane_peers_at(store, lane, self.told_time)
+    }
+
+    /// How each other member stands to us in a lane, now.
+    pub fn lane_peers_at(&self, store: &Store, lane: LaneId, now: Now) -> Vec<LanePeer> {
         let ours = store.frontier(lane);
         let known = self.peers.iter().filter(|(device, _)| self.roster.is_member(**device));
         known
             .map(|(device, peer)| {
-                let connected = self.is_connected(*device);
-                peer.stands(*device, lane, &ours, &self.policy, connected)
+                let contact = match self.is_connected(*device) {
+                    false => Contact::None,
+                    true if peer.is_silent(now) => Contact::Silent,
+                    true => Contact::Live,
+                };
+                peer.stands(*device, lane, &ours, &self.policy, contact)
             })
             .collect()
     }
@@ -370,7 +383,7 @@ impl Engine {
     ) -> Result<Vec<Outcome>, WriteError> {
         // What is added to a journal with two histories reaches nobody.
         if store.journal(lane, &store.author()).is_some_and(|row| row.forked) {
-            self.renew(store, now, self.device())?;
+            self.renew(store, self.device())?;
         }
         let outcomes = store.write(lane, ops, now, &*self.signer)?;
         if lane.definition().ttl.is_some() {
@@ -446,7 +459,7 @@ impl Engine {
     /// Makes the turn durable, then queues what follows from it.
     pub fn commit(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
         let committed = store.commit()?;
-        self.committed_at = now.mono;
+        self.told_time = now;
         if committed.feed_next > self.feed_told {
             self.feed_told = committed.feed_next;
             self.events.push_back(Event::Applied { feed_next: committed.feed_next });

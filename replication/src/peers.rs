@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use srcos_lanes::frontier::{Difference, Frontier};
-use srcos_lanes::ids::{Author, DeviceId, WallMillis};
+use srcos_lanes::ids::{Author, DeviceId, Now, WallMillis};
 use srcos_lanes::lane::LaneId;
+
+use crate::engine::SILENCE_MS_MAX;
 
 /// What a peer last said about one lane.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ pub enum LaneState {
     Blocked,
     /// There is no connection.
     Unreachable,
-    /// The peer has not said anything about the lane.
+    /// The peer has not said anything about the lane, or nothing at all for too long.
     Unknown,
 }
 
@@ -71,6 +73,17 @@ pub struct LanePeer {
     pub confirmed_at: Option<WallMillis>,
 }
 
+/// Whether a peer can be heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Contact {
+    /// There is no connection.
+    None,
+    /// There is one, over which it has not spoken for too long.
+    Silent,
+    /// It speaks.
+    Live,
+}
+
 /// What is remembered of one device.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
@@ -79,12 +92,29 @@ pub(crate) struct Peer {
     pub(crate) unsaved: bool,
     /// When it was last connected.
     pub(crate) seen_at: Option<WallMillis>,
+    /// When it last spoke of its lanes on the present connection.
+    pub(crate) spoke_at: Option<Now>,
     /// Lanes of which it has spoken on the present connection: what it said before is a memory, which
     /// proves nothing of what it has done since.
     pub(crate) spoke_of: BTreeSet<LaneId>,
 }
 
 impl Peer {
+    /// A new connection: what it said before is a memory.
+    pub(crate) fn begin(&mut self, now: Now) {
+        self.seen_at = Some(now.wall);
+        self.spoke_of.clear();
+        self.spoke_at = None;
+    }
+
+    /// Whether it has not spoken for too long, by either clock: one of them stands still while the
+    /// machine sleeps, and the other may be set.
+    pub(crate) fn is_silent(&self, now: Now) -> bool {
+        let Some(at) = self.spoke_at else { return true };
+        now.mono.0.saturating_sub(at.mono.0) >= SILENCE_MS_MAX
+            || now.wall.0.saturating_sub(at.wall.0) >= SILENCE_MS_MAX
+    }
+
     /// Takes in what the peer says of a lane.
     pub(crate) fn hear(
         &mut self,
@@ -118,16 +148,20 @@ impl Peer {
         &self,
         lane: LaneId,
         ours: &Frontier,
-        connected: bool,
+        contact: Contact,
     ) -> (LaneState, Difference, Option<WallMillis>) {
         let Some(view) = self.lanes.get(&lane) else {
-            let state = if connected { LaneState::Unknown } else { LaneState::Unreachable };
+            let state = match contact {
+                Contact::None => LaneState::Unreachable,
+                Contact::Silent | Contact::Live => LaneState::Unknown,
+            };
             return (state, Difference::default(), None);
         };
         let difference = ours.difference(&view.held);
         let state =
             match difference {
-                _ if !connected => LaneState::Unreachable,
+                _ if contact == Contact::None => LaneState::Unreachable,
+                _ if contact == Contact::Silent => LaneState::Unknown,
                 _ if !self.spoke_of.contains(&lane) => LaneState::Unknown,
                 Difference { forked: 1.., .. } => LaneState::Diverged,
                 Difference { missing_here: 0, missing_there: 0, .. } => {
@@ -154,7 +188,7 @@ pub fn remembered(
     let mut peers = Vec::new();
     for device in roster.members().keys().copied().filter(|device| *device != own) {
         let (peer, _) = Peer::load(snapshot, device)?;
-        peers.push(peer.stands(device, lane, &ours, policy, false));
+        peers.push(peer.stands(device, lane, &ours, policy, Contact::None));
     }
     Ok(peers)
 }
@@ -192,11 +226,11 @@ impl Peer {
         lane: LaneId,
         ours: &Frontier,
         policy: &srcos_lanes::policy::ReplicationPolicy,
-        connected: bool,
+        contact: Contact,
     ) -> LanePeer {
         let decision = policy.lane(lane, device);
         let (state, difference, confirmed_at) = if decision.allows() {
-            self.state(lane, ours, connected)
+            self.state(lane, ours, contact)
         } else {
             (LaneState::Blocked, Difference::default(), None)
         };

@@ -1,28 +1,22 @@
 //! One connection to one device: what it was told, what it said, and what it may still be sent.
 
+mod window;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use srcos_lanes::frontier::Frontier;
 use srcos_lanes::ids::{Author, DeviceId, MonoMillis};
 use srcos_lanes::lane::LaneId;
 
+use self::window::Window;
 use crate::engine::{ConnId, RECEIPT_DELAY_MS, RECEIPT_DELAY_SLOW_MS};
-use crate::wire::{Assembler, Hello, Message, RUN_BYTES_TARGET, frames, has_more};
+use crate::wire::{Assembler, Hello, Message, frames, has_more};
 
 /// Bytes of runs that a peer may send ahead of our commits: enough to keep a fast link busy, little
 /// enough to hold for every peer at once.
 pub(crate) const CREDIT_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes of runs after which the peer is given credit for them: it learns from that how fast they pass.
 pub(crate) const CREDIT_EVERY_BYTES: u32 = 16 * 1024;
-/// Least bytes of runs on their way at once: what a link of 20 kB/s takes in under a second.
-pub(crate) const WINDOW_BYTES_MIN: u64 = 16 * 1024;
-/// Bytes of runs on their way at once when a connection starts, before it is known to be fast.
-pub(crate) const WINDOW_BYTES_START: u64 = 64 * 1024;
-/// Time from sending a run to the peer's credit for it, in milliseconds, over which less is sent at
-/// once: what is on its way cannot be overtaken by what is urgent.
-pub(crate) const WINDOW_SLOW_MS: u64 = 500;
-/// The same, under which more is sent at once.
-pub(crate) const WINDOW_FAST_MS: u64 = 250;
 /// Bytes of frames that wait for the link, besides one message, before no more runs are read.
 pub(crate) const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of frames that wait for the link before it is given up: what is sent besides runs (a whole
@@ -224,128 +218,8 @@ impl Session {
     }
 }
 
-/// How many bytes of runs may be on their way at once, by how long the peer's credit takes.
-///
-/// The credit that a peer gives bounds what it must keep; this bounds how long an urgent change
-/// waits behind what was sent before it, on a link of whatever speed.
-#[derive(Debug)]
-pub(crate) struct Window {
-    bytes: u64,
-    sent: u64,
-    acknowledged: u64,
-    /// A run whose credit is awaited: the bytes sent up to its end, and when.
-    probe: Option<(u64, MonoMillis)>,
-    /// More would have been sent, had the window been larger.
-    was_full: bool,
-    /// The last credit took longer than [`WINDOW_SLOW_MS`].
-    pub(crate) is_slow: bool,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self {
-            bytes: WINDOW_BYTES_START,
-            sent: 0,
-            acknowledged: 0,
-            probe: None,
-            was_full: false,
-            is_slow: false,
-        }
-    }
-}
-
-impl Window {
-    fn has_room(&mut self) -> bool {
-        let room = self.sent - self.acknowledged < self.bytes;
-        self.was_full |= !room;
-        room
-    }
-
-    /// Bytes after which a run should end, so that a few fit in.
-    pub(crate) fn run_bytes(&self) -> usize {
-        // The window is at most CREDIT_BYTES, which fits in any usize.
-        RUN_BYTES_TARGET.min(self.bytes as usize / 2)
-    }
-
-    /// A run went out.
-    pub(crate) fn sent(&mut self, bytes: usize, now: MonoMillis) {
-        self.sent += bytes as u64;
-        self.probe.get_or_insert((self.sent, now));
-    }
-
-    /// The peer gave credit for bytes that it took in.
-    pub(crate) fn acknowledged(&mut self, bytes: u32, now: MonoMillis) {
-        self.acknowledged = (self.acknowledged + u64::from(bytes)).min(self.sent);
-        let Some((_, at)) = self.probe.take_if(|(end, _)| *end <= self.acknowledged) else {
-            return;
-        };
-        let took_ms = now.0.saturating_sub(at.0);
-        self.is_slow = took_ms > WINDOW_SLOW_MS;
-        if self.is_slow {
-            self.bytes = (self.bytes / 2).max(WINDOW_BYTES_MIN);
-        } else if took_ms < WINDOW_FAST_MS && self.was_full {
-            self.bytes = (self.bytes * 2).min(u64::from(CREDIT_BYTES));
-        }
-        self.was_full = false;
-    }
-}
-
 /// The rank of a lane among those that are sent: 0 is first.
 pub(crate) fn urgency(lane: LaneId) -> u8 {
     // Every lane is in the list, and there are eleven.
     LaneId::BY_URGENCY.iter().position(|other| *other == lane).unwrap_or(0) as u8
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Sends for ten seconds over a link of so many bytes a millisecond. Returns the bytes that
-    /// passed in the last five of them, and the longest that one then stood in the queue.
-    fn saturate(bytes_per_ms: u64, latency_ms: u64) -> (u64, u64) {
-        let mut window = Window::default();
-        // Runs on their way: bytes, and when the peer has taken them in.
-        let mut way: VecDeque<(usize, u64)> = VecDeque::new();
-        let (mut free_at, mut passed, mut longest) = (0, 0, 0);
-        for now in 0..10_000 {
-            while way.front().is_some_and(|(_, at)| *at <= now) {
-                let (bytes, _) = way.pop_front().unwrap();
-                window.acknowledged(bytes as u32, MonoMillis(now));
-                passed += if now >= 5_000 { bytes as u64 } else { 0 };
-            }
-            while window.has_room() {
-                let bytes = window.run_bytes();
-                window.sent(bytes, MonoMillis(now));
-                free_at = free_at.max(now) + bytes as u64 / bytes_per_ms;
-                way.push_back((bytes, free_at + 2 * latency_ms));
-                longest = if now >= 5_000 { longest.max(free_at - now) } else { 0 };
-            }
-        }
-        (passed, longest)
-    }
-
-    #[test]
-    fn slow_link_is_kept_busy_without_a_long_queue() {
-        for (bytes_per_ms, latency_ms) in [(20, 20), (20, 100), (100, 50), (1_000, 5)] {
-            let (passed, longest_ms) = saturate(bytes_per_ms, latency_ms);
-            assert!(passed >= bytes_per_ms * 5_000 * 9 / 10, "{passed} at {bytes_per_ms}");
-            assert!(longest_ms <= 2_000, "{longest_ms} ms at {bytes_per_ms}");
-        }
-    }
-
-    #[test]
-    fn fast_link_gets_a_window_that_fills_it() {
-        for (bytes_per_ms, latency_ms) in [(10_000, 1), (50_000, 5), (100_000, 1)] {
-            let (passed, _) = saturate(bytes_per_ms, latency_ms);
-            assert!(passed >= bytes_per_ms * 5_000 * 8 / 10, "{passed} at {bytes_per_ms}");
-        }
-    }
-
-    #[test]
-    fn credit_for_more_than_was_sent_counts_for_no_more() {
-        let mut window = Window::default();
-        window.acknowledged(u32::MAX, MonoMillis(1));
-        window.sent(1_000_000, MonoMillis(1));
-        assert!(!window.has_room());
-    }
 }

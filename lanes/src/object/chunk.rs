@@ -12,6 +12,9 @@ use crate::ids::ChangeHash;
 /// Most operations in a change. A write of the largest content over three others of that size,
 /// which a merge may have left, fits.
 pub const OPS_MAX: usize = 4 * super::PLACES_MAX;
+/// Highest number of an operation: what an object can take in over one life, since its view and its
+/// row are made of all of it. A text typed letter by letter has one for each.
+pub const OPS_IN_LIFE_MAX: u64 = 1 << 21;
 /// Largest change in bytes: the largest content over three others of that size.
 pub const CHANGE_BYTES_MAX: usize = 4 * super::FLAT_BYTES_MAX + (4 << 20);
 /// Most changes that one change may follow directly: one for each device that wrote apart.
@@ -46,7 +49,7 @@ pub(super) const INCREMENT: u64 = 5;
 pub(super) type OpRef = (usize, u64);
 
 /// Where an operation writes within its object.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key<'a> {
     /// A member of a map.
     Member(&'a str),
@@ -307,8 +310,11 @@ impl<'a> Change<'a> {
         }
         let (ops, overwritten) = columns.ops(actors.len())?;
         let highest = u64::try_from(ops.len()).ok().and_then(|ops| start_op.checked_add(ops));
-        if start_op == 0 || highest.is_none_or(|highest| highest > u64::from(u32::MAX)) {
+        if start_op == 0 {
             return Err(DocumentError::Order("its operations' numbers are out of range"));
+        }
+        if highest.is_none_or(|highest| highest > OPS_IN_LIFE_MAX) {
+            return Err(DocumentError::Spent { limit: OPS_IN_LIFE_MAX });
         }
         Ok(Self { deps, actors, start_op, seq, time, ops, overwritten, body })
     }

@@ -268,7 +268,7 @@ impl Encoder {
     }
 }
 
-fn unsigned(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn unsigned(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -276,7 +276,7 @@ fn unsigned(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-fn signed(out: &mut Vec<u8>, mut number: i64) {
+pub(super) fn signed(out: &mut Vec<u8>, mut number: i64) {
     loop {
         let byte = number as u8 & 0x7f;
         number >>= 7;
@@ -289,7 +289,7 @@ fn signed(out: &mut Vec<u8>, mut number: i64) {
 
 /// Writes a column: runs of equal values, runs of nothing, and stretches without repetition. A
 /// column that holds nothing is left out.
-fn run_lengths<T: PartialEq>(
+pub(super) fn run_lengths<T: PartialEq>(
     out: &mut Vec<u8>,
     values: impl Iterator<Item = Option<T>>,
     write: impl Fn(&mut Vec<u8>, &T),
@@ -329,7 +329,7 @@ fn run_lengths<T: PartialEq>(
     flush(out, &mut literal);
 }
 
-fn booleans(out: &mut Vec<u8>, values: impl Iterator<Item = bool>) {
+pub(super) fn booleans(out: &mut Vec<u8>, values: impl Iterator<Item = bool>) {
     let (mut current, mut run) = (false, 0);
     for value in values {
         if value != current {

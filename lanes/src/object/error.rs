@@ -93,6 +93,15 @@ pub enum DocumentError {
         /// The limit.
         limit: usize,
     },
+    /// The object has had as many operations as one can; see
+    /// [`OPS_IN_LIFE_MAX`](super::OPS_IN_LIFE_MAX).
+    #[error(
+        "the object would have more than {limit} operations in its past; delete it and put it anew"
+    )]
+    Spent {
+        /// The limit.
+        limit: u64,
+    },
     /// The change is larger than [`CHANGE_BYTES_MAX`](super::CHANGE_BYTES_MAX).
     #[error("the change is {bytes} bytes long, the limit is {limit}; refuse it")]
     TooLarge {

@@ -1,10 +1,12 @@
 //! Taking in changes from elsewhere.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use automerge::{ChangeHash as Hash, ReadDoc};
 
 use super::chunk::{self, Change, OPS_MAX};
+use super::elements::Elements;
 use super::error::DocumentError;
 use super::past::Past;
 use super::{Object, View, refused, schema};
@@ -98,8 +100,13 @@ impl Object {
         Ok(Taken { object: object.unwrap_or_else(|| self.clone()), view, refused })
     }
 
+    /// Where the elements of its lists are, found out once.
+    pub(super) fn elements(&self) -> &Elements {
+        self.elements.get_or_init(|| Arc::new(Elements::of(&self.doc)))
+    }
+
     fn take_in(&self, changes: &[Incoming<'_>]) -> Result<Self, Refusal> {
-        let mut past = Past::new(&self.doc);
+        let mut past = Past::new(self);
         let mut new: Vec<(usize, &Incoming<'_>)> = Vec::new();
         let mut ops = 0;
         for (at, incoming) in changes.iter().enumerate() {
@@ -134,20 +141,19 @@ impl Object {
         let mut doc = self.doc.clone();
         let applied = doc.apply_changes(parsed).map_err(refused);
         applied.map_err(|error| Refusal { at: None, error })?;
-        for ((at, incoming), change) in new.iter().zip(past.members()) {
-            // An element that it names may not be in that list. Automerge would go on without, and
-            // then could not save the document. So it must give the bytes back.
+        for (at, incoming) in &new {
+            // Whatever else Automerge might make of it: it must give the bytes back.
             let stored = doc.get_change_by_hash(&Hash(incoming.hash.0));
-            let checked = match stored {
-                Some(stored) if stored.raw_bytes() == incoming.change => {
-                    schema::check_targets(change, &doc)
-                }
-                _ => Err(DocumentError::Unfaithful),
-            };
-            checked.map_err(|error| Refusal { at: Some(*at), error })?;
+            if stored.is_none_or(|stored| stored.raw_bytes() != incoming.change) {
+                return Err(Refusal { at: Some(*at), error: DocumentError::Unfaithful });
+            }
         }
         let bytes: usize = new.iter().map(|(_, incoming)| incoming.change.len()).sum();
-        Ok(Self { doc, bytes: self.bytes + bytes })
+        let mut elements = self.elements.clone();
+        if let Some(elements) = elements.get_mut() {
+            past.members().for_each(|change| Arc::make_mut(elements).add(change));
+        }
+        Ok(Self { doc, bytes: self.bytes + bytes, elements })
     }
 }
 

@@ -9,32 +9,39 @@
 //! - It follows the last change of its own author in the object.
 //! - What it writes into, inserts after or overwrites is an earlier operation of its own, or one of
 //!   a change in its past.
-//! - What it overwrites was written to the same key, or the same list, and was not overwritten
-//!   before.
+//! - An element that it names lies in the list that it writes to.
+//! - What it overwrites was written to the same key, or the same list, and was still shown there;
+//!   an element's own insertion may be overwritten again. What it adds to is a counter.
+//!
+//! All of this is asked of the past alone, be it in the document already or among the changes that
+//! come together, with the same answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use automerge::{ActorId, Automerge, ChangeHash as Hash, ObjId, ObjType, ROOT, ReadDoc};
 
-use super::chunk::{Change, INCREMENT, Key, MAKE_LIST, MAKE_MAP, MAKE_TEXT, Op, OpRef};
+use super::chunk::{
+    Change, DELETE, INCREMENT, Key, MAKE_LIST, MAKE_MAP, MAKE_TEXT, Op, OpRef, PUT, Scalar,
+};
+use super::elements::{Actor, OpId};
 use super::error::DocumentError;
-use super::skeleton;
+use super::schema::is_text_op;
+use super::{Object, skeleton};
 use crate::ids::ChangeHash;
 
-/// Changes of the document that the changes taken in together may name as their past, before the
-/// rest is left for another time: the memory that their pasts take.
-const BASES_MAX: usize = 16_384;
+/// What may be looked up for the pasts of changes taken in together, in changes and operations of
+/// the document, before the rest is left for another time: their memory and time. The pasts of
+/// honest changes are few; the first of several is always looked at.
+const LOOKED_UP_MAX: usize = 1 << 20;
 
-type Actor = [u8; 16];
 /// Changes of the document, sorted, that have all of the document's part of a past in theirs.
 type Base = Rc<[Hash]>;
-/// An operation: its author and its number.
-type OpId = (Actor, u64);
 type Result<T> = std::result::Result<T, DocumentError>;
 
 /// A document, and changes that it shall take in, each with its past.
 pub(super) struct Past<'d, 'c> {
+    object: &'d Object,
     doc: &'d Automerge,
     heads: BTreeSet<Hash>,
     members: Vec<Member<'c>>,
@@ -47,10 +54,15 @@ pub(super) struct Past<'d, 'c> {
     overwritten_by: BTreeMap<OpId, Vec<usize>>,
     /// What of the document is not in a past, by that past's base.
     apart: BTreeMap<Base, Rc<Apart>>,
-    /// What a list shows at a base.
-    shown: BTreeMap<(Base, OpId), Rc<BTreeSet<OpId>>>,
-    bases: usize,
+    /// What a key of a map, or a list, shows at a base.
+    shown: BTreeMap<Place, Rc<Shown>>,
+    looked_up: usize,
 }
+
+/// A base, an object (`None` is the root) and a key of it; of a list all keys are one.
+type Place = (Base, Option<OpId>, Option<String>);
+/// Operations of the document that are shown somewhere, and whether each is a counter.
+type Shown = BTreeMap<OpId, bool>;
 
 /// A change that was found right.
 struct Member<'c> {
@@ -112,8 +124,10 @@ struct Own<'p> {
 }
 
 impl<'d, 'c> Past<'d, 'c> {
-    pub(super) fn new(doc: &'d Automerge) -> Self {
+    pub(super) fn new(object: &'d Object) -> Self {
+        let doc = &object.doc;
         Self {
+            object,
             doc,
             heads: doc.get_heads().into_iter().collect(),
             members: Vec::new(),
@@ -123,7 +137,7 @@ impl<'d, 'c> Past<'d, 'c> {
             overwritten_by: BTreeMap::new(),
             apart: BTreeMap::new(),
             shown: BTreeMap::new(),
-            bases: 0,
+            looked_up: 0,
         }
     }
 
@@ -146,10 +160,13 @@ impl<'d, 'c> Past<'d, 'c> {
         let actors: std::result::Result<Vec<Actor>, _> = actors.collect();
         let actors = actors.map_err(|_| DocumentError::Undecodable("an actor has no 16 bytes"))?;
         let own = self.past_of(&change, &actors)?;
+        let mut written = BTreeSet::new();
         for (at, op) in change.ops.iter().enumerate() {
-            if let Err(reason) = self.check_op(&change, &own, at, op) {
-                return Err(DocumentError::Schema { op: at, reason });
+            // So there are never more values at a place than changes that were made apart.
+            if op.action != DELETE && !op.insert && !written.insert((op.object, op.key)) {
+                return Err(Why::Reason("it writes twice to one place").of(at));
             }
+            self.check_op(&change, &own, at, op).map_err(|why| why.of(at))?;
         }
         let Own { base, mut members, .. } = own;
         let number = self.members.len();
@@ -168,47 +185,55 @@ impl<'d, 'c> Past<'d, 'c> {
     }
 
     fn past_of<'p>(&mut self, change: &Change<'_>, actors: &'p [Actor]) -> Result<Own<'p>> {
-        let (mut missing, mut named) = (Vec::new(), BTreeSet::new());
-        let (mut members, mut last_op) = (Bits::default(), 0);
-        let mut shared: Option<Base> = None;
         let in_document: Vec<Hash> = change
             .deps
             .iter()
             .filter(|dep| !self.by_hash.contains_key(dep))
             .map(|dep| Hash(dep.0))
             .collect();
-        missing.extend(self.doc.get_missing_deps(&in_document));
+        let missing = self.doc.get_missing_deps(&in_document);
         if !missing.is_empty() {
             return Err(DocumentError::MissingDeps(super::without_skeleton(&missing)));
         }
+        let (mut members, mut last_op) = (Bits::default(), 0);
+        // One author's changes follow one another, so the last of each has the others in its past.
+        let mut last_by: BTreeMap<Actor, (u64, Hash)> = BTreeMap::new();
+        let mut direct: BTreeSet<Actor> = BTreeSet::new();
         for dep in &change.deps {
-            if let Some(member) = self.by_hash.get(dep).map(|number| &self.members[*number]) {
-                members.add_all(&member.members);
-                named.extend(member.base.iter().copied());
-                shared = Some(Rc::clone(&member.base));
-                last_op = last_op.max(member.change.last_op());
-            } else {
-                let dep = Hash(dep.0);
-                named.insert(dep);
-                let meta = self.doc.get_change_meta_by_hash(&dep);
-                last_op = last_op.max(meta.map_or(0, |meta| meta.max_op));
+            let member = self.by_hash.get(dep).map(|number| &self.members[*number]);
+            let author = match member {
+                Some(member) => {
+                    members.add_all(&member.members);
+                    last_op = last_op.max(member.change.last_op());
+                    for dep in member.base.iter() {
+                        self.name(&mut last_by, *dep);
+                    }
+                    member.change.actors[0].try_into().unwrap_or_default()
+                }
+                None => {
+                    let (author, last) = self.name(&mut last_by, Hash(dep.0));
+                    last_op = last_op.max(last);
+                    author
+                }
+            };
+            if !direct.insert(author) {
+                return Err(DocumentError::Order("it follows two changes of one author"));
             }
         }
         if change.start_op != last_op + 1 {
             return Err(DocumentError::Order("its operations do not follow its predecessors'"));
         }
+        let named: BTreeSet<Hash> = last_by.into_values().map(|(_, hash)| hash).collect();
         let whole = self.heads.iter().all(|head| named.contains(head));
+        let shared = self.members.last().map(|member| Rc::clone(&member.base));
         let base = match shared.filter(|base| base.iter().eq(&named)) {
             Some(base) => base,
             None => {
-                self.bases += named.len();
-                if self.bases > BASES_MAX && !self.members.is_empty() {
-                    return Err(DocumentError::Order("too many pasts for one time"));
-                }
+                self.look_up(named.len())?;
                 named.into_iter().collect()
             }
         };
-        let apart = if whole { Rc::default() } else { self.apart(&base) };
+        let apart = if whole { Rc::default() } else { self.apart(&base)? };
         let last = self.last_of.get(&actors[0]);
         if apart.authors.contains(&actors[0]) || last.is_some_and(|last| !members.has(*last)) {
             return Err(DocumentError::Order("it does not follow its author's last change"));
@@ -216,10 +241,31 @@ impl<'d, 'c> Past<'d, 'c> {
         Ok(Own { base, whole, members, apart, actors })
     }
 
+    /// Keeps a change of the document if it is the last of its author so far; its author and last
+    /// operation.
+    fn name(&self, last_by: &mut BTreeMap<Actor, (u64, Hash)>, change: Hash) -> (Actor, u64) {
+        let meta = self.doc.get_change_meta_by_hash(&change);
+        let (author, last) = meta.map_or(([0; 16], 0), |meta| {
+            (meta.actor.to_bytes().try_into().unwrap_or_default(), meta.max_op)
+        });
+        let kept = last_by.entry(author).or_insert((last, change));
+        *kept = (*kept).max((last, change));
+        (author, last)
+    }
+
+    /// Counts what is looked up.
+    fn look_up(&mut self, count: usize) -> Result<()> {
+        self.looked_up += count;
+        if self.looked_up > LOOKED_UP_MAX && !self.members.is_empty() {
+            return Err(DocumentError::Order("too many pasts for one time"));
+        }
+        Ok(())
+    }
+
     /// What of the document is not in the past of these changes of it.
-    fn apart(&mut self, base: &Base) -> Rc<Apart> {
+    fn apart(&mut self, base: &Base) -> Result<Rc<Apart>> {
         if let Some(known) = self.apart.get(base) {
-            return Rc::clone(known);
+            return Ok(Rc::clone(known));
         }
         let mut apart = Apart::default();
         for change in self.doc.get_changes_meta(base) {
@@ -228,9 +274,10 @@ impl<'d, 'c> Past<'d, 'c> {
             apart.ops.insert((actor, change.start_op), change.max_op);
             apart.authors.insert(actor);
         }
+        self.look_up(apart.ops.len())?;
         let apart = Rc::new(apart);
         self.apart.insert(Rc::clone(base), Rc::clone(&apart));
-        apart
+        Ok(apart)
     }
 
     fn check_op(
@@ -239,78 +286,69 @@ impl<'d, 'c> Past<'d, 'c> {
         own: &Own<'_>,
         at: usize,
         op: &Op<'_>,
-    ) -> std::result::Result<(), &'static str> {
+    ) -> std::result::Result<(), Why> {
         if op.insert && !op.overwrites_nothing() {
-            return Err("it inserts, and overwrites what was there");
+            return Err(Why::Reason("it inserts, and overwrites what was there"));
         }
         let object = op.object.map(|object| self.object(change, own, at, object)).transpose()?;
         let is_list = object.as_ref().is_some_and(|object| object.kind != ObjType::Map);
+        if object.as_ref().is_some_and(|object| object.kind == ObjType::Text) && !is_text_op(op) {
+            return Err(Why::Reason("a text is made of single characters"));
+        }
         match op.key {
-            Key::Member(_) if is_list => return Err("it writes to a member of a list"),
+            Key::Member(_) if is_list => {
+                return Err(Why::Reason("it writes to a member of a list"));
+            }
             Key::Head | Key::Element(_) if !is_list => {
-                return Err("it writes to an element of a map");
+                return Err(Why::Reason("it writes to an element of a map"));
             }
             Key::Element(element) => self.check_element(change, own, at, op, element)?,
             Key::Member(_) | Key::Head => {}
         }
-        if op.overwrites_nothing() {
-            return Ok(());
-        }
-        let mut shown = None;
+        let mut shown: Option<Rc<Shown>> = None;
         for overwritten in change.overwritten(op) {
             if Key::Element(*overwritten) == op.key {
                 continue;
             }
-            match self.find(change, own, at, *overwritten)? {
+            let id = own.id(*overwritten);
+            let is_counter = match self.find(change, own, at, *overwritten)? {
                 Found::Own(index) => {
                     let other = &change.ops[index];
-                    if other.object != op.object || !is_same_key(op.key, other.key) {
-                        return Err(ELSEWHERE);
-                    }
+                    let same = other.object == op.object && is_same_key(op.key, other.key);
+                    is_counter(other).filter(|_| same)
                 }
                 Found::Member(number, index) => {
-                    let id = own.id(*overwritten);
                     let theirs = &self.members[number].change;
                     let other = &theirs.ops[index];
-                    let same_object = match (op.object, other.object) {
-                        (None, None) => true,
-                        (Some(a), Some(b)) => own.id(a) == id_in(theirs, b),
-                        _ => false,
-                    };
-                    if !same_object || !is_same_key(op.key, other.key) {
-                        return Err(ELSEWHERE);
-                    }
-                    self.check_not_overwritten(own, id)?;
+                    let object = other.object.map(|object| id_in(theirs, object));
+                    let same = object == op.object.map(|object| own.id(object))
+                        && is_same_key(op.key, other.key);
+                    let shown = !self.is_overwritten(own, id);
+                    is_counter(other).filter(|_| same && shown)
                 }
                 Found::Document => {
-                    let id = own.id(*overwritten);
-                    let ids = match &shown {
-                        Some(ids) => ids,
-                        None => {
-                            shown.insert(self.shown_at(own, op.object, object.as_ref(), op.key))
-                        }
+                    let shown = match &shown {
+                        Some(shown) => shown,
+                        None => shown.insert(self.shown_at(own, op, object.as_ref())?),
                     };
-                    if !ids.contains(&id) {
-                        return Err(ELSEWHERE);
-                    }
-                    self.check_not_overwritten(own, id)?;
+                    shown.get(&id).copied().filter(|_| !self.is_overwritten(own, id))
                 }
+            };
+            match is_counter {
+                None => return Err(Why::Reason(ELSEWHERE)),
+                Some(false) if op.action == INCREMENT => {
+                    return Err(Why::Reason("it adds to what is no counter"));
+                }
+                Some(_) => {}
             }
         }
         Ok(())
     }
 
-    /// Refuses what a member in the past has overwritten.
-    fn check_not_overwritten(
-        &self,
-        own: &Own<'_>,
-        op: OpId,
-    ) -> std::result::Result<(), &'static str> {
+    /// Whether a member in the past has overwritten it.
+    fn is_overwritten(&self, own: &Own<'_>, op: OpId) -> bool {
         let by = self.overwritten_by.get(&op);
-        match by.is_some_and(|by| by.iter().any(|number| own.members.has(*number))) {
-            true => Err(ELSEWHERE),
-            false => Ok(()),
-        }
+        by.is_some_and(|by| by.iter().any(|number| own.members.has(*number)))
     }
 
     /// The container that an operation writes into.
@@ -344,8 +382,7 @@ impl<'d, 'c> Past<'d, 'c> {
         Ok(Container { id, kind, in_document })
     }
 
-    /// The element that an operation inserts after or writes to. Whether one of the document lies
-    /// in this list is left to Automerge, which finds it there or fails.
+    /// The element that an operation inserts after or writes to.
     fn check_element(
         &self,
         change: &Change<'_>,
@@ -353,18 +390,23 @@ impl<'d, 'c> Past<'d, 'c> {
         at: usize,
         op: &Op<'_>,
         element: OpRef,
-    ) -> std::result::Result<(), &'static str> {
-        let right = match self.find(change, own, at, element)? {
-            Found::Own(index) => change.ops[index].insert && change.ops[index].object == op.object,
+    ) -> std::result::Result<(), Why> {
+        let list = match self.find(change, own, at, element)? {
+            Found::Own(index) => {
+                let other = &change.ops[index];
+                other.object.filter(|_| other.insert).map(|object| own.id(object))
+            }
             Found::Member(number, index) => {
                 let theirs = &self.members[number].change;
                 let other = &theirs.ops[index];
-                let list = other.object.map(|object| id_in(theirs, object));
-                other.insert && list == op.object.map(|object| own.id(object))
+                other.object.filter(|_| other.insert).map(|object| id_in(theirs, object))
             }
-            Found::Document => true,
+            Found::Document => self.object.elements().list_of(own.id(element)),
         };
-        if right { Ok(()) } else { Err(ELSEWHERE) }
+        match list.is_some() && list == op.object.map(|object| own.id(object)) {
+            true => Ok(()),
+            false => Err(Why::Reason(ELSEWHERE)),
+        }
     }
 
     /// Where an operation is that one of a change names.
@@ -403,46 +445,86 @@ impl<'d, 'c> Past<'d, 'c> {
     fn shown_at(
         &mut self,
         own: &Own<'_>,
-        named: Option<OpRef>,
+        op: &Op<'_>,
         object: Option<&Container>,
-        key: Key<'_>,
-    ) -> Rc<BTreeSet<OpId>> {
-        let heads = (!own.whole).then_some(&*own.base);
+    ) -> std::result::Result<Rc<Shown>, Why> {
         let root = Container { id: ROOT, kind: ObjType::Map, in_document: true };
         let object = object.unwrap_or(&root);
         if !object.in_document {
-            return Rc::default();
+            return Ok(Rc::default());
         }
-        if let Key::Member(key) = key {
-            let all = match heads {
-                Some(heads) => self.doc.get_all_at(&object.id, key, heads),
-                None => self.doc.get_all(&object.id, key),
-            };
-            return Rc::new(all.into_iter().flatten().filter_map(|(_, id)| op_id(&id)).collect());
-        }
-        let Some(list) = named.map(|named| own.id(named)) else { return Rc::default() };
-        let name = (Rc::clone(&own.base), list);
-        if let Some(known) = self.shown.get(&name) {
-            return Rc::clone(known);
-        }
-        let range = match heads {
-            Some(heads) => self.doc.list_range_at(&object.id, .., heads),
-            None => self.doc.list_range(&object.id, ..),
+        let key = match op.key {
+            Key::Member(key) => Some(key.to_owned()),
+            Key::Head | Key::Element(_) => None,
         };
-        let mut ids = BTreeSet::new();
-        for item in range {
-            ids.extend(op_id(&item.id()));
-            if item.conflict {
-                let all = match heads {
-                    Some(heads) => self.doc.get_all_at(&object.id, item.index, heads),
-                    None => self.doc.get_all(&object.id, item.index),
-                };
-                ids.extend(all.into_iter().flatten().filter_map(|(_, id)| op_id(&id)));
+        let place = (Rc::clone(&own.base), op.object.map(|object| own.id(object)), key);
+        if let Some(known) = self.shown.get(&place) {
+            return Ok(Rc::clone(known));
+        }
+        let heads = (!own.whole).then_some(&*own.base);
+        let mut shown = Shown::new();
+        if let Some(key) = &place.2 {
+            let all = match heads {
+                Some(heads) => self.doc.get_all_at(&object.id, key.as_str(), heads),
+                None => self.doc.get_all(&object.id, key.as_str()),
+            };
+            shown.extend(all.into_iter().flatten().filter_map(shown_value));
+        } else {
+            let range = match heads {
+                Some(heads) => self.doc.list_range_at(&object.id, .., heads),
+                None => self.doc.list_range(&object.id, ..),
+            };
+            for item in range {
+                if item.conflict {
+                    let all = match heads {
+                        Some(heads) => self.doc.get_all_at(&object.id, item.index, heads),
+                        None => self.doc.get_all(&object.id, item.index),
+                    };
+                    shown.extend(all.into_iter().flatten().filter_map(shown_value));
+                } else {
+                    // Counters lie outside lists.
+                    shown.extend(op_id(&item.id()).map(|id| (id, false)));
+                }
             }
         }
-        let ids = Rc::new(ids);
-        self.shown.insert(name, Rc::clone(&ids));
-        ids
+        self.look_up(shown.len() + 1).map_err(Why::Error)?;
+        let shown = Rc::new(shown);
+        self.shown.insert(place, Rc::clone(&shown));
+        Ok(shown)
+    }
+}
+
+/// Why an operation is not taken.
+enum Why {
+    Reason(&'static str),
+    Error(DocumentError),
+}
+
+impl Why {
+    fn of(self, op: usize) -> DocumentError {
+        match self {
+            Self::Reason(reason) => DocumentError::Schema { op, reason },
+            Self::Error(error) => error,
+        }
+    }
+}
+
+impl From<&'static str> for Why {
+    fn from(reason: &'static str) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+fn shown_value((value, id): (automerge::Value<'_>, ObjId)) -> Option<(OpId, bool)> {
+    Some((op_id(&id)?, value.is_counter()))
+}
+
+/// Whether what an operation writes is a counter; `None` if it writes nothing that is shown.
+fn is_counter(op: &Op<'_>) -> Option<bool> {
+    match op.action {
+        PUT => Some(matches!(op.value, Scalar::Counter(_))),
+        MAKE_MAP | MAKE_LIST | MAKE_TEXT => Some(false),
+        _ => None,
     }
 }
 

@@ -1,9 +1,5 @@
 //! Whether a change does only what objects do.
 
-use std::collections::BTreeMap;
-
-use automerge::{ActorId, Automerge, ObjId, ObjType, ReadDoc};
-
 use super::chunk::{
     Change, DELETE, INCREMENT, Key, MAKE_LIST, MAKE_MAP, MAKE_TEXT, Op, OpRef, PUT, Scalar,
 };
@@ -45,36 +41,8 @@ pub(super) fn check(change: &Change<'_>) -> Result<(), DocumentError> {
     Ok(())
 }
 
-/// Refuses a change whose operations do not fit what they write to: single characters into texts,
-/// additions to counters. The document has the change.
-pub(super) fn check_targets(change: &Change<'_>, doc: &Automerge) -> Result<(), DocumentError> {
-    let deps: Vec<_> = change.deps.iter().map(|dep| automerge::ChangeHash(dep.0)).collect();
-    let mut texts = BTreeMap::new();
-    for (at, op) in change.ops.iter().enumerate() {
-        let Some(object) = op.object else { continue };
-        let refused = |reason| Err(DocumentError::Schema { op: at, reason });
-        if op.action == INCREMENT {
-            let Key::Member(key) = op.key else { return refused("it adds to no member") };
-            let found = doc.get_all_at(&skeleton().body, key, &deps).unwrap_or_default();
-            if found.is_empty() || !found.iter().all(|(value, _)| value.is_counter()) {
-                return refused("it adds to what is no counter");
-            }
-        }
-        if matches!(op.key, Key::Member(_)) {
-            continue;
-        }
-        let is_text = *texts.entry(object).or_insert_with(|| {
-            let id = ObjId::Id(object.1, ActorId::from(change.actors[object.0]), 0);
-            doc.object_type(&id).is_ok_and(|kind| kind == ObjType::Text)
-        });
-        if is_text && !is_text_op(op) {
-            return refused("a text is made of single characters");
-        }
-    }
-    Ok(())
-}
-
-fn is_text_op(op: &Op<'_>) -> bool {
+/// Whether an operation does what is done to texts: their elements are single characters.
+pub(super) fn is_text_op(op: &Op<'_>) -> bool {
     match (op.action, op.value) {
         (DELETE, _) => true,
         (PUT, Scalar::Str(text)) => op.insert && text.chars().count() == 1,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod crafted;
 pub(crate) mod hostile;
 mod model;
 mod past;

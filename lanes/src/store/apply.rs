@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::overlay::{Arrival, Overlay, Pending, Touched};
-use super::{Open, Store};
+use super::{Open, Store, WaitsFor};
 use crate::error::StoreError;
-use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
+use crate::ids::{Author, ChangeHash, DeviceId, ObjectKey, WallMillis};
 use crate::journal::{After, BodyParts, Entry, Header};
 use crate::lane::LaneId;
 use crate::object::{self, DocumentError, Incoming, Object, View};
@@ -44,7 +44,8 @@ impl Store {
             .filter(|(_, row)| row.applied < row.held)
             .map(|(number, _)| number)
             .collect();
-        if waiting.is_empty() {
+        // What is parked is looked at again when what it waits for is here.
+        if waiting.iter().all(|number| self.parked.contains_key(&(lane, *number))) {
             return Ok(0);
         }
         self.with_turn(|store, turn| {
@@ -112,56 +113,64 @@ impl Store {
         let applied = |after: &After| {
             self.journal(lane, &after.author).is_some_and(|row| row.applied >= after.seq)
         };
-        if !entry.header.after.iter().all(applied) {
+        if let Some(after) = entry.header.after.iter().find(|after| !applied(after)) {
+            self.parked.insert((lane, number), WaitsFor::Entry(after.author, after.seq));
             return Ok(false);
         }
-        let mut earlier: BTreeSet<(Vec<u8>, ChangeHash)> = BTreeSet::new();
+        let mut earlier: BTreeSet<(ObjectKey, ChangeHash)> = BTreeSet::new();
         for (index, item) in entry.header.items.iter().enumerate() {
             let Some(parts) = entry.parts(index) else { continue };
+            let key = tables::object_key(lane, parts.id, parts.life);
             // What cannot be read builds on nothing; it is refused when it is applied.
-            let deps = object::deps(parts.change).unwrap_or_default();
-            if deps.is_empty() && entry.header.items.len() == 1 {
-                continue;
-            }
-            let mut key = tables::object_key(lane, parts.id, parts.life);
-            for dep in deps {
-                let own = (key, dep);
-                if !earlier.contains(&own) && !self.is_known(open, overlay, &own.0, dep)? {
-                    self.parked.insert((lane, number), own.0);
+            for dep in object::deps(parts.change).unwrap_or_default() {
+                if !earlier.contains(&(item.key, dep))
+                    && !self.is_known(open, overlay, &key, item.key, dep)?
+                {
+                    self.parked.insert((lane, number), WaitsFor::Change(item.key, dep));
                     return Ok(false);
                 }
-                key = own.0;
             }
-            earlier.insert((key, item.change));
+            if entry.header.items.len() > 1 {
+                earlier.insert((item.key, item.change));
+            }
         }
         Ok(true)
     }
 
-    /// Whether an object has a change, or has refused it.
+    /// Whether an object has a change, or is known never to have it.
     fn is_known(
         &mut self,
         open: &Open<'_>,
         overlay: &mut Overlay,
         key: &[u8],
+        object: ObjectKey,
         change: ChangeHash,
     ) -> Result<bool, StoreError> {
         let touched = overlay.touch(open, key)?;
         if touched.knows(change) {
             return Ok(true);
         }
-        let refused = tables::refused_key(key, change);
-        if open.refused.get(refused.as_slice())?.is_some() {
-            return Ok(true);
+        if touched.row.as_ref().is_some_and(|row| row.changes > 0) {
+            let has = match self.document(open, touched, key) {
+                Ok(document) => {
+                    let has = document.has(change);
+                    if touched.tail.is_empty() {
+                        // As it was committed: it need not be held until the step is written.
+                        self.documents.put(key.to_vec(), document);
+                    } else {
+                        touched.document = Some(document);
+                    }
+                    has
+                }
+                // It is quarantined when the change is applied.
+                Err(StoreError::Damaged { .. }) => true,
+                Err(error) => return Err(error),
+            };
+            if has {
+                return Ok(true);
+            }
         }
-        if touched.row.as_ref().is_none_or(|row| row.changes == 0) {
-            return Ok(false);
-        }
-        match self.document(open, touched, key) {
-            Ok(document) => Ok(touched.document.insert(document).has(change)),
-            // It is quarantined when the change is applied.
-            Err(StoreError::Damaged { .. }) => Ok(true),
-            Err(error) => Err(error),
-        }
+        overlay.is_left_out(open, object, change)
     }
 
     /// Moves the applied mark of a journal by one.
@@ -170,6 +179,7 @@ impl Store {
         row.applied += 1;
         row.waiting_since = now;
         self.set_journal_row(lane, number, row);
+        self.unpark_entry(lane, number, row.applied);
     }
 
     /// Makes an entry's changes part of the objects of a step, which must be written in the same
@@ -184,9 +194,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let header = &entry.header;
         for (index, item) in header.items.iter().enumerate() {
-            let Some(parts) = entry.parts(index) else { continue };
             // An entry has at most ENTRY_CHANGES_MAX items, which fits 16 bits.
             let loc = Loc { author: number, seq: header.seq, item: index as u16 };
+            let Some(parts) = entry.parts(index) else {
+                // It was not sent here. What follows it is not to wait for it.
+                overlay.leave_out(item.key, item.change, loc);
+                self.unpark_change(item.key, item.change);
+                continue;
+            };
             self.apply_item(turn, open, overlay, header, item, loc, &parts)?;
         }
         self.feed(open, &FeedRow::Entry { lane: header.lane, author: number, seq: header.seq })
@@ -208,25 +223,23 @@ impl Store {
         let arrival =
             Arrival { hash: item.change, loc, wall: header.wall, confined: item.confined };
         overlay.grow(parts.change.len());
+        self.unpark_change(item.key, item.change);
+        let class = header.classes.get(usize::from(item.class)).cloned().unwrap_or_default();
+        let pending = || Pending { arrival, author, class, change: parts.change.to_vec() };
         let touched = overlay.touch(open, &key)?;
-        let pending = || Pending { arrival, author, change: parts.change.to_vec() };
         if touched.row.is_some() && header.lane != LaneId::Tombstone {
             // With what else comes for this object, when the step is written.
             touched.leave(pending());
-            self.unpark(&key);
             return Ok(());
         }
         let first = touched.row.is_none();
         let read = || Object::read_creation(parts.change, item.change, author.actor());
-        let class = || header.classes.first().cloned().unwrap_or_default();
         match if first { read() } else { Ok(None) } {
             Ok(Some(view)) => {
                 touched.absorb(|n| self.device_of(n), &[arrival], &[item.change], &view);
             }
-            Ok(None) => self.apply_to_document(open, touched, &key, &class(), &[pending()])?,
-            Err(error) => refuse(touched, author, class(), arrival, &error),
+            _ => self.apply_to_document(open, touched, &key, &[pending()])?,
         }
-        self.unpark(&key);
         if first {
             Self::hide_if_deleted(open, overlay, &key)?;
         }
@@ -239,10 +252,21 @@ impl Store {
         Ok(())
     }
 
-    /// Journals that wait for a change of this object are looked at again.
-    fn unpark(&mut self, key: &[u8]) {
+    /// The journal that waits for an entry of this one is looked at again.
+    fn unpark_entry(&mut self, lane: LaneId, number: u32, applied: u64) {
+        let Some(author) = self.authors.get(number).filter(|_| !self.parked.is_empty()) else {
+            return;
+        };
+        self.parked.retain(|(of, _), waits| match waits {
+            WaitsFor::Entry(waited, seq) => *of != lane || *waited != author || *seq > applied,
+            WaitsFor::Change(..) => true,
+        });
+    }
+
+    /// Journals that wait for this change are looked at again.
+    fn unpark_change(&mut self, object: ObjectKey, change: ChangeHash) {
         if !self.parked.is_empty() {
-            self.parked.retain(|_, waits_for| waits_for != key);
+            self.parked.retain(|_, waits| *waits != WaitsFor::Change(object, change));
         }
     }
 
@@ -270,7 +294,6 @@ impl Store {
         open: &Open<'_>,
         touched: &mut Touched,
         key: &[u8],
-        class: &str,
         pending: &[Pending],
     ) -> Result<(), StoreError> {
         if pending.is_empty() {
@@ -306,11 +329,47 @@ impl Store {
             touched.absorb(|n| self.device_of(n), &arrivals, &taken.object.heads(), &taken.view);
         }
         for (at, error) in taken.refused {
-            let one = &pending[at];
-            refuse(touched, one.author, class.to_owned(), one.arrival, &error);
+            self.refuse(touched, &pending[at], &error);
         }
         touched.document = Some(taken.object);
         Ok(())
+    }
+
+    /// Keeps what an object held before a change that can never be applied, and says so. Where
+    /// nothing else of it is known, who wrote when and in which class is told of the refused change
+    /// that came first by its author's clock: the same everywhere. The reason is what was found here.
+    fn refuse(&self, touched: &mut Touched, refused: &Pending, error: &DocumentError) {
+        let Arrival { hash, loc, wall, confined } = refused.arrival;
+        touched.refused.push((hash, loc));
+        touched.arrived.insert(hash);
+        let place = |wall, loc: Loc| (wall, self.authors.get(loc.author), loc.seq, loc.item);
+        let known = touched.row.as_ref();
+        if known.is_none_or(|row| {
+            row.changes == 0 && place(wall, loc) < place(row.updated_at, row.first)
+        }) {
+            touched.row = Some(ObjectRow {
+                state: known.map_or(RowState::Live, |row| row.state.clone()),
+                kind: String::new(),
+                class: refused.class.clone(),
+                labels: Default::default(),
+                body: "null".into(),
+                conflicts: Vec::new(),
+                author: loc.author,
+                updated_at: wall,
+                confined: known.is_some_and(|row| row.confined),
+                heads: Vec::new(),
+                first: loc,
+                changes: 0,
+                saved_changes: 0,
+                expires_at: None,
+                types: Default::default(),
+            });
+        }
+        if let Some(row) = &mut touched.row {
+            row.confined |= confined;
+        }
+        let by = refused.author.device;
+        quarantine(touched, format!("change by {by} could not be applied: {error}"));
     }
 
     fn device_of(&self, number: u32) -> Option<DeviceId> {
@@ -410,37 +469,6 @@ impl Store {
         self.feed_next += 1;
         Ok(())
     }
-}
-
-/// Keeps what an object held before a change that can never be applied, and says so. The class is
-/// that of an object of which nothing else is known.
-fn refuse(
-    touched: &mut Touched,
-    author: Author,
-    class: String,
-    arrival: Arrival,
-    error: &DocumentError,
-) {
-    touched.refused.push((arrival.hash, arrival.loc));
-    touched.arrived.insert(arrival.hash);
-    touched.row.get_or_insert_with(|| ObjectRow {
-        state: RowState::Live,
-        kind: String::new(),
-        class,
-        labels: Default::default(),
-        body: "null".into(),
-        conflicts: Vec::new(),
-        author: arrival.loc.author,
-        updated_at: arrival.wall,
-        confined: false,
-        heads: Vec::new(),
-        first: arrival.loc,
-        changes: 0,
-        saved_changes: 0,
-        expires_at: None,
-        types: Default::default(),
-    });
-    quarantine(touched, format!("change by {} could not be applied: {error}", author.device));
 }
 
 /// Keeps what an object shows, and says why it shows no more. What is deleted stays so.

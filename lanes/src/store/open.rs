@@ -198,7 +198,7 @@ impl Reader {
 
 /// Brings an older store up to [`STORE_VERSION`], step by numbered step, all in one commit.
 ///
-/// 2: the table of refused changes. Version 0 was never written.
+/// 2: the table of changes that are not in their objects. Version 0 was never written.
 fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
     match from {
         STORE_VERSION => return Ok(()),
@@ -210,7 +210,7 @@ fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
     }
     let mut turn = db.begin_write()?;
     turn.set_two_phase_commit(true);
-    turn.open_table(tables::REFUSED)?;
+    turn.open_table(tables::LEFT_OUT)?;
     {
         let mut table = turn.open_table(tables::META)?;
         let version = STORE_VERSION.to_be_bytes();

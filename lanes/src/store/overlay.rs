@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use redb::ReadableTable;
+
 use super::{Open, Store};
 use crate::error::StoreError;
-use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
+use crate::ids::{Author, ChangeHash, DeviceId, ObjectKey, WallMillis};
 use crate::lane::LaneId;
 use crate::object::{Conflict, ConflictValue, Object, View};
 use crate::tables::{
@@ -17,6 +19,8 @@ pub(super) struct Overlay {
     touched: BTreeMap<Vec<u8>, Touched>,
     /// Deletions that the step records, by the key of what they delete.
     graves: BTreeMap<Vec<u8>, TombstoneRow>,
+    /// Changes of the step's entries whose bodies are not here.
+    left_out: BTreeMap<(ObjectKey, ChangeHash), Loc>,
     /// Bytes of changes that came to it.
     bytes: usize,
 }
@@ -57,6 +61,8 @@ pub(super) struct Arrival {
 pub(super) struct Pending {
     pub(super) arrival: Arrival,
     pub(super) author: Author,
+    /// Its class by its entry's header.
+    pub(super) class: String,
     pub(super) change: Vec<u8>,
 }
 
@@ -110,6 +116,23 @@ impl Overlay {
             Some(grave) => Ok(Some(grave.clone())),
             None => tables::read_row(&open.tombstones, tables::TOMBSTONES, key),
         }
+    }
+
+    /// Notes that the body of a change is not here.
+    pub(super) fn leave_out(&mut self, object: ObjectKey, change: ChangeHash, loc: Loc) {
+        self.left_out.insert((object, change), loc);
+    }
+
+    /// Whether a change is known not to be in its object.
+    pub(super) fn is_left_out(
+        &self,
+        open: &Open<'_>,
+        object: ObjectKey,
+        change: ChangeHash,
+    ) -> Result<bool, StoreError> {
+        let key = tables::left_out_key(object, change);
+        let listed = || Ok(open.left_out.get(key.as_slice())?.is_some());
+        if self.left_out.contains_key(&(object, change)) { Ok(true) } else { listed() }
     }
 
     /// Records a deletion.
@@ -228,12 +251,16 @@ impl Store {
         for (key, grave) in overlay.graves {
             tables::insert_row(&mut open.tombstones, tables::TOMBSTONES, &key, &grave)?;
         }
+        let mut left_out = overlay.left_out;
         for (key, mut touched) in overlay.touched {
             let pending = std::mem::take(&mut touched.pending);
-            self.apply_to_document(open, &mut touched, &key, "", &pending)?;
-            for (change, loc) in &touched.refused {
-                let key = tables::refused_key(&key, *change);
-                tables::insert_row(&mut open.refused, tables::REFUSED, &key, loc)?;
+            self.apply_to_document(open, &mut touched, &key, &pending)?;
+            if let Some((lane, id, life)) = tables::split_object_key(&key)
+                && !touched.refused.is_empty()
+            {
+                let object = ObjectKey::new(lane, id, life);
+                let refused = touched.refused.iter();
+                left_out.extend(refused.map(|(change, loc)| ((object, *change), *loc)));
             }
             if let Some(row) = &mut touched.row {
                 let document = touched.document.as_ref();
@@ -246,6 +273,10 @@ impl Store {
             if let Some(document) = touched.document {
                 self.documents.put(key, document);
             }
+        }
+        for ((object, change), loc) in left_out {
+            let key = tables::left_out_key(object, change);
+            tables::insert_row(&mut open.left_out, tables::LEFT_OUT, &key, &loc)?;
         }
         Ok(())
     }

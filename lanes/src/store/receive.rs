@@ -4,8 +4,9 @@ use super::overlay::Overlay;
 use super::{Open, Store};
 use crate::error::{ReceiveError, StoreError};
 use crate::ids::{Author, MeshId, WallMillis};
-use crate::journal::Entry;
-use crate::lane::LaneId;
+use crate::journal::{Body, Entry};
+use crate::lane::{LaneId, Replication};
+use crate::policy::is_confined;
 use crate::tables::{self, EvidenceRow};
 
 /// Consecutive entries of one journal, as a peer sent them.
@@ -76,6 +77,7 @@ impl Store {
         }
         for entry in new {
             entry.check_bodies()?;
+            check_presence(entry)?;
         }
         let raw = &run.entries[entries.len() - new.len()..];
         let received = self.keep(run, new, raw, now)?;
@@ -226,6 +228,22 @@ fn bare(bytes: &[u8]) -> Vec<u8> {
         }
         Err(_) => bytes.to_vec(),
     }
+}
+
+/// Refuses an entry without a body that policy keeps from no member.
+fn check_presence(entry: &Entry<'_>) -> Result<(), ReceiveError> {
+    let header = &entry.header;
+    if header.lane.definition().replication != Replication::Members {
+        return Ok(());
+    }
+    for (item, body) in header.items.iter().zip(&entry.bodies) {
+        let class = header.classes.get(usize::from(item.class)).map_or("", String::as_str);
+        let may_be_withheld = item.confined || is_confined(class);
+        if !may_be_withheld && !matches!(body, Body::Here(_)) {
+            return Err(ReceiveError::BodyLeftOut { seq: header.seq });
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the entries are one chain of the journal that the run names.

@@ -12,6 +12,7 @@ use crate::tables::RowState;
 
 mod caught_up;
 mod failing;
+mod limits;
 mod misled;
 mod typed;
 

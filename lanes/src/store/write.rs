@@ -12,8 +12,9 @@ use super::{Open, Store};
 use crate::error::{StoreError, WriteError};
 use crate::ids::{Author, ChangeHash, MeshId, Now, ObjectKey, WallMillis};
 use crate::journal::{
-    self, After, BODY_BYTES_MAX, Body, BodyParts, ENTRY_BODIES_BYTES_TARGET, ENTRY_CHANGES_MAX,
-    HEADER_VERSION, Header, Item, check_id, hash_header, sign_header, write_entry,
+    self, After, BODY_BYTES_MAX, Body, BodyParts, ENTRY_AFTER_MAX, ENTRY_BODIES_BYTES_TARGET,
+    ENTRY_CHANGES_MAX, HEADER_VERSION, Header, Item, check_id, hash_header, sign_header,
+    write_entry,
 };
 use crate::lane::{LaneId, Replication};
 use crate::object::{
@@ -120,6 +121,11 @@ impl Store {
                     }
                 }
             }
+            // Before anything is written: what readers would refuse is not signed.
+            if let Err(error) = batch.seal_all() {
+                refused = Some(error);
+                return Ok(Vec::new());
+            }
             store.write_batch(&mut open, batch)?;
             Ok(outcomes)
         })?;
@@ -221,7 +227,9 @@ impl Store {
             let change = Object::create(content, actor, wall);
             let view = View { content: content.clone(), conflicts: Vec::new() };
             let heads = [change.hash];
-            batch.add(lane, &key, id, life, &change, content.class(), confined, &heads, &view)?;
+            let class = content.class();
+            let after = BTreeMap::new();
+            batch.add(lane, &key, id, life, &change, after, class, confined, &heads, &view)?;
             batch.set_expiry(open, &key, expires_at)?;
             return Ok(true);
         };
@@ -230,7 +238,6 @@ impl Store {
             return Err(WriteError::ClassLoosened { id: id.to_owned(), class: row.class.clone() });
         }
         let confined = Batch::confines(lane, content.class(), row.confined);
-        let after: Vec<Loc> = row.heads.iter().map(|head| head.loc).collect();
         let row = row.clone();
         let mut document = match touched.document.take() {
             Some(document) => document,
@@ -249,10 +256,11 @@ impl Store {
             }
             return Ok(expiry_changed);
         };
-        batch.wait_for(self, lane, &after);
+        let after = batch.builds_on(self, row.heads.iter().map(|head| head.loc));
         let heads = document.heads();
         let view = document.view().map_err(unreadable)?;
-        batch.add(lane, &key, id, life, &change, content.class(), confined, &heads, &view)?;
+        let class = content.class();
+        batch.add(lane, &key, id, life, &change, after, class, confined, &heads, &view)?;
         batch.overlay.touch(open, &key)?.document = Some(document);
         if expiry_changed {
             batch.set_expiry(open, &key, expires_at)?;
@@ -300,6 +308,7 @@ impl Store {
                 &tombstone_id,
                 1,
                 &change,
+                BTreeMap::new(),
                 "internal",
                 confined,
                 &heads,
@@ -313,7 +322,6 @@ impl Store {
 
     /// Writes the entries and objects of a batch that was worked out without refusal.
     fn write_batch(&mut self, open: &mut Open<'_>, mut batch: Batch<'_>) -> Result<(), StoreError> {
-        batch.seal_all();
         let number = batch.number;
         for sealed in std::mem::take(&mut batch.sealed) {
             let mut row = self.journal_row(sealed.lane, number);
@@ -324,6 +332,8 @@ impl Store {
             row.held_hash = sealed.hash;
             row.bytes += sealed.bytes.len() as u64;
             self.set_journal_row(sealed.lane, number, row);
+            // Whoever waited for what is written here is looked at again.
+            self.parked.retain(|(lane, _), _| *lane != sealed.lane);
             let fed = FeedRow::Entry { lane: sealed.lane, author: number, seq: sealed.seq };
             self.feed(open, &fed)?;
         }
@@ -405,14 +415,15 @@ impl<'s> Batch<'s> {
         already || is_confined(class) || lane.definition().replication == Replication::LocalOnly
     }
 
-    /// The entry under construction must come after the entries at these places.
-    fn wait_for(&mut self, store: &Store, lane: LaneId, locs: &[Loc]) {
-        let Some(builder) = self.builders.get_mut(&lane) else { return };
-        for loc in locs.iter().filter(|loc| loc.author != self.number) {
+    /// The entries of others at these places: a change that builds on them comes after them.
+    fn builds_on(&self, store: &Store, locs: impl Iterator<Item = Loc>) -> BTreeMap<Author, u64> {
+        let mut after = BTreeMap::new();
+        for loc in locs.filter(|loc| loc.author != self.number) {
             let Some(author) = store.authors.get(loc.author) else { continue };
-            let seq = builder.after.entry(author).or_default();
-            *seq = (*seq).max(loc.seq);
+            let seq = after.entry(author).or_insert(0);
+            *seq = loc.seq.max(*seq);
         }
+        after
     }
 
     /// Adds a change to the entry under construction, and to its object.
@@ -424,6 +435,7 @@ impl<'s> Batch<'s> {
         id: &str,
         life: u32,
         change: &EncodedChange,
+        after: BTreeMap<Author, u64>,
         class: &str,
         confined: bool,
         heads: &[ChangeHash],
@@ -438,19 +450,20 @@ impl<'s> Batch<'s> {
             .builders
             .get_mut(&lane)
             .ok_or_else(|| StoreError::inconsistent("batch", "it has no such lane"))?;
+        let more = after.keys().filter(|author| !builder.after.contains_key(author)).count();
         let full = builder.items.len() >= ENTRY_CHANGES_MAX
             || builder.bodies_len + body.len() > ENTRY_BODIES_BYTES_TARGET
-            || builder.classes.len() >= 255;
-        if full && !builder.items.is_empty() {
-            let after = builder.after.clone();
-            self.seal(lane);
-            // What the new entry builds on was collected before it was known to be a new one.
-            if let Some(builder) = self.builders.get_mut(&lane) {
-                builder.after = after;
-            }
+            || builder.classes.len() >= 255
+            || builder.after.len() + more > ENTRY_AFTER_MAX;
+        if full {
+            self.seal(lane)?;
         }
         let number = self.number;
         let Some(builder) = self.builders.get_mut(&lane) else { return Ok(()) };
+        for (author, seq) in after {
+            let waits = builder.after.entry(author).or_insert(0);
+            *waits = seq.max(*waits);
+        }
         let class_index = match builder.classes.iter().position(|known| known == class) {
             Some(index) => index,
             None => {
@@ -525,17 +538,15 @@ impl<'s> Batch<'s> {
         Ok(document)
     }
 
-    fn seal_all(&mut self) {
-        for lane in self.builders.keys().copied().collect::<Vec<_>>() {
-            self.seal(lane);
-        }
+    fn seal_all(&mut self) -> Result<(), WriteError> {
+        self.builders.keys().copied().collect::<Vec<_>>().into_iter().try_for_each(|l| self.seal(l))
     }
 
     /// Finishes the entry under construction of a lane, if it has items.
-    fn seal(&mut self, lane: LaneId) {
-        let Some(builder) = self.builders.get_mut(&lane) else { return };
+    fn seal(&mut self, lane: LaneId) -> Result<(), WriteError> {
+        let Some(builder) = self.builders.get_mut(&lane) else { return Ok(()) };
         if builder.items.is_empty() {
-            return;
+            return Ok(());
         }
         let header = Header {
             version: HEADER_VERSION,
@@ -552,6 +563,7 @@ impl<'s> Batch<'s> {
             classes: std::mem::take(&mut builder.classes),
             items: std::mem::take(&mut builder.items),
         };
+        header.check().map_err(WriteError::Entry)?;
         let header = header.to_bytes();
         let hash = hash_header(&header);
         let signature: Signature = sign_header(&header, self.signer);
@@ -562,6 +574,7 @@ impl<'s> Batch<'s> {
         builder.seq += 1;
         builder.prev = hash;
         builder.bodies_len = 0;
+        Ok(())
     }
 }
 

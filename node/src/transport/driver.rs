@@ -38,9 +38,27 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Events that the driver holds while the runtime is slow, before it stops looking at the network.
 const HELD_EVENTS_MAX: usize = 256;
 
+/// What a connection is dialled for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Goal {
+    /// A link. With a time, also where the device has one that is older.
+    Sync(Option<Instant>),
+    /// A pairing stream, asked for under this number.
+    Pairing(u64),
+}
+
+impl Goal {
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Sync(_) => Purpose::Sync,
+            Self::Pairing(_) => Purpose::Pairing,
+        }
+    }
+}
+
 /// A dial under way.
 struct Dialling {
-    purpose: Purpose,
+    goal: Goal,
     device: Option<DeviceId>,
     addrs: Vec<Multiaddr>,
     failed: Vec<Attempt>,
@@ -58,7 +76,7 @@ struct Conn {
 
 enum Stage {
     /// No stream yet.
-    Opening { purpose: Option<Purpose>, deadline: Instant },
+    Opening { goal: Option<Goal>, deadline: Instant },
     /// A pairing stream was handed up.
     Pairing { deadline: Instant },
     /// A link runs, or has run.
@@ -211,8 +229,10 @@ impl Driver {
                     self.held.push_back(Event::ListenFailed { addr: Some(addr), error });
                 }
             },
-            Command::Dial { device, addrs } => self.dial(device, addrs),
-            Command::OpenPairing { addr, device } => self.open_pairing(addr, device),
+            Command::Dial { device, addrs, anew } => self.dial(device, addrs, anew),
+            Command::OpenPairing { attempt, addr, device } => {
+                self.open_pairing(attempt, addr, device);
+            }
             Command::SetMembers(members) => self.set_members(members),
             Command::Offline => self.go_offline(),
             // `run` has taken this one.
@@ -309,16 +329,18 @@ impl Driver {
             }
             return;
         };
-        let purpose = dial.map(|dial| dial.purpose);
+        let goal = dial.map(|dial| dial.goal);
         let deadline = Instant::now() + ACCEPT_TIMEOUT;
-        let mut stage = Stage::Opening { purpose, deadline };
-        match purpose {
+        let mut stage = Stage::Opening { goal, deadline };
+        match goal {
             // The peer was quicker: its connection is up and in use, so ours is not needed.
-            Some(Purpose::Sync) if self.current.contains_key(&device) => {
+            Some(Goal::Sync(anew)) if !self.needs_link(device, anew) => {
                 self.swarm.close_connection(connection);
                 stage = Stage::Closing;
             }
-            Some(purpose) => self.swarm.behaviour_mut().streams.open(peer, connection, purpose),
+            Some(goal) => {
+                self.swarm.behaviour_mut().streams.open(peer, connection, goal.purpose());
+            }
             None => {}
         }
         let conn = Conn { device, addr, outbound, stage, bytes_in_at_ping_failure: None };

@@ -36,8 +36,8 @@ pub struct Pairing {
     pub device: DeviceId,
     /// Where it is.
     pub addr: Multiaddr,
-    /// Whether we opened the stream.
-    pub outbound: bool,
+    /// The number under which we asked for the stream; `None` when the other device opened it.
+    pub attempt: Option<u64>,
     /// What the peer sends.
     pub reader: PairingReader,
     /// What we send.
@@ -45,10 +45,15 @@ pub struct Pairing {
 }
 
 impl Pairing {
-    pub(super) fn new(device: DeviceId, addr: Multiaddr, outbound: bool, stream: Stream) -> Self {
+    pub(super) fn new(
+        device: DeviceId,
+        addr: Multiaddr,
+        attempt: Option<u64>,
+        stream: Stream,
+    ) -> Self {
         let (reader, writer) = stream.split();
         let (reader, writer) = (PairingReader(reader), PairingWriter(writer));
-        Self { device, addr, outbound, reader, writer }
+        Self { device, addr, attempt, reader, writer }
     }
 }
 

@@ -112,8 +112,7 @@ impl Engine {
         let known: Vec<_> = hello.roster;
         self.send_roster(conn, &known);
         let peer = self.peers.entry(device).or_default();
-        peer.seen_at = Some(now.wall);
-        peer.spoke_of.clear();
+        peer.begin(now);
         if !self.confirm_by_digest(store, now, conn, hello.digest) {
             self.send_receipt(store, now, conn, true, false);
         }

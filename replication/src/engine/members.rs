@@ -70,6 +70,7 @@ impl Engine {
 
     /// Ends every connection to a device that is no longer a member.
     pub(super) fn cut_off(&mut self, device: DeviceId) {
+        self.claims.remove(&device);
         // What is queued for it was meant for a member.
         for (_, session) in self.closing.iter_mut().filter(|(_, s)| s.device == device) {
             session.forget_outbox();

@@ -10,7 +10,7 @@ use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
 use super::{ConnId, Engine, Event, RECEIPT_AUTHORS_MAX, RENEW_EVERY_MS, RESET_EVERY_MS};
-use crate::peers::LaneState;
+use crate::peers::{Contact, LaneState};
 use crate::wire::{AbortReason, LaneReceipt, Message, Receipt, lanes_digest};
 
 impl Engine {
@@ -27,6 +27,7 @@ impl Engine {
             self.abort(conn, AbortReason::Protocol, "a receipt is not signed by its sender");
             return Ok(());
         }
+        self.peers.entry(device).or_default().spoke_at = Some(now);
         let own = store.author();
         let mut overtaken = None;
         for said in receipt.lanes {
@@ -65,8 +66,8 @@ impl Engine {
             peer.compare(lane, &ours, now.wall);
         }
         if let Some(lane) = overtaken {
-            if self.renewed_at.is_some_and(|at| now.mono < at.after_ms(RENEW_EVERY_MS)) {
-                // Begun a moment ago and durable before told: hardly anybody can hold more of it.
+            if self.claims.get(&device).is_some_and(|at| now.mono < at.after_ms(RENEW_EVERY_MS)) {
+                // It was believed a moment ago, and has not proven what it said.
                 self.push_event(Event::Refused {
                     from: device,
                     lane,
@@ -75,7 +76,8 @@ impl Engine {
                     why: "it claims to hold entries of this device that were never written".into(),
                 });
             } else {
-                self.renew(store, now, device)?;
+                self.claims.insert(device, now.mono);
+                self.renew(store, device)?;
             }
         }
         self.save_peers_soon(now.mono);
@@ -86,13 +88,7 @@ impl Engine {
     }
 
     /// Starts a new incarnation.
-    pub(super) fn renew(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        told_by: DeviceId,
-    ) -> Result<(), StoreError> {
-        self.renewed_at = Some(now.mono);
+    pub(super) fn renew(&mut self, store: &mut Store, told_by: DeviceId) -> Result<(), StoreError> {
         let random = self.draw();
         store.begin_incarnation(random)?;
         self.push_event(Event::IncarnationStarted { told_by });
@@ -126,10 +122,11 @@ impl Engine {
         digest: [u8; 32],
     ) -> bool {
         let Some(session) = self.sessions.get_mut(&conn) else { return false };
+        let peer = self.peers.entry(session.device).or_default();
+        peer.spoke_at = Some(now);
         if self::digest(store, &session.lanes) != digest {
             return false;
         }
-        let peer = self.peers.entry(session.device).or_default();
         // That the peer can compare too is not known: its frontier may have moved since it wrote the
         // digest. So this tells it nothing yet, and a receipt from it will be answered in full.
         for lane in &session.lanes {
@@ -180,10 +177,9 @@ impl Engine {
     pub(super) fn tell_if_in_sync(&mut self, store: &Store, conn: ConnId) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let Some(peer) = self.peers.get(&session.device) else { return };
-        let in_sync = session
-            .lanes
-            .iter()
-            .all(|lane| peer.state(*lane, &store.frontier(*lane), true).0 == LaneState::InSync);
+        let in_sync = session.lanes.iter().all(|lane| {
+            peer.state(*lane, &store.frontier(*lane), Contact::Live).0 == LaneState::InSync
+        });
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let before = std::mem::replace(&mut session.in_sync, in_sync);
         if in_sync && !before {

@@ -47,6 +47,9 @@ impl Engine {
                 let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
                 let sent = session.sent.entry((run.lane, run.author)).or_insert(0);
                 *sent = (*sent).max(received.last);
+                if received.entries > 0 && run.author.device == self.device() {
+                    self.take_back(store, device, run.author)?;
+                }
                 self.waiting |= received.entries > 0 && lane_waits(store, run.lane);
                 let tip = Tip { seq, hash };
                 let peer = self.peers.entry(device).or_default();
@@ -61,9 +64,27 @@ impl Engine {
             Err(ReceiveError::Store(error)) => Err(error),
             Err(error) => {
                 self.handle_receive_error(store, now, conn, run, &error);
+                if matches!(error, ReceiveError::Equivocation { .. })
+                    && run.author.device == self.device()
+                {
+                    self.take_back(store, device, run.author)?;
+                }
                 Ok(())
             }
         }
+    }
+
+    /// A peer has shown an entry that this device signed and that this store has lost: it was put back.
+    /// What the peer says of it was no lie, and what may follow in that journal is not known, so
+    /// nothing more is written to it.
+    fn take_back(
+        &mut self,
+        store: &mut Store,
+        shown_by: DeviceId,
+        author: Author,
+    ) -> Result<(), StoreError> {
+        self.claims.remove(&shown_by);
+        if author == store.author() { self.renew(store, shown_by) } else { Ok(()) }
     }
 
     pub(super) fn handle_receive_error(
@@ -176,7 +197,7 @@ impl Engine {
             Message::Run { lane, author, entries: allowed.iter().map(Vec::as_slice).collect() };
         let len = session.send(&message);
         session.credit -= len as i64;
-        session.window.sent(len, self.committed_at);
+        session.window.sent(len, self.told_time.mono);
         session.sent.insert((lane, author), last);
         if last >= to {
             session.pending.remove(&pending);

@@ -193,6 +193,11 @@ impl Inviter {
         self.state != InviteState::Open && self.exchange.is_none()
     }
 
+    /// The stream over which an exchange goes on.
+    pub fn partner(&self) -> Option<Stream> {
+        self.exchange.as_ref().map(|exchange| exchange.stream)
+    }
+
     /// Takes a frame that came over a stream, of this exchange or of one that is to begin.
     pub fn handle_frame(&mut self, now: Now, stream: Stream, bytes: &[u8]) {
         self.handle_timeout(now);

@@ -8,13 +8,13 @@ const C: [u8; 16] = [3; 16];
 
 /// A change with its author.
 #[derive(Debug, Clone)]
-struct Made {
-    change: EncodedChange,
-    actor: [u8; 16],
+pub(super) struct Made {
+    pub(super) change: EncodedChange,
+    pub(super) actor: [u8; 16],
 }
 
 impl Made {
-    fn incoming(&self) -> Incoming<'_> {
+    pub(super) fn incoming(&self) -> Incoming<'_> {
         Incoming { change: &self.change.bytes, hash: self.change.hash, actor: self.actor }
     }
 }
@@ -35,8 +35,12 @@ fn with_body(change: &Made, body: &[u8]) -> Made {
     bytes.push(length as u8);
     bytes.extend(body);
     let (bytes, hash) = sealed(bytes);
+    made(bytes, hash, change.actor)
+}
+
+pub(super) fn made(bytes: Vec<u8>, hash: ChangeHash, actor: [u8; 16]) -> Made {
     let deps = incoming::deps(&bytes).unwrap_or_default();
-    Made { change: EncodedChange { hash, bytes, deps }, actor: change.actor }
+    Made { change: EncodedChange { hash, bytes, deps }, actor }
 }
 
 /// The change without one of the changes that it follows.
@@ -163,12 +167,12 @@ fn an_element_that_was_written_again_can_be_written_again() {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Write { who: usize, body: usize, salt: u8 },
     Pull { who: usize, from: usize },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => (0..3_usize, 0..5_usize, 0..4_u8)
             .prop_map(|(who, body, salt)| Step::Write { who, body, salt }),
@@ -192,7 +196,7 @@ fn some_content(body: usize, salt: u8) -> Content {
 }
 
 /// All changes of a history, each after those that it follows.
-fn history(steps: &[Step]) -> Vec<Made> {
+pub(super) fn history(steps: &[Step]) -> Vec<Made> {
     let mut devices: Vec<Object> = vec![Object::new(); 3];
     let mut all: Vec<Made> = Vec::new();
     for step in steps {
@@ -212,7 +216,7 @@ fn history(steps: &[Step]) -> Vec<Made> {
 }
 
 /// What is left when these come in this order, so many at once.
-fn left(changes: &[&Made], at_once: usize) -> (Vec<ChangeHash>, View) {
+pub(super) fn left(changes: &[&Made], at_once: usize) -> (Vec<ChangeHash>, View) {
     let mut object = Object::new();
     for some in changes.chunks(at_once) {
         let some: Vec<_> = some.iter().map(|made| made.incoming()).collect();
@@ -253,7 +257,7 @@ fn orders<'a>(changes: &'a [Made], misleads: &'a Made) -> Vec<Vec<&'a Made>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn the_same_follows_from_the_same_changes_in_any_order_and_company(

@@ -253,7 +253,7 @@ fn a_store_of_version_1_is_brought_up_to_now() {
     {
         let db = redb::Database::open(a.path()).unwrap();
         let turn = db.begin_write().unwrap();
-        turn.delete_table(tables::REFUSED).unwrap();
+        turn.delete_table(tables::LEFT_OUT).unwrap();
         {
             let mut table = turn.open_table(tables::META).unwrap();
             let version = tables::meta::VERSION.as_bytes();
@@ -268,4 +268,80 @@ fn a_store_of_version_1_is_brought_up_to_now() {
     let snapshot = a.store().reader().snapshot().unwrap();
     let version = snapshot.meta(tables::meta::VERSION, u32::from_be_bytes).unwrap();
     assert_eq!(version, Some(STORE_VERSION));
+}
+
+#[test]
+fn a_body_that_every_member_may_have_cannot_be_left_out() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!(1)).unwrap();
+    a.write(LaneId::Normal, &[put_class("s", "secret", json!(2))]).unwrap();
+    let by_a = a.store().author();
+    let entries =
+        a.store().reader().snapshot().unwrap().entries(LaneId::Normal, &by_a, 1, usize::MAX, 9);
+    let entries = entries.unwrap();
+    let without = |bytes: &[u8], state: Body<'static>| {
+        let mut entry = Entry::read(bytes).unwrap();
+        entry.bodies[0] = state;
+        entry.write()
+    };
+    let mut receive = |entries: &[Vec<u8>]| {
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        let run = Run { lane: LaneId::Normal, author: by_a, entries };
+        b.store().receive(&run, &[MESH], WallMillis(9))
+    };
+    for state in [Body::Withheld, Body::Purged, Body::Missing] {
+        let refused = receive(&[without(&entries[0], state)]);
+        assert!(matches!(refused, Err(ReceiveError::BodyLeftOut { seq: 1 })), "{refused:?}");
+    }
+    receive(&[entries[0].clone(), without(&entries[1], Body::Withheld)]).unwrap();
+}
+
+#[test]
+fn what_follows_a_change_that_is_withheld_here_does_not_wait_for_it() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    let (by_a, by_b) = (a.store().author(), b.store().author());
+    let mut object = Object::new();
+    let one = object.set(&content(1), by_a.actor(), WallMillis(1)).unwrap().unwrap();
+    let follows = object.set(&content(2), by_b.actor(), WallMillis(2)).unwrap().unwrap();
+    // A says that its change is confined, which B's entry does not.
+    let entry = journal(&a, "x", &[one]);
+    let mut header = Entry::read(&entry[0]).unwrap().header;
+    header.items[0].confined = true;
+    let header = header.to_bytes();
+    let withheld = write_entry(&sign_header(&header, &a.key), &header, &[Body::Withheld]);
+    let mut c = Device::new(3);
+    c.take(by_b, &journal(&b, "x", &[follows]));
+    assert_eq!(c.applied(&by_b), 0);
+    c.take(by_a, &[withheld]);
+    assert_eq!((c.applied(&by_a), c.applied(&by_b)), (1, 1));
+    assert!(matches!(c.row("x").unwrap().state, RowState::Quarantined(_)));
+}
+
+#[test]
+fn an_object_of_which_all_was_refused_is_told_of_alike_in_any_order() {
+    let (a, b) = (Device::new(1), Device::new(2));
+    let bad = |device: &Device, class: &str| {
+        let author = device.store.as_ref().unwrap().author();
+        let content = Content::new("note", class, BTreeMap::new(), json!(1)).unwrap();
+        let mut object = Object::new();
+        let mut change = object.set(&content, author.actor(), WallMillis(1)).unwrap().unwrap();
+        let at = change.bytes.windows(16).position(|bytes| bytes == author.actor()).unwrap() + 17;
+        change.bytes[at] += 1;
+        let (bytes, hash) = crate::object::sealed_for_tests(change.bytes);
+        (author, journal(device, "x", &[EncodedChange { hash, bytes, deps: vec![] }]))
+    };
+    let (one, other) = (bad(&a, "internal"), bad(&b, "public"));
+    let mut rows = Vec::new();
+    for order in [[&one, &other], [&other, &one]] {
+        let mut c = Device::new(3);
+        for (author, entries) in order {
+            c.take(*author, entries);
+        }
+        let object = match c.see(LaneId::Normal, "x") {
+            Visibility::Shown(object) => object,
+            other => panic!("{other:?}"),
+        };
+        rows.push((object.author, object.row.class, object.row.updated_at, object.row.confined));
+    }
+    assert_eq!(rows[0], rows[1]);
 }

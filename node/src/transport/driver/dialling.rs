@@ -4,11 +4,11 @@ use libp2p::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use srcos_lanes::ids::DeviceId;
+use tokio::time::Instant;
 
-use super::{Conn, Dialling, Driver, Stage};
+use super::{Conn, Dialling, Driver, Goal, Stage};
 use crate::keys::peer_of_device;
 use crate::transport::Event;
-use crate::transport::behaviour::Purpose;
 use crate::transport::dial::{Attempt, DialErrorKind, attempts, without_peer};
 
 /// Addresses that one dial tries: a laptop with VPN and containers has about ten.
@@ -19,8 +19,15 @@ const DIAL_ADDRESSES_MAX: usize = 16;
 const DIALS_PER_DEVICE_MAX: usize = 4;
 
 impl Driver {
-    pub(super) fn dial(&mut self, device: DeviceId, addrs: Vec<Multiaddr>) {
-        if self.current.contains_key(&device) {
+    /// Whether a dial that began at `anew`, or that is for a device without a link, is still of use.
+    pub(super) fn needs_link(&self, device: DeviceId, anew: Option<Instant>) -> bool {
+        let Some(current) = self.current.get(&device) else { return true };
+        anew.is_some_and(|began| current.since < began)
+    }
+
+    pub(super) fn dial(&mut self, device: DeviceId, addrs: Vec<Multiaddr>, anew: bool) {
+        let anew = anew.then(Instant::now);
+        if !self.needs_link(device, anew) {
             return;
         }
         let mut addrs: Vec<_> = addrs.iter().map(without_peer).collect();
@@ -37,16 +44,16 @@ impl Driver {
         }
         addrs.truncate(DIAL_ADDRESSES_MAX);
         self.start(Dialling {
-            purpose: Purpose::Sync,
+            goal: Goal::Sync(anew),
             device: Some(device),
             addrs,
             failed: Vec::new(),
         });
     }
 
-    pub(super) fn open_pairing(&mut self, addr: Multiaddr, device: Option<DeviceId>) {
+    pub(super) fn open_pairing(&mut self, attempt: u64, addr: Multiaddr, device: Option<DeviceId>) {
         let addrs = vec![without_peer(&addr)];
-        self.start(Dialling { purpose: Purpose::Pairing, device, addrs, failed: Vec::new() });
+        self.start(Dialling { goal: Goal::Pairing(attempt), device, addrs, failed: Vec::new() });
     }
 
     pub(super) fn start(&mut self, mut dial: Dialling) {
@@ -84,7 +91,7 @@ impl Driver {
     }
 
     pub(super) fn dial_failed(&mut self, dial: Dialling) {
-        let Dialling { purpose, device, addrs, mut failed } = dial;
+        let Dialling { goal, device, addrs, mut failed } = dial;
         // libp2p leaves our own listen addresses out without a word.
         for addr in &addrs {
             if !failed.iter().any(|attempt| attempt.addr == *addr) {
@@ -97,14 +104,20 @@ impl Driver {
                 failed.push(Attempt { addr: addr.clone(), kind, error: error.to_owned() });
             }
         }
-        self.held.push_back(match (purpose, device) {
-            (Purpose::Sync, Some(device)) => Event::DialFailed { device, attempts: failed },
-            _ => Event::PairingFailed(failed.into_iter().next().unwrap_or_else(|| Attempt {
-                addr: Multiaddr::empty(),
-                kind: DialErrorKind::Other,
-                error: "there was no address to dial".to_owned(),
-            })),
-        });
+        let event = match (goal, device) {
+            (Goal::Sync(_), Some(device)) => Event::DialFailed { device, attempts: failed },
+            (Goal::Pairing(attempt), _) => {
+                let why = failed.into_iter().next().unwrap_or_else(|| Attempt {
+                    addr: Multiaddr::empty(),
+                    kind: DialErrorKind::Other,
+                    error: "there was no address to dial".to_owned(),
+                });
+                Event::PairingFailed { attempt, why }
+            }
+            // A link is always dialled to a device.
+            (Goal::Sync(_), None) => return,
+        };
+        self.held.push_back(event);
     }
 
     pub(super) fn on_dial_error(&mut self, connection: ConnectionId, error: &DialError) {
@@ -116,7 +129,10 @@ impl Driver {
         dial.failed.extend(failed);
         // Where an address now belongs to another device, libp2p gives up on the rest with it.
         let misled = matches!(error, DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. });
-        let wanted = dial.device.is_some_and(|device| !self.current.contains_key(&device));
+        let wanted = match (dial.goal, dial.device) {
+            (Goal::Sync(anew), Some(device)) => self.needs_link(device, anew),
+            _ => false,
+        };
         if misled && wanted && !dial.addrs.is_empty() {
             self.start(dial);
         } else {
@@ -131,28 +147,30 @@ impl Driver {
             return;
         };
         let stage = std::mem::replace(&mut conn.stage, Stage::Closing);
-        if let Stage::Opening { purpose: Some(purpose), .. } = stage
+        if let Stage::Opening { goal: Some(goal), .. } = stage
             && let Some(conn) = self.conns.get(&connection)
         {
             let conn = Conn { addr: conn.addr.clone(), stage: Stage::Closing, ..*conn };
-            self.opening_failed(&conn, purpose, kind, why);
+            self.opening_failed(&conn, goal, kind, why);
         }
     }
 
     pub(super) fn opening_failed(
         &mut self,
         conn: &Conn,
-        purpose: Purpose,
+        goal: Goal,
         kind: DialErrorKind,
         why: &str,
     ) {
         // The peer may have closed ours because its own connection to us was first.
-        if purpose == Purpose::Sync && self.current.contains_key(&conn.device) {
+        if let Goal::Sync(anew) = goal
+            && !self.needs_link(conn.device, anew)
+        {
             return;
         }
         let attempt = Attempt { addr: conn.addr.clone(), kind, error: why.to_owned() };
         self.dial_failed(Dialling {
-            purpose,
+            goal,
             device: Some(conn.device),
             addrs: Vec::new(),
             failed: vec![attempt],

@@ -10,7 +10,7 @@ use libp2p::swarm::{ConnectionId, Stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Current, Driver, Stage};
+use super::{Current, Driver, Goal, Stage};
 use crate::transport::behaviour::{OpenError, Purpose, StreamEvent};
 use crate::transport::dial::DialErrorKind;
 use crate::transport::link::{Link, LinkShared, Stop};
@@ -39,13 +39,15 @@ impl Driver {
             }
         };
         // One stream per connection: whatever comes after the first is dropped.
-        if !matches!(conn.stage, Stage::Opening { .. }) {
-            return;
-        }
+        let Stage::Opening { goal, .. } = conn.stage else { return };
         match purpose {
             Purpose::Pairing => {
                 conn.stage = Stage::Pairing { deadline: Instant::now() + PAIRING_TIMEOUT };
-                let pairing = Pairing::new(conn.device, conn.addr.clone(), conn.outbound, stream);
+                let attempt = match goal {
+                    Some(Goal::Pairing(attempt)) => Some(attempt),
+                    Some(Goal::Sync(_)) | None => None,
+                };
+                let pairing = Pairing::new(conn.device, conn.addr.clone(), attempt, stream);
                 self.held.push_back(Event::Pairing(pairing));
             }
             Purpose::Sync => self.settle(connection, stream),
@@ -131,11 +133,11 @@ impl Driver {
                     link.stop(Stop::Lost(reason));
                 }
             }
-            Stage::Opening { purpose: Some(purpose), .. } => {
+            Stage::Opening { goal: Some(goal), .. } => {
                 let kind = DialErrorKind::Other;
-                self.opening_failed(&conn, purpose, kind, &reason.to_string());
+                self.opening_failed(&conn, goal, kind, &reason.to_string());
             }
-            Stage::Opening { purpose: None, .. } | Stage::Pairing { .. } | Stage::Closing => {}
+            Stage::Opening { goal: None, .. } | Stage::Pairing { .. } | Stage::Closing => {}
         }
     }
 

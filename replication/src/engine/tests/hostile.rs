@@ -349,7 +349,7 @@ proptest! {
 }
 
 #[test]
-fn withheld_bodies_leave_a_chain_that_verifies_and_an_object_that_waits() {
+fn bodies_that_every_member_may_have_cannot_be_left_out() {
     let mut attack = Attack::new();
     let withheld: Vec<Vec<u8>> = attack.entries[1..]
         .iter()
@@ -361,8 +361,9 @@ fn withheld_bodies_leave_a_chain_that_verifies_and_an_object_that_waits() {
         })
         .collect();
     attack.send_run(LaneId::Normal, attack.author, &withheld);
-    // What a peer leaves out it may leave out: nothing is refused, and what is shown is what came.
-    assert_eq!((attack.closed_with(), attack.refused_with()), (None, None));
-    assert_eq!(attack.held(), 4);
+    // The chain verifies all the same; but what others build on these bodies would wait for ever.
+    assert_eq!(attack.closed_with(), Some(AbortReason::InvalidEntries));
+    assert_eq!(attack.refused_with(), Some("invalid_entries"));
+    assert_eq!(attack.held(), 1);
     assert_eq!(attack.world.body(VICTIM, LaneId::Normal, "x"), Some(json!({ "n": 0 })));
 }

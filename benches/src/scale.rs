@@ -1,0 +1,289 @@
+//! How each cost grows: with objects, with the history of one object, with devices.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+
+use crate::latency::Probe;
+use crate::node::{Node, Program};
+use crate::pair::{LANE, Link, Pair, import, scratch, start};
+use crate::plot::{self, Series};
+use crate::report::Report;
+use crate::stats::{growth, median};
+use crate::workload;
+
+/// Time for the last receipts, and for memory to be given back, before an idle node is looked at.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
+/// How long an idle pair is watched.
+const IDLE_TIME: Duration = Duration::from_secs(10);
+/// Times that a quick answer is asked for.
+const ASKS: usize = 50;
+/// A point that takes longer is the last one of its row.
+const POINT_TIME_MAX: Duration = Duration::from_secs(300);
+/// Longest wait until all of a mesh have a change.
+const MESH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// `scale`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Objects in the lane, one point each
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
+    objects: Vec<u64>,
+    /// Edits of one object, one point each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000, 10_000, 100_000])]
+    edits: Vec<u64>,
+    /// Devices of a mesh on this machine, one point each
+    #[arg(long, value_delimiter = ',', default_values_t = [2, 4, 8])]
+    devices: Vec<usize>,
+    /// Changes that are timed one after the other at each point
+    #[arg(long, default_value_t = 1_000)]
+    samples: u64,
+    /// Measure this program instead of building target/release/srcos-node
+    #[arg(long, value_name = "FILE")]
+    node: Option<PathBuf>,
+    /// Put the data directories here: a real disk, not memory [default: the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Write the table, the JSON lines and the pictures here [default: benches/results]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+}
+
+/// Points of one cost: how much of something there was, and what it cost.
+struct Costs {
+    by: &'static str,
+    rows: Vec<Cost>,
+}
+
+struct Cost {
+    what: String,
+    unit: &'static str,
+    points: Vec<(f64, f64)>,
+}
+
+impl Costs {
+    fn new(by: &'static str) -> Self {
+        Self { by, rows: Vec::new() }
+    }
+
+    fn add(&mut self, report: &mut Report, at: f64, what: &str, value: f64, unit: &'static str) {
+        report.add(self.by, format!("{what}, {at} {}", self.by), value, unit, None);
+        match self.rows.iter_mut().find(|cost| cost.what == what) {
+            Some(cost) => cost.points.push((at, value)),
+            None => {
+                let (what, points) = (what.to_owned(), vec![(at, value)]);
+                self.rows.push(Cost { what, unit, points });
+            }
+        }
+    }
+
+    /// The exponent of each cost, and a picture of all of them.
+    fn finish(&self, report: &mut Report, results: &Path) -> anyhow::Result<()> {
+        let mut series = Vec::new();
+        for Cost { what, unit, points } in &self.rows {
+            if let Some(exponent) = growth(points) {
+                let what = format!("{what}: exponent over {}", self.by);
+                report.add("growth", what, exponent, "", None);
+            }
+            series.push(Series { name: format!("{what} ({unit})"), points: points.clone() });
+        }
+        let file = results.join(format!("scale-{}.svg", self.by));
+        let svg = plot::log_log(&format!("cost by {}", self.by), self.by, &series);
+        std::fs::write(&file, svg).with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// Measures; returns whether everything could be measured.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    let program = Program::locate(options.node.as_deref())?;
+    let results = match &options.results {
+        Some(dir) => dir.clone(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("results"),
+    };
+    std::fs::create_dir_all(&results)
+        .with_context(|| format!("cannot make {}", results.display()))?;
+    let mut report = Report::new(&program);
+    let mut by_objects = Costs::new("objects");
+    for objects in &options.objects {
+        report.part("objects", |report| {
+            with_objects(options, &program, report, &mut by_objects, *objects)
+        });
+    }
+    let mut by_edits = Costs::new("edits");
+    for edits in &options.edits {
+        let began = Instant::now();
+        report.part("edits", |report| with_edits(options, &program, report, &mut by_edits, *edits));
+        if began.elapsed() > POINT_TIME_MAX {
+            break;
+        }
+    }
+    let mut by_devices = Costs::new("devices");
+    for devices in &options.devices {
+        report.part("devices", |report| {
+            with_devices(options, &program, report, &mut by_devices, *devices)
+        });
+    }
+    for costs in [&by_objects, &by_edits, &by_devices] {
+        report.part("growth", |report| costs.finish(report, &results));
+    }
+    report.write(&results.join("scale"))?;
+    Ok(report.finish())
+}
+
+fn with_objects(
+    options: &Options,
+    program: &Program,
+    report: &mut Report,
+    costs: &mut Costs,
+    objects: u64,
+) -> anyhow::Result<()> {
+    let mut pair = Pair::new(program, options.dir.as_deref(), Link::Quic)?;
+    let n = objects as f64;
+    let mut add = |report: &mut Report, what: &str, value, unit| {
+        costs.add(report, n, what, value, unit);
+    };
+    pair.cut()?;
+    let took = import(&pair.a, pair.scratch.path(), objects)?;
+    add(report, "import", took.as_secs_f64() * 1e6 / n, "us/object");
+    let frames = pair.frame_bytes()?;
+    let sync = pair.rejoin(objects)?;
+    add(report, "first sync", sync.transfer().as_secs_f64() * 1e6 / n, "us/object");
+    add(report, "frames of the first sync", (pair.frame_bytes()? - frames) / n, "bytes/object");
+    for (name, node) in [("sender", &pair.a), ("receiver", &pair.b)] {
+        let peak = node.memory_mb("VmHWM")?;
+        add(report, &format!("peak memory of the {name}"), peak, "MB");
+    }
+    let mut probe = Probe::new(&pair, objects)?;
+    for _ in 0..options.samples {
+        probe.sample()?;
+    }
+    add(report, "change visible, p50", probe.p50(), "ms");
+    add(report, "change visible, p99", probe.p99(), "ms");
+    let objects = objects + options.samples;
+    pair.wait_in_step(objects)?;
+
+    pair.cut()?;
+    let frames = pair.frame_bytes()?;
+    let sync = pair.rejoin(objects)?;
+    std::thread::sleep(SETTLE_TIME);
+    add(report, "frames of a reconnect", pair.frame_bytes()? - frames, "bytes");
+    add(report, "reconnect", sync.in_step.as_secs_f64() * 1e3, "ms");
+    add(report, "lanes status", asked(&pair.a, "/lanes")?, "ms");
+    for (name, node) in [("sender", &pair.a), ("receiver", &pair.b)] {
+        let present = node.memory_mb("VmRSS")?;
+        add(report, &format!("idle memory of the {name}"), present, "MB");
+        let stored = node.store_bytes()?;
+        add(report, &format!("store of the {name}"), stored / objects as f64, "bytes/object");
+    }
+    let (cpu, frames) = (pair.a.cpu_seconds()?, pair.frame_bytes()?);
+    std::thread::sleep(IDLE_TIME);
+    let after = pair.a.cpu_seconds()?;
+    let used = f64::max(after[0] - cpu[0], after[1] - cpu[1]);
+    add(report, "idle processor", used / IDLE_TIME.as_secs_f64() * 100.0, "% of a core");
+    let per_minute = (pair.frame_bytes()? - frames) / IDLE_TIME.as_secs_f64() * 60.0;
+    add(report, "idle frames", per_minute, "bytes/min");
+    pair.restart_a()?;
+    add(report, "start to ready", pair.a.ready_after.as_secs_f64() * 1e3, "ms");
+    Ok(())
+}
+
+/// The time of an answer, in milliseconds.
+fn asked(node: &Node, path: &str) -> anyhow::Result<f64> {
+    let mut client = node.client()?;
+    let mut times = Vec::with_capacity(ASKS);
+    for _ in 0..ASKS {
+        let began = Instant::now();
+        client.get(path)?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(median(&times))
+}
+
+fn with_edits(
+    options: &Options,
+    program: &Program,
+    report: &mut Report,
+    costs: &mut Costs,
+    edits: u64,
+) -> anyhow::Result<()> {
+    let pair = Pair::new(program, options.dir.as_deref(), Link::Quic)?;
+    let n = edits as f64;
+    pair.cut()?;
+    // Lines of one id: each is an edit of the same object.
+    let file = pair.scratch.path().join("edits.jsonl");
+    let mut lines = String::new();
+    for number in 0..edits {
+        let line = json!({"id": "edited", "kind": "file", "body": workload::body(number)});
+        writeln!(lines, "{line}")?;
+    }
+    std::fs::write(&file, lines)?;
+    let path = file.to_str().context("the directory's path is not UTF-8")?;
+    let began = Instant::now();
+    pair.a.run(&["import", LANE, path])?;
+    costs.add(report, n, "import", began.elapsed().as_secs_f64() * 1e6 / n, "us/edit");
+    let sync = pair.rejoin(1)?;
+    costs.add(report, n, "sync", sync.transfer().as_secs_f64() * 1e6 / n, "us/edit");
+    costs.add(report, n, "store", pair.b.store_bytes()? / n, "bytes/edit");
+    costs.add(report, n, "get", asked(&pair.b, &format!("/lanes/{LANE}/objects/edited"))?, "ms");
+    let mut client = pair.a.client()?;
+    let mut times = Vec::new();
+    for number in 0..options.samples.min(200) {
+        let began = Instant::now();
+        client.put(LANE, "edited", &workload::body(edits + number))?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    costs.add(report, n, "one more edit, committed, p50", median(&times), "ms");
+    costs.add(report, n, "peak memory of the receiver", pair.b.memory_mb("VmHWM")?, "MB");
+    Ok(())
+}
+
+fn with_devices(
+    options: &Options,
+    program: &Program,
+    report: &mut Report,
+    costs: &mut Costs,
+    devices: usize,
+) -> anyhow::Result<()> {
+    let scratch = scratch(options.dir.as_deref())?;
+    let first = start(program, scratch.path(), "d0", Link::Quic, None)?;
+    let address = first.address()?;
+    let mut nodes = vec![first];
+    let began = Instant::now();
+    for number in 1..devices {
+        // Each knows the first; all others are told through it.
+        let name = format!("d{number}");
+        let node = start(program, scratch.path(), &name, Link::Quic, Some(&address))?;
+        let invite = nodes[0].run(&["pair", "invite", "--no-wait"])?;
+        let ticket = invite["ticket"].as_str().context("the invite has no ticket")?;
+        node.run(&["pair", "join", ticket, "--addr", &address])?;
+        nodes.push(node);
+    }
+    let n = devices as f64;
+    costs.add(report, n, "pairing all", began.elapsed().as_secs_f64(), "s");
+    let mut clients = nodes.iter().map(Node::client).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut times = Vec::new();
+    for number in 0..options.samples.min(200) {
+        let id = workload::id("mesh", number);
+        let began = Instant::now();
+        clients[0].put(LANE, &id, &workload::body(number))?;
+        let path = format!("/lanes/{LANE}");
+        for client in &mut clients[1..] {
+            loop {
+                let live = client.get(&path)?["lanes"][0]["objects"]["live"].as_u64();
+                if live.is_some_and(|live| live > number) {
+                    break;
+                }
+                ensure!(began.elapsed() < MESH_TIMEOUT, "a change did not reach all devices");
+            }
+        }
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    costs.add(report, n, "put to seen by all, p50", median(&times), "ms");
+    let peaks = nodes.iter().map(|node| node.memory_mb("VmHWM"));
+    let peaks = peaks.collect::<anyhow::Result<Vec<_>>>()?;
+    costs.add(report, n, "peak memory, median", median(&peaks), "MB");
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Stores that are put back, and stores that are not.
+
+use srcos_lanes::ids::Author;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::{Action, Op, PutContent};
+use tempfile::TempDir;
+
+use super::*;
+use crate::core::Core;
+
+struct Place {
+    dir: DataDir,
+    _place: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = TempDir::new().unwrap();
+        let dir = DataDir::new(&place.path().join("node"));
+        dir.init(Some("laptop")).unwrap();
+        Self { dir: DataDir::new(dir.path()), _place: place }
+    }
+
+    fn open(&self) -> Core {
+        Core::open(Clock::start(), &self.dir).unwrap()
+    }
+
+    fn author(&self) -> Author {
+        let core = self.open();
+        let author = core.store.author();
+        core.store.close().unwrap();
+        author
+    }
+
+    fn backup(&self) -> Vec<u8> {
+        fs::read(self.dir.store_file()).unwrap()
+    }
+
+    fn put_back(&self, backup: &[u8]) {
+        fs::write(self.dir.store_file(), backup).unwrap();
+    }
+}
+
+fn put(core: &mut Core, id: &str) {
+    let now = core.now();
+    let action = Action::Put(PutContent { body: 1.into(), ..PutContent::default() });
+    let op = Op { id: id.into(), action, if_heads: None };
+    core.engine.write(&mut core.store, now, LaneId::Normal, &[op]).unwrap();
+    core.commit().unwrap();
+}
+
+#[test]
+fn store_that_is_put_back_begins_a_new_incarnation_though_it_was_not_opened_in_between() {
+    let place = Place::new();
+    let mut core = place.open();
+    put(&mut core, "before");
+    let backup = place.backup();
+    put(&mut core, "after");
+    let author = core.store.author();
+    core.store.close().unwrap();
+    place.put_back(&backup);
+    let restored = place.author();
+    assert_ne!(restored, author);
+    // Once is enough: what is there now is the newest.
+    assert_eq!(place.author(), restored);
+}
+
+#[test]
+fn store_that_is_put_back_after_a_crash_begins_a_new_incarnation() {
+    let place = Place::new();
+    let mut core = place.open();
+    put(&mut core, "before");
+    let backup = place.backup();
+    put(&mut core, "after");
+    let author = core.store.author();
+    // Dropped without being closed, as by a kill.
+    drop(core);
+    place.put_back(&backup);
+    assert_ne!(place.author(), author);
+}
+
+#[test]
+fn store_that_was_only_killed_or_closed_goes_on_as_it_was() {
+    let place = Place::new();
+    let author = place.author();
+    for n in 0..3 {
+        let mut core = place.open();
+        assert_eq!(core.store.author(), author);
+        put(&mut core, &format!("x{n}"));
+        drop(core);
+        assert_eq!(place.author(), author);
+    }
+}
+
+#[test]
+fn what_lies_outside_is_read_as_earlier_versions_wrote_it_and_refused_when_torn() {
+    let place = TempDir::new().unwrap();
+    let file = place.path().join(".node.opens");
+    fs::write(&file, "7\n").unwrap();
+    assert_eq!(Outside::read(&file), Some(Outside { opens: 7, feed_next: 0 }));
+    Outside { opens: 8, feed_next: 9 }.replace(&file).unwrap();
+    let mut mark = Mark::open(&file, Outside::read(&file).unwrap()).unwrap();
+    mark.note(1_000);
+    mark.note(5);
+    assert_eq!(Outside::read(&file), Some(Outside { opens: 8, feed_next: 1_000 }));
+    for torn in ["", "x", "7 x\n"] {
+        fs::write(&file, torn).unwrap();
+        assert_eq!(Outside::read(&file), None, "{torn:?}");
+    }
+}
