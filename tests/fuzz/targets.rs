@@ -282,6 +282,10 @@ pub(crate) fn event_store(bytes: &[u8]) -> bool {
     if !report.valid {
         return false;
     }
+    // To a line without an end that another program left nothing is added.
+    if !lines.is_empty() && !lines.ends_with(b"\n") && added.is_err() {
+        return true;
+    }
     added.expect("a store that holds can be added to");
     let after = check();
     assert!(after.valid, "it holds no more: {:?}", after.findings);
