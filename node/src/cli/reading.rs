@@ -70,11 +70,10 @@ pub(super) fn read_to_judge(io: &mut Io<'_>, path: &Path) -> Result<Named, NodeE
 /// How documents are read.
 const LIMITS: Limits = Limits { bytes_max: DOCUMENT_BYTES_MAX, depth_max: DEPTH_MAX };
 
-fn named(
-    io: &mut Io<'_>,
-    path: &Path,
-    parse: fn(&[u8]) -> Result<(Value, Vec<JsonError>), JsonError>,
-) -> Result<Named, NodeError> {
+/// A document, and what is unwise about its text.
+type Parsed = Result<(Value, Vec<JsonError>), JsonError>;
+
+fn named(io: &mut Io<'_>, path: &Path, parse: fn(&[u8]) -> Parsed) -> Result<Named, NodeError> {
     let bytes = if path.as_os_str() == "-" {
         read_at_most(io.input)
     } else {

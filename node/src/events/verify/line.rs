@@ -71,7 +71,9 @@ pub(super) fn examine(line: &[u8]) -> Facts {
 /// The id of an event, and what is wrong with it. Nearly every event is read as its type, which is
 /// several times as fast as asking its schema and refuses no less; the schema is asked about the rest.
 fn judge(text: &[u8]) -> (Option<u128>, Option<(&'static str, String)>) {
-    if let Ok(event) = serde_json::from_slice::<Event>(text)
+    // Whether it is UTF-8 is asked of the whole at once, which costs less than asking it of each text.
+    if let Ok(text) = std::str::from_utf8(text)
+        && let Ok(event) = serde_json::from_str::<Event>(text)
         && event.missing_block().is_none()
         && event.severity <= event.outcome.severity_max()
     {
