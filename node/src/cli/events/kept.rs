@@ -313,7 +313,7 @@ pub(super) fn list(globals: &Globals, io: &mut Io<'_>, args: &ListArgs) -> Resul
     if globals.json {
         put(&mut output, "[")?;
     }
-    each_line(&path, |number, line| {
+    let gone_over = each_line(&path, |number, line| {
         any = true;
         let redacted;
         let line = match &renderer {
@@ -359,11 +359,13 @@ pub(super) fn list(globals: &Globals, io: &mut Io<'_>, args: &ListArgs) -> Resul
         }
         listed += 1;
         Ok(true)
-    })?;
+    });
+    // What was listed before a bad line is a whole document too.
     if globals.json {
         put(&mut output, "]\n")?;
     }
     std::io::Write::flush(&mut output).map_err(failed)?;
+    gone_over?;
     holds(any || !args.fail_empty)
 }
 
