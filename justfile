@@ -22,7 +22,7 @@ sim SEED *ARGS:
 sweep N *ARGS:
     cargo run --release -p srcos-simnet -- sweep --seeds 0..{{N}} {{ARGS}}
 
-# Fuzz one target (wire_frame, entry, ticket, json_line); needs a nightly toolchain and cargo-fuzz.
+# Fuzz one target (the list is in tests/fuzz/targets.rs); needs a nightly toolchain and cargo-fuzz.
 fuzz TARGET *ARGS:
     cargo +nightly fuzz run --fuzz-dir tests/fuzz {{TARGET}} tests/fuzz/corpus/{{TARGET}} tests/fuzz/seeds/{{TARGET}} {{ARGS}}
 
