@@ -22,6 +22,12 @@ sim SEED *ARGS:
 sweep N *ARGS:
     cargo run --release -p srcos-simnet -- sweep --seeds 0..{{N}} {{ARGS}}
 
+# Deliberate bugs, each found by a scenario or within 200 seeds; writes the table of docs/SIMULATION.md.
+bite *ARGS:
+    RUSTC_WORKSPACE_WRAPPER="$PWD/simnet/with-bugs" cargo build --release -p srcos-simnet
+    mkdir -p target/bite && cp target/release/simnet target/bite/simnet
+    target/bite/simnet bite --write docs/SIMULATION.md {{ARGS}}
+
 # Fuzz one target (the list is in tests/fuzz/targets.rs); needs a nightly toolchain and cargo-fuzz.
 fuzz TARGET *ARGS:
     cargo +nightly fuzz run --fuzz-dir tests/fuzz {{TARGET}} tests/fuzz/corpus/{{TARGET}} tests/fuzz/seeds/{{TARGET}} {{ARGS}}

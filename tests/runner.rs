@@ -17,6 +17,8 @@ mod http_api;
 mod kill_nine;
 mod process;
 mod readme;
+mod sim_scenarios;
+mod sim_seeds;
 mod support;
 mod two_hosts;
 mod two_nodes;

@@ -49,6 +49,10 @@ impl Frontier {
     /// What the two differ by. Equal sequence numbers with unequal hashes are a fork.
     pub fn difference(&self, other: &Self) -> Difference {
         let mut difference = Difference::default();
+        // The usual case, and much cheaper than looking up each.
+        if self == other {
+            return difference;
+        }
         for (author, tip) in &self.0 {
             match other.0.get(author) {
                 Some(theirs) if theirs.seq == tip.seq => {

@@ -15,6 +15,7 @@
 //! | how far journals are held, and what two devices differ by | [`frontier`] |
 //! | the store: writing, receiving, applying, reading, verifying | [`store`] |
 //! | every table with its bytes | [`tables`] |
+//! | deliberate bugs, in no release | [`bug`] |
 //!
 //! Invariants:
 //!
@@ -24,6 +25,7 @@
 //! - A life of an object that a tombstone names is never shown again; its id may live again.
 //! - Reads show committed rows and never load a document.
 
+pub mod bug;
 pub mod error;
 pub mod frontier;
 pub mod ids;

@@ -35,6 +35,7 @@ pub use receive::{Received, Run};
 pub use verify::{Damage, JournalFacts, LaneFacts};
 pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX};
 
+use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::frontier::{Frontier, Tip};
 use crate::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
@@ -58,6 +59,8 @@ pub struct Store {
     /// Whether any change is left out of its object.
     leaves_out: bool,
     turn: Option<WriteTransaction>,
+    /// How often a journal of each lane changed since the store was opened.
+    versions: BTreeMap<LaneId, u64>,
     changed_journals: BTreeSet<(LaneId, u32)>,
     changed_counts: BTreeSet<LaneId>,
     latched: Option<String>,
@@ -172,6 +175,12 @@ impl Store {
         )
     }
 
+    /// A number that grows whenever [`Store::frontier`] or [`Store::journals`] of a lane change. It
+    /// starts anew each time the store is opened.
+    pub fn lane_version(&self, lane: LaneId) -> u64 {
+        self.versions.get(&lane).copied().unwrap_or(0)
+    }
+
     /// The state of one journal.
     pub fn journal(&self, lane: LaneId, author: &Author) -> Option<&JournalRow> {
         self.journals.get(&(lane, self.authors.number(author)?))
@@ -214,11 +223,18 @@ impl Store {
             return Err(StoreError::Latched(why.clone()));
         }
         let mut committed = Committed { feed_next: self.feed_next, ..Committed::default() };
-        let Some(turn) = self.turn.take() else { return Ok(committed) };
+        let Some(mut turn) = self.turn.take() else { return Ok(committed) };
+        if bug::active(Bug::CommitWithoutSync) {
+            let _ = turn.set_durability(redb::Durability::None);
+        }
         self.latching(|store| {
             {
                 let mut journals = turn.open_table(tables::JOURNALS)?;
-                for (lane, number) in std::mem::take(&mut store.changed_journals) {
+                let mut changed = std::mem::take(&mut store.changed_journals);
+                while bug::active(Bug::LoseJournalRow) && changed.len() > 1 {
+                    changed.pop_last();
+                }
+                for (lane, number) in changed {
                     let Some(row) = store.journals.get(&(lane, number)) else { continue };
                     let key = tables::journal_key(lane, number);
                     tables::insert_row(&mut journals, tables::JOURNALS, &key, row)?;
@@ -351,6 +367,9 @@ impl Store {
         let Ok(snapshot) = self.reader().snapshot() else { return };
         if let Ok(journals) = snapshot.journal_rows() {
             self.journals = journals;
+            for lane in LaneId::ALL {
+                *self.versions.entry(lane).or_default() += 1;
+            }
         }
         if let Ok(counts) = snapshot.counts_rows() {
             self.counts = counts;
@@ -401,6 +420,7 @@ impl Store {
 
     fn set_journal_row(&mut self, lane: LaneId, number: u32, row: JournalRow) {
         self.journals.insert((lane, number), row);
+        *self.versions.entry(lane).or_default() += 1;
         self.changed_journals.insert((lane, number));
     }
 }

@@ -28,6 +28,7 @@ use redb::{ReadableTable, Table, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, EntryHash, ObjectKey, WallMillis};
 use crate::lane::LaneId;
@@ -358,7 +359,8 @@ fn seal(table: Bytes, key: &[u8], value: &[u8]) -> [u8; SEAL_BYTES] {
 pub fn unseal<'a>(table: Bytes, key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], StoreError> {
     let damaged = || StoreError::damaged_value(table, key);
     let (value, found) = sealed.split_last_chunk::<SEAL_BYTES>().ok_or_else(damaged)?;
-    if *found == seal(table, key, value) { Ok(value) } else { Err(damaged()) }
+    let whole = *found == seal(table, key, value) || bug::active(Bug::SkipSeal);
+    if whole { Ok(value) } else { Err(damaged()) }
 }
 
 /// Writes a value under its seal.

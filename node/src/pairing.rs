@@ -412,7 +412,7 @@ impl Pairings {
             tracing::debug!(?event, "pairing");
             match event {
                 InviterEvent::Admit { device, request, prior_mesh } => {
-                    if core.engine.roster().is_member(device) {
+                    if !core.engine.roster().needs_admission(device, prior_mesh) {
                         let records = records(core);
                         invite.inviter.admitted(now, &records);
                         continue;

@@ -15,6 +15,7 @@
 //! link under a connection authenticates the device at the other end and keeps order.
 
 mod handshake;
+mod held;
 mod members;
 mod receipts;
 mod runs;
@@ -32,6 +33,7 @@ use crate::peers::{self, Contact, LanePeer, LaneView, Peer};
 use crate::roster::{Roster, RosterError};
 use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
 use crate::wire::{AbortReason, Message};
+use held::Held;
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
@@ -148,6 +150,7 @@ pub struct Engine {
     roster: Roster,
     peers: BTreeMap<DeviceId, Peer>,
     sessions: BTreeMap<ConnId, Session>,
+    held: Held,
     /// Sessions that ended, with the last frames for their links.
     closing: VecDeque<(ConnId, Session)>,
     events: VecDeque<Event>,
@@ -209,6 +212,7 @@ impl Engine {
             roster,
             peers: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            held: Held::default(),
             closing: VecDeque::new(),
             events: VecDeque::new(),
             served_last: None,
@@ -503,6 +507,10 @@ impl Engine {
             }
             self.closing.pop_front();
         }
+        let mut sessions = self.sessions.values_mut();
+        if !sessions.any(|session| !session.blocked && (session.waits() || session.wants_run())) {
+            return Ok(None);
+        }
         // Peers take turns: the one served last comes last.
         let mut conns: Vec<ConnId> = self.sessions.keys().copied().collect();
         let served = conns.partition_point(|conn| Some(*conn) <= self.served_last);
@@ -644,7 +652,7 @@ impl Engine {
                 let Some(session) = self.sessions.get_mut(&conn) else { return };
                 if session.digest_at <= now.mono {
                     session.digest_at = now.mono.after_ms(DIGEST_EVERY_MS);
-                    let digest = receipts::digest(store, &session.lanes);
+                    let digest = self.held.digest(store, &session.lanes);
                     session.send(&Message::Digest(digest));
                 }
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use srcos_lanes::bug::{self, Bug};
 use srcos_lanes::frontier::{Difference, Frontier};
 use srcos_lanes::ids::{Author, DeviceId, Now, WallMillis};
 use srcos_lanes::lane::LaneId;
@@ -161,6 +162,9 @@ impl Peer {
         let state =
             match difference {
                 _ if contact == Contact::None => LaneState::Unreachable,
+                _ if bug::active(Bug::OldDigest) && view.confirmed_at.is_some() => {
+                    LaneState::InSync
+                }
                 _ if contact == Contact::Silent => LaneState::Unknown,
                 _ if !self.spoke_of.contains(&lane) => LaneState::Unknown,
                 Difference { forked: 1.., .. } => LaneState::Diverged,

@@ -183,6 +183,11 @@ impl Session {
         self.receipt_at.get_or_insert(now.after_ms(delay));
     }
 
+    /// Whether a frame waits for the link.
+    pub(crate) fn waits(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// The next frame for the link.
     pub(crate) fn pop(&mut self) -> Option<Vec<u8>> {
         let frame = self.outbox.pop_front()?;

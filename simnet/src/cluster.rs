@@ -2,19 +2,18 @@
 
 use ed25519_dalek::SigningKey;
 use srcos_lanes::error::StoreError;
-use srcos_lanes::ids::{DeviceId, MonoMillis, Now, WallMillis};
+use srcos_lanes::ids::{DeviceId, MeshId, Now};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::policy::ReplicationPolicy;
 use srcos_lanes::signature::Signer as _;
 use srcos_lanes::store::{OpenOptions, Store};
-use srcos_replication::engine::{Engine, EngineConfig};
+use srcos_replication::engine::{Engine, EngineConfig, StartError};
 use srcos_replication::roster::Roster;
 
-use crate::disk::Disk;
+use crate::clock::{Clock, ClockShape};
+use crate::disk::{Disk, Image};
+use crate::hostile::Tamperer;
 use crate::scheduler::Stream;
-
-/// The wall clock at the start: 2025-01-01T00:00:00Z in milliseconds.
-pub const WALL_START_MS: u64 = 1_735_689_600_000;
 
 /// A device that runs.
 #[derive(Debug)]
@@ -28,7 +27,6 @@ pub struct Running {
 /// A device, running or not.
 #[derive(Debug)]
 pub struct Node {
-    /// Its key.
     key: SigningKey,
     /// Its disk.
     pub disk: Disk,
@@ -38,17 +36,50 @@ pub struct Node {
     pub run: u64,
     /// The count of opens that is kept beside the store.
     pub opens_outside: Option<u64>,
-    /// How far its wall clock is off, in milliseconds.
-    pub skew_ms: i64,
+    /// Its clocks.
+    pub clock: Clock,
+    /// What may leave it.
+    pub policy: ReplicationPolicy,
+    /// What alters its frames, if it breaks the rules.
+    pub tamperer: Option<Tamperer>,
+    /// The device of which it is a copy.
+    pub copy_of: Option<usize>,
+    /// It is gone for good.
+    pub retired: bool,
+    /// It does nothing before this time.
+    pub frozen_until_ms: u64,
+    /// It does not start before this time.
+    pub away_until_ms: u64,
+    /// Its store lost its mesh and it waits to be given the roster again.
+    pub homeless: bool,
+    /// It is in the mesh of the run, as far as anybody arranged.
+    pub joined: bool,
+    /// The mesh that it was taken into. A backup from before that knows another.
+    pub home: Option<MeshId>,
+    /// Its disk may have lost or changed bytes that were synced.
+    pub suspect: bool,
+    /// The last backup, with the count of opens at that time.
+    pub backup: Option<(Image, Option<u64>)>,
     stream: Stream,
 }
 
 /// The device cannot be started.
 #[derive(Debug)]
-pub struct StartFailure(pub String);
+pub struct StartFailure(pub StoreError);
+
+impl From<StoreError> for StartFailure {
+    fn from(error: StoreError) -> Self {
+        Self(error)
+    }
+}
+
+fn odd(error: impl std::fmt::Display) -> StartFailure {
+    StartFailure(StoreError::Io(error.to_string()))
+}
 
 impl Node {
-    fn new(seed: u64, number: usize) -> Self {
+    /// A new device.
+    pub fn new(seed: u64, number: usize, clocks: ClockShape) -> Self {
         let mut stream = Stream::new(seed, "node", number as u64);
         Self {
             key: SigningKey::from_bytes(&stream.bytes()),
@@ -56,9 +87,33 @@ impl Node {
             running: None,
             run: 0,
             opens_outside: Some(0),
-            skew_ms: 0,
+            clock: Clock::draw(clocks, &mut Stream::new(seed, "clock", number as u64)),
+            policy: ReplicationPolicy::default(),
+            tamperer: None,
+            copy_of: None,
+            retired: false,
+            frozen_until_ms: 0,
+            away_until_ms: 0,
+            homeless: false,
+            joined: false,
+            home: None,
+            suspect: false,
+            backup: None,
             stream,
         }
+    }
+
+    /// A copy of the whole machine as it is now.
+    pub fn copied(&self, of: usize, seed: u64, number: usize) -> Self {
+        let mut copy = Self::new(seed, number, ClockShape::default());
+        copy.key = self.key.clone();
+        copy.clock = self.clock.clone();
+        copy.disk.restore(&self.disk.image());
+        copy.opens_outside = self.opens_outside;
+        copy.copy_of = Some(of);
+        copy.joined = self.joined;
+        copy.home = self.home;
+        copy
     }
 
     /// The device.
@@ -66,25 +121,41 @@ impl Node {
         self.key.device()
     }
 
+    /// Its key.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// Both clocks of the device.
-    pub fn now(&self, now_ms: u64) -> Now {
-        let wall = (WALL_START_MS + now_ms).saturating_add_signed(self.skew_ms);
-        Now { mono: MonoMillis(now_ms), wall: WallMillis(wall) }
+    pub fn now(&self, at_ms: u64) -> Now {
+        self.clock.now(at_ms)
+    }
+
+    /// Whether it keeps the rules and is the only one of its kind.
+    pub fn is_honest(&self) -> bool {
+        self.tamperer.is_none() && self.copy_of.is_none() && !self.retired
     }
 
     /// Opens the store and makes an engine over it.
-    pub fn start(&mut self) -> Result<&mut Running, StartFailure> {
+    pub fn start(&mut self, at_ms: u64) -> Result<&mut Running, StartFailure> {
         let mut store = self.open()?;
         if store.mesh().is_none() {
-            self.found(&mut store).map_err(|error| StartFailure(error.to_string()))?;
+            self.found(&mut store, at_ms)?;
         }
+        self.homeless |= self.home.is_some() && store.mesh() != self.home;
         let config = EngineConfig {
             signer: Box::new(self.key.clone()),
-            policy: ReplicationPolicy::default(),
+            policy: self.policy.clone(),
             seed: self.stream.bytes(),
         };
-        let engine =
-            Engine::new(config, &store).map_err(|error| StartFailure(error.to_string()))?;
+        let engine = Engine::new(config, &store).map_err(|error| match error {
+            StartError::Store(error) => StartFailure(error),
+            // A roster that cannot be read back is damage like any other.
+            StartError::Roster(error) => StartFailure(StoreError::Damaged {
+                place: "roster".into(),
+                what: error.to_string(),
+            }),
+        })?;
         self.run += 1;
         Ok(self.running.insert(Running { store, engine }))
     }
@@ -95,31 +166,33 @@ impl Node {
             opens_outside: self.opens_outside,
             random: self.stream.bits(),
         };
-        let failed = |error: StoreError| StartFailure(error.to_string());
-        let store = Store::open_backend(self.disk.open(), &options).map_err(failed)?;
-        self.opens_outside = Some(store.opens().map_err(failed)?);
+        let store = Store::open_backend(self.disk.open(), &options)?;
+        self.opens_outside = Some(store.opens()?);
         Ok(store)
     }
 
     /// A new device starts as the only member of its own mesh.
-    fn found(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let wall = self.now(0).wall;
+    fn found(&mut self, store: &mut Store, at_ms: u64) -> Result<(), StartFailure> {
+        let wall = self.now(at_ms).wall;
         let nonce = self.stream.bytes();
-        let roster = Roster::found("device", nonce, wall, &self.key)
-            .map_err(|error| StoreError::Io(error.to_string()))?;
+        let roster = Roster::found("device", nonce, wall, &self.key).map_err(odd)?;
         store.set_mesh(roster.mesh())?;
         store.put_roster_record(&roster.founding().0)?;
         store.commit()?;
+        self.homeless = self.joined;
         Ok(())
     }
 
     /// The power fails: what runs is gone, and so is what was not synced.
-    pub fn crash(&mut self, chance: &mut Stream, count_lost: bool) {
+    pub fn cut_power(&mut self, chance: &mut Stream) {
         self.disk.cut_power(chance);
         self.running = None;
-        if count_lost {
-            self.opens_outside = None;
-        }
+    }
+
+    /// The process is gone; what it wrote stays with the system.
+    pub fn kill(&mut self) {
+        self.disk.detach();
+        self.running = None;
     }
 
     /// Closes the store as a clean stop does. The engine has said its goodbyes.
@@ -129,34 +202,44 @@ impl Node {
             None => Ok(()),
         }
     }
+
+    /// A new disk with nothing on it.
+    pub fn wipe(&mut self) {
+        self.running = None;
+        self.disk = Disk::default();
+        self.opens_outside = None;
+        self.suspect = false;
+        self.backup = None;
+    }
+
+    /// The mesh of its roster, while it runs.
+    pub fn mesh(&self) -> Option<MeshId> {
+        Some(self.running.as_ref()?.engine.roster().mesh())
+    }
 }
 
-/// Starts devices and makes one mesh of them: the first admits the others, as pairing would.
-pub fn mesh(seed: u64, nodes: usize) -> Result<Vec<Node>, StartFailure> {
-    let mut nodes: Vec<Node> = (0..nodes).map(|number| Node::new(seed, number)).collect();
-    for node in &mut nodes {
-        node.start()?;
+/// `by` takes `other` into its mesh, as pairing would when it has come to its end.
+pub fn pair(nodes: &mut [Node], by: usize, other: usize, at_ms: u64) -> Result<(), StoreError> {
+    let odd = |error: &dyn std::fmt::Display| StoreError::Io(error.to_string());
+    let now = nodes[by].now(at_ms);
+    let Some(joins) = &nodes[other].running else { return Ok(()) };
+    let (device, prior) = (joins.engine.device(), joins.engine.roster().mesh());
+    let Some(first) = &mut nodes[by].running else { return Ok(()) };
+    if first.engine.roster().needs_admission(device, Some(prior)) {
+        let admitted = first.engine.admit(&mut first.store, now, device, "joined", Some(prior));
+        admitted.map_err(|error| odd(&error))?;
+        first.engine.commit(&mut first.store, now)?;
     }
-    let Some((founder, others)) = nodes.split_first_mut() else { return Ok(nodes) };
-    let now = founder.now(0);
-    for other in others {
-        let (Some(first), Some(joins)) = (&mut founder.running, &mut other.running) else {
-            continue;
-        };
-        let prior = joins.engine.roster().mesh();
-        let device = joins.engine.device();
-        let failed = |error: &dyn std::fmt::Display| StartFailure(error.to_string());
-        first
-            .engine
-            .admit(&mut first.store, now, device, "joined", Some(prior))
-            .map_err(|error| failed(&error))?;
-        first.engine.commit(&mut first.store, now).map_err(|error| failed(&error))?;
-        let records: Vec<Vec<u8>> =
-            first.engine.roster().records_in_order().map(|record| record.0.clone()).collect();
-        joins.engine.join(&mut joins.store, &records).map_err(|error| failed(&error))?;
-        joins.engine.commit(&mut joins.store, now).map_err(|error| failed(&error))?;
-    }
-    Ok(nodes)
+    let records: Vec<Vec<u8>> =
+        first.engine.roster().records_in_order().map(|record| record.0.clone()).collect();
+    let now = nodes[other].now(at_ms);
+    let Some(joins) = &mut nodes[other].running else { return Ok(()) };
+    joins.engine.join(&mut joins.store, &records).map_err(|error| odd(&error))?;
+    joins.engine.commit(&mut joins.store, now)?;
+    nodes[other].home = nodes[by].mesh();
+    nodes[other].joined = true;
+    nodes[other].homeless = false;
+    Ok(())
 }
 
 /// The lanes that members exchange under the default policy.

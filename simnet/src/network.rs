@@ -1,10 +1,12 @@
-//! Links between nodes: ordered byte streams that are slow, fill up, and break.
+//! Links between nodes: ordered streams of frames that are slow, fill up, stand still, and break.
 //!
-//! While a link lives it loses nothing and keeps the order. A lost message is a broken link: what
-//! was on its way is gone, and each end learns of the break when it learns of it.
+//! While a link lives it loses nothing and keeps the order. A lost frame is a broken link: what was
+//! on its way is gone, also a frame that was half through, and each end learns of the break in its
+//! own time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
 use srcos_replication::engine::ConnId;
 
 /// A link's name, never reused.
@@ -12,7 +14,7 @@ use srcos_replication::engine::ConnId;
 pub struct LinkId(pub u64);
 
 /// How the links of a run behave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LinkShape {
     /// Least time on the way, in milliseconds.
     pub latency_ms_min: u64,
@@ -38,6 +40,8 @@ pub struct End {
 pub struct Link {
     /// Its ends: the one that dialled comes first.
     pub ends: [End; 2],
+    /// When it was made.
+    pub since_ms: u64,
     /// An end that has not been told that the link is gone.
     pub up: [bool; 2],
     /// What an end sends still goes in.
@@ -45,6 +49,8 @@ pub struct Link {
     queues: [VecDeque<Vec<u8>>; 2],
     bytes: [usize; 2],
     busy_until_ms: [u64; 2],
+    /// Nothing arrives in a direction before this time.
+    stuck_until_ms: [u64; 2],
     /// The engine at the end was told that the link takes no more.
     pub blocked: [bool; 2],
     /// It was broken, not closed.
@@ -58,18 +64,12 @@ pub struct Network {
     pub shape: LinkShape,
     links: BTreeMap<LinkId, Link>,
     ends: BTreeMap<(usize, ConnId), (LinkId, usize)>,
-    /// Pairs of nodes, lower first, between which nothing passes.
-    severed: BTreeSet<(usize, usize)>,
+    /// Until when nothing passes from one node to another.
+    severed_until_ms: BTreeMap<(usize, usize), u64>,
     /// A node whose frames vanish on links that live: what no network may do, to test the alarm.
     pub mute: Option<usize>,
     next_link: u64,
     next_conn: u64,
-    /// The most bytes that were ever on the way in one direction.
-    pub in_flight_bytes_peak: usize,
-}
-
-fn pair(a: usize, b: usize) -> (usize, usize) {
-    (a.min(b), a.max(b))
 }
 
 impl Network {
@@ -79,42 +79,37 @@ impl Network {
             shape,
             links: BTreeMap::new(),
             ends: BTreeMap::new(),
-            severed: BTreeSet::new(),
+            severed_until_ms: BTreeMap::new(),
             mute: None,
             next_link: 0,
             next_conn: 0,
-            in_flight_bytes_peak: 0,
         }
     }
 
-    /// Whether the network between two nodes works.
-    pub fn reaches(&self, a: usize, b: usize) -> bool {
-        !self.severed.contains(&pair(a, b))
+    /// Whether something sent from one node reaches another at this time.
+    pub fn passes(&self, from: usize, to: usize, now_ms: u64) -> bool {
+        self.severed_until_ms.get(&(from, to)).is_none_or(|until| *until <= now_ms)
     }
 
-    /// Whether no pair is severed.
-    pub fn is_whole(&self) -> bool {
-        self.severed.is_empty()
+    /// Whether two nodes reach each other.
+    pub fn reaches(&self, a: usize, b: usize, now_ms: u64) -> bool {
+        self.passes(a, b, now_ms) && self.passes(b, a, now_ms)
     }
 
-    /// Severs every pair with one node in `side` and the other not.
-    pub fn partition(&mut self, nodes: usize, side: &BTreeSet<usize>) {
-        for a in 0..nodes {
-            for b in a + 1..nodes {
-                if side.contains(&a) != side.contains(&b) {
-                    self.severed.insert((a, b));
-                }
-            }
-        }
+    /// Lets nothing pass from one node to another until a time.
+    pub fn sever(&mut self, from: usize, to: usize, until_ms: u64) {
+        let until = self.severed_until_ms.entry((from, to)).or_default();
+        *until = (*until).max(until_ms);
     }
 
-    /// Mends the network between all pairs.
+    /// Mends the network between all nodes, and frees every link that stands still.
     pub fn heal(&mut self) {
-        self.severed.clear();
+        self.severed_until_ms.clear();
+        self.links.values_mut().for_each(|link| link.stuck_until_ms = [0; 2]);
     }
 
     /// Makes a link.
-    pub fn connect(&mut self, dialler: usize, listener: usize) -> LinkId {
+    pub fn connect(&mut self, dialler: usize, listener: usize, now_ms: u64) -> LinkId {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         let mut end = |node, side| {
@@ -126,11 +121,13 @@ impl Network {
         let ends = [end(dialler, 0), end(listener, 1)];
         let link = Link {
             ends,
+            since_ms: now_ms,
             up: [true; 2],
             open: [true; 2],
             queues: Default::default(),
             bytes: [0; 2],
             busy_until_ms: [0; 2],
+            stuck_until_ms: [0; 2],
             blocked: [false; 2],
             cut: false,
         };
@@ -169,6 +166,30 @@ impl Network {
             .collect()
     }
 
+    /// Whether a node has a link to another of which it has not learnt that it is gone.
+    pub fn is_linked(&self, node: usize, peer: usize) -> bool {
+        self.links.values().any(|link| {
+            (0..2).any(|side| {
+                link.up[side] && link.ends[side].node == node && link.ends[1 - side].node == peer
+            })
+        })
+    }
+
+    /// Lets a direction of a link stand still until a time.
+    pub fn stick(&mut self, id: LinkId, from: usize, until_ms: u64) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.stuck_until_ms[from] = link.stuck_until_ms[from].max(until_ms);
+        }
+    }
+
+    /// Until when nothing arrives in a direction, if it stands still.
+    pub fn stuck(&self, id: LinkId, from: usize, now_ms: u64) -> Option<u64> {
+        let link = self.links.get(&id)?;
+        let pair = (link.ends[from].node, link.ends[1 - from].node);
+        let severed = self.severed_until_ms.get(&pair).copied().unwrap_or(0);
+        Some(severed.max(link.stuck_until_ms[from])).filter(|until| *until > now_ms)
+    }
+
     /// Takes a frame from an end. Returns when it arrives; `None` when it will not.
     pub fn send(
         &mut self,
@@ -186,7 +207,6 @@ impl Network {
         let start = link.busy_until_ms[from].max(now_ms + latency_ms);
         link.busy_until_ms[from] = start + pass_ms;
         link.bytes[from] += frame.len();
-        self.in_flight_bytes_peak = self.in_flight_bytes_peak.max(link.bytes[from]);
         link.queues[from].push_back(frame);
         Some(link.busy_until_ms[from])
     }
@@ -243,6 +263,33 @@ impl Network {
         }
         first
     }
+
+    /// Frames on their way, by link and direction.
+    pub fn queued(&self) -> Vec<(LinkId, usize, usize)> {
+        let links = self.links.iter();
+        links
+            .flat_map(|(id, link)| (0..2).map(|from| (*id, from, link.queues[from].len())))
+            .filter(|(_, _, frames)| *frames > 0)
+            .collect()
+    }
+
+    /// Ends that have not learnt that their link is gone.
+    pub fn unaware(&self) -> Vec<(LinkId, usize)> {
+        let gone = |link: &Link| link.cut || link.up != [true; 2];
+        let links = self.links.iter().filter(|(_, link)| gone(link));
+        links
+            .flat_map(|(id, link)| (0..2).filter(|side| link.up[*side]).map(|side| (*id, side)))
+            .collect()
+    }
+
+    /// The links between two sides.
+    pub fn between(&self, side: &BTreeSet<usize>) -> Vec<(LinkId, usize)> {
+        let crossing = |link: &Link| {
+            let inside = link.ends.map(|end| side.contains(&end.node));
+            (inside[0] != inside[1]).then(|| usize::from(inside[1]))
+        };
+        self.healthy().filter_map(|(id, link)| Some((id, crossing(link)?))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -261,7 +308,7 @@ mod tests {
     #[test]
     fn frames_keep_their_order_whatever_their_latency() {
         let mut network = network();
-        let link = network.connect(0, 1);
+        let link = network.connect(0, 1, 0);
         let first = network.send(link, 0, vec![1; 50], 0, 40).unwrap();
         let second = network.send(link, 0, vec![2; 10], 1, 1).unwrap();
         assert!(first < second, "{first} {second}");
@@ -272,13 +319,13 @@ mod tests {
     #[test]
     fn cut_loses_what_is_on_its_way_and_close_does_not() {
         let mut network = network();
-        let link = network.connect(0, 1);
+        let link = network.connect(0, 1, 0);
         network.send(link, 0, vec![1], 0, 1).unwrap();
         network.send(link, 1, vec![2], 0, 1).unwrap();
         network.close(link, 0, 0).unwrap();
         assert_eq!(network.arrive(link, 0), Some(vec![1]));
         assert_eq!(network.arrive(link, 1), None);
-        let other = network.connect(0, 1);
+        let other = network.connect(0, 1, 0);
         network.send(other, 0, vec![1], 0, 1).unwrap();
         assert!(network.cut(other) && !network.cut(other));
         assert_eq!(network.arrive(other, 0), None);
@@ -287,12 +334,22 @@ mod tests {
     }
 
     #[test]
-    fn partition_severs_across_and_not_within() {
+    fn one_way_cut_stops_one_direction_until_its_time() {
         let mut network = network();
-        network.partition(4, &BTreeSet::from([0, 1]));
-        assert!(network.reaches(0, 1) && network.reaches(3, 2));
-        assert!(!network.reaches(2, 0) && !network.reaches(1, 3));
+        let link = network.connect(0, 1, 0);
+        network.sever(0, 1, 500);
+        assert!(!network.passes(0, 1, 499) && network.passes(1, 0, 0) && network.passes(0, 1, 500));
+        assert_eq!((network.stuck(link, 0, 10), network.stuck(link, 1, 10)), (Some(500), None));
+        network.stick(link, 1, 900);
         network.heal();
-        assert!(network.is_whole());
+        assert_eq!((network.stuck(link, 0, 10), network.stuck(link, 1, 10)), (None, None));
+    }
+
+    #[test]
+    fn links_between_two_sides_are_found_with_the_end_that_is_inside() {
+        let mut network = network();
+        let (first, _) = (network.connect(0, 1, 0), network.connect(2, 3, 0));
+        let side = BTreeSet::from([1, 2, 3]);
+        assert_eq!(network.between(&side), [(first, 1)]);
     }
 }

@@ -1,202 +1,203 @@
 //! What kind of run it is: every choice is drawn from the seed and printed before the first tick.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::clock::ClockShape;
+use crate::faults::Fault;
+use crate::hostile::Trick;
 use crate::network::LinkShape;
 use crate::scheduler::Stream;
 
-/// A kind of run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scenario {
-    /// Everything is drawn from the seed.
-    Random,
-    /// Three devices; one is cut off, all write, the network heals.
-    PartitionAndHeal,
-    /// One node's frames vanish for ever: must be found by the liveness check.
-    CanaryMute,
-    /// One node's disk only pretends to sync: must be found by the durability check.
-    CanaryLyingDisk,
-}
-
-impl Scenario {
-    /// Every scenario.
-    pub const ALL: [Self; 4] =
-        [Self::Random, Self::PartitionAndHeal, Self::CanaryMute, Self::CanaryLyingDisk];
-
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Random => "random",
-            Self::PartitionAndHeal => "partition-and-heal",
-            Self::CanaryMute => "canary-mute",
-            Self::CanaryLyingDisk => "canary-lying-disk",
-        }
-    }
-
-    /// What it is for.
-    pub const fn purpose(self) -> &'static str {
-        match self {
-            Self::Random => "devices, links, faults and work all drawn from the seed",
-            Self::PartitionAndHeal => "three devices; one is cut off, all write, the network heals",
-            Self::CanaryMute => "broken on purpose, must end with 3: one node's frames vanish",
-            Self::CanaryLyingDisk => "broken on purpose, must end with 4: a disk that never syncs",
-        }
-    }
-
-    /// The scenario of a name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scenario| scenario.name() == name)
-    }
-}
-
 /// Who dials whom.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Topology {
     /// Everyone.
-    Full,
+    Mesh,
     /// Each the next.
     Chain,
     /// All the first.
     Star,
+    /// Two halves in which everyone meets, joined by one device of each.
+    Islands,
 }
 
 impl Topology {
-    /// Whether two nodes ever meet.
-    pub fn joins(self, a: usize, b: usize) -> bool {
+    /// Whether two of so many devices ever meet.
+    pub fn joins(self, a: usize, b: usize, devices: usize) -> bool {
+        let (low, high) = (a.min(b), a.max(b));
+        let half = devices / 2;
         match self {
-            Self::Full => a != b,
-            Self::Chain => a.abs_diff(b) == 1,
-            Self::Star => (a == 0) != (b == 0),
+            Self::Mesh => low != high,
+            Self::Chain => high - low == 1,
+            Self::Star => low == 0 && high > 0,
+            Self::Islands if low == high => false,
+            Self::Islands => (low < half) == (high < half) || (low + 1 == half && high == half),
         }
     }
 }
 
 /// The choices of a run. Times are in milliseconds of virtual time.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Options {
-    /// The kind of run.
-    pub scenario: Scenario,
     /// What all else is drawn from.
     pub seed: u64,
-    /// Devices.
-    pub nodes: usize,
+    /// The named scenario, `random` for a drawn run.
+    pub scenario: String,
+    /// Devices that are members from the start.
+    pub devices: usize,
+    /// Devices with a mesh of their own, which may join later.
+    pub outsiders: usize,
     /// Who dials whom.
     pub topology: Topology,
     /// Both ends dial; otherwise the lower one does.
     pub both_dial: bool,
     /// How links behave.
-    pub shape: LinkShape,
+    pub links: LinkShape,
     /// Most time until an end learns that its link was cut.
     pub detect_ms_max: u64,
+    /// Time after which a silent link is taken for dead.
+    pub dead_link_ms: u64,
     /// Inputs that come within this time are one turn of a node.
     pub turn_ms: u64,
-    /// Most time between two writes, anywhere.
-    pub write_every_ms: u64,
+    /// Operations of the workload.
+    pub operations: u64,
     /// Ids per lane: few of them make many conflicts.
     pub ids: u64,
-    /// How many writes of a hundred carry a large text.
-    pub large_percent: u64,
+    /// How many writes of a thousand carry a large text.
+    pub large_permille: u64,
     /// How many writes of a hundred are secret.
     pub secret_percent: u64,
-    /// How far a node's wall clock may be off, either way.
-    pub skew_ms_max: u64,
-    /// Mean time between cuts of one link; 0 for none.
-    pub cut_every_ms: u64,
-    /// Mean time between partitions; 0 for none.
-    pub partition_every_ms: u64,
-    /// Mean time between stops of a node; 0 for none.
-    pub stop_every_ms: u64,
-    /// How many stops of a hundred are clean ones.
-    pub clean_stop_percent: u64,
-    /// How many crashes of a hundred lose the count of opens that is kept beside the store.
-    pub count_lost_percent: u64,
-    /// Mean time between jumps of a node's wall clock; 0 for none.
-    pub clock_jump_every_ms: u64,
+    /// How clocks behave.
+    pub clocks: ClockShape,
+    /// Mean time between two faults of a kind; kinds that are off are left out.
+    pub faults: BTreeMap<Fault, u64>,
+    /// What the last member does to the frames it sends; empty when it keeps the rules.
+    pub tricks: BTreeMap<Trick, u64>,
+    /// Least and most time that a partition or another outage lasts.
+    pub outage_ms: (u64, u64),
     /// How long faults and writes go on.
     pub safety_ms: u64,
     /// How long convergence may take after that, besides the time that the links need for the data.
     pub liveness_ms: u64,
 }
 
+const MINUTE_MS: u64 = 60_000;
+
 impl Options {
-    /// The choices that a seed makes for a scenario.
-    pub fn draw(scenario: Scenario, seed: u64) -> Self {
-        let mut stream = Stream::new(seed, "options", 0);
-        let drawn = Self::random(scenario, seed, &mut stream);
-        match scenario {
-            Scenario::Random => drawn,
-            Scenario::PartitionAndHeal => Self {
-                nodes: 3,
-                topology: Topology::Full,
-                cut_every_ms: 0,
-                stop_every_ms: 0,
-                clock_jump_every_ms: 0,
-                partition_every_ms: 0,
-                write_every_ms: 80,
-                safety_ms: 20_000,
-                ..drawn
+    /// A run in which nothing goes wrong by itself: what scenarios start from.
+    pub fn quiet(scenario: &str, seed: u64, devices: usize) -> Self {
+        Self {
+            seed,
+            scenario: scenario.to_owned(),
+            devices,
+            outsiders: 0,
+            topology: Topology::Mesh,
+            both_dial: true,
+            links: LinkShape {
+                latency_ms_min: 2,
+                latency_ms_max: 20,
+                bytes_per_ms: 5_000,
+                in_flight_bytes_max: 262_144,
             },
-            Scenario::CanaryMute => Self {
-                nodes: 3,
-                cut_every_ms: 0,
-                stop_every_ms: 0,
-                partition_every_ms: 0,
-                safety_ms: 10_000,
-                liveness_ms: 60_000,
-                ..drawn
-            },
-            Scenario::CanaryLyingDisk => Self {
-                nodes: 2,
-                write_every_ms: 100,
-                partition_every_ms: 0,
-                stop_every_ms: 3_000,
-                clean_stop_percent: 0,
-                safety_ms: 20_000,
-                ..drawn
-            },
+            detect_ms_max: 1_000,
+            dead_link_ms: 35_000,
+            turn_ms: 0,
+            operations: 0,
+            ids: 4,
+            large_permille: 0,
+            secret_percent: 0,
+            clocks: ClockShape::default(),
+            faults: BTreeMap::new(),
+            tricks: BTreeMap::new(),
+            outage_ms: (1_000, 20_000),
+            safety_ms: 0,
+            liveness_ms: 20 * MINUTE_MS,
         }
     }
 
-    fn random(scenario: Scenario, seed: u64, stream: &mut Stream) -> Self {
-        // Each fault is left out of some runs, so that it cannot hide what the others would show.
-        let mut sometimes = |percent: u64, from: u64, to: u64| {
-            let every = stream.between(from, to);
-            if stream.percent(percent) { every } else { 0 }
+    /// The choices that a seed makes for a random run.
+    pub fn random(seed: u64) -> Self {
+        let mut stream = Stream::new(seed, "options", 0);
+        let latency_ms_min = stream.pick(&[0, 1, 5, 30, 150]);
+        let safety_min = stream.pick(&[15, 60, 60, 60, 120]);
+        let clocks = ClockShape {
+            skew_ms_max: stream.pick(&[0, 1_000, 3_600_000, 40_000_000_000]),
+            drift_ppm_max: stream.pick(&[0, 50, 2_000, 50_000]),
+            swing_ms_max: stream.pick(&[0, 0, 2_000, 600_000]),
         };
-        let cut_every_ms = sometimes(80, 300, 8_000);
-        let partition_every_ms = sometimes(60, 3_000, 15_000);
-        let stop_every_ms = sometimes(70, 1_500, 12_000);
-        let clock_jump_every_ms = sometimes(40, 2_000, 20_000);
-        let skew_ms_max = sometimes(60, 1, 3_600_000);
-        let latency_ms_min = stream.between(0, 30);
-        Self {
-            scenario,
-            seed,
-            nodes: stream.between(2, 5) as usize,
-            topology: stream.pick(&[Topology::Full, Topology::Chain, Topology::Star]),
+        let devices = stream.pick(&[2, 2, 3, 3, 4, 4, 4, 5, 6, 8, 12]);
+        let mut options = Self {
+            devices,
+            outsiders: stream.pick(&[0, 0, 1, 2]),
+            topology: stream.pick(&[
+                Topology::Mesh,
+                Topology::Mesh,
+                Topology::Chain,
+                Topology::Star,
+                Topology::Islands,
+            ]),
             both_dial: stream.percent(50),
-            shape: LinkShape {
+            links: LinkShape {
                 latency_ms_min,
-                latency_ms_max: latency_ms_min + stream.between(0, 200),
+                latency_ms_max: latency_ms_min + stream.pick(&[0, 5, 50, 1_000]),
                 bytes_per_ms: stream.pick(&[20, 200, 2_000, 100_000]),
                 in_flight_bytes_max: stream.pick(&[4_096, 65_536, 1_048_576]),
             },
             detect_ms_max: stream.pick(&[0, 100, 5_000]),
             turn_ms: stream.pick(&[0, 0, 1, 10]),
-            write_every_ms: stream.between(20, 500),
-            ids: stream.between(1, 8),
-            large_percent: stream.pick(&[0, 2, 10]),
+            operations: stream.pick(&[60, 200, 200, 200, 400]),
+            ids: stream.between(1, 12),
+            large_permille: stream.pick(&[0, 0, 5, 20]),
             secret_percent: stream.pick(&[0, 5, 15]),
-            skew_ms_max,
-            cut_every_ms,
-            partition_every_ms,
-            stop_every_ms,
-            clean_stop_percent: stream.between(0, 50),
-            count_lost_percent: stream.pick(&[0, 10]),
-            clock_jump_every_ms,
-            safety_ms: stream.between(4_000, 15_000),
-            liveness_ms: 300_000,
+            clocks,
+            outage_ms: stream.pick(&[(500, 10_000), (1_000, 60_000), (30_000, 600_000)]),
+            safety_ms: safety_min * MINUTE_MS,
+            ..Self::quiet("random", seed, devices)
+        };
+        options.draw_faults(&mut Stream::new(seed, "fault kinds", 0));
+        options.draw_tricks(&mut Stream::new(seed, "tricks", 0));
+        options
+    }
+
+    /// Each kind is left out of half of the runs, so that it cannot hide what the others would show,
+    /// and comes at rates that lie far apart.
+    fn draw_faults(&mut self, stream: &mut Stream) {
+        for fault in Fault::ALL {
+            let factor = stream.pick(&[1, 3, 10, 30]);
+            let on = stream.percent(45);
+            if on {
+                self.faults.insert(fault, fault.rarity_min() * factor * MINUTE_MS);
+            }
         }
+        if self.outsiders > 0 {
+            self.faults.insert(Fault::Join, self.safety_ms / 4);
+        }
+    }
+
+    fn draw_tricks(&mut self, stream: &mut Stream) {
+        if self.devices < 3 || !stream.percent(25) {
+            return;
+        }
+        for trick in Trick::ALL {
+            let every = stream.pick(&[5, 20, 100]);
+            if stream.percent(40) {
+                self.tricks.insert(trick, every);
+            }
+        }
+    }
+
+    /// The device that breaks the rules, if there is one.
+    pub fn hostile(&self) -> Option<usize> {
+        (!self.tricks.is_empty() && self.devices > 1).then(|| self.devices - 1)
+    }
+
+    /// All devices, members or not.
+    pub fn all_devices(&self) -> usize {
+        self.devices + self.outsiders
     }
 }
 
@@ -204,5 +205,42 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The derived form names every field, so none can be forgotten here.
         write!(f, "{self:#?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topology_joins_all_devices_however_many() {
+        for topology in [Topology::Mesh, Topology::Chain, Topology::Star, Topology::Islands] {
+            for devices in 2..=12 {
+                let mut reached = std::collections::BTreeSet::from([0]);
+                for _ in 0..devices {
+                    for a in 0..devices {
+                        for b in 0..devices {
+                            assert_eq!(
+                                topology.joins(a, b, devices),
+                                topology.joins(b, a, devices)
+                            );
+                            if topology.joins(a, b, devices) && reached.contains(&a) {
+                                reached.insert(b);
+                            }
+                        }
+                    }
+                }
+                assert_eq!(reached.len(), devices, "{topology:?} of {devices}");
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_differ_and_repeat_and_pass_through_json() {
+        let drawn = Options::random(7);
+        assert_eq!(drawn, Options::random(7));
+        assert_ne!(drawn, Options { seed: 7, ..Options::random(8) });
+        let json = serde_json::to_string(&drawn).unwrap();
+        assert_eq!(serde_json::from_str::<Options>(&json).unwrap(), drawn);
     }
 }

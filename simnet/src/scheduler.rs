@@ -43,6 +43,16 @@ impl<E> Scheduler<E> {
         Some(event)
     }
 
+    /// When the next event is due.
+    pub fn next_at(&self) -> Option<u64> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Moves the clock on to a time before which nothing is due.
+    pub fn advance_to(&mut self, at_ms: u64) {
+        self.now_ms = self.now_ms.max(at_ms);
+    }
+
     /// How many events wait.
     pub fn len(&self) -> usize {
         self.queue.len()

@@ -7,13 +7,14 @@ use srcos_lanes::lane::LaneId;
 use srcos_lanes::object::Patch;
 use srcos_lanes::store::{Action, Op, PutContent};
 
+use crate::options::Options;
 use crate::scheduler::Stream;
 
 /// What every secret text starts with; no frame may hold it.
 pub const NEEDLE: &str = "needle-in-the-hay-";
 
 /// Lanes that are written, the busier ones more often.
-const LANES: [LaneId; 12] = [
+const LANES: [LaneId; 13] = [
     LaneId::Normal,
     LaneId::Normal,
     LaneId::Normal,
@@ -26,17 +27,17 @@ const LANES: [LaneId; 12] = [
     LaneId::Audit,
     LaneId::Secure,
     LaneId::Ephemeral,
+    LaneId::Ephemeral,
 ];
 
 /// Length of a large text in bytes: several of them fill a frame.
 const LARGE_BYTES_MAX: u64 = 150_000;
 
-/// Draws what is written next.
+/// Draws what is written next, and remembers what there may be.
 #[derive(Debug)]
 pub struct Workload {
-    stream: Stream,
     ids: u64,
-    large_percent: u64,
+    large_permille: u64,
     secret_percent: u64,
     written: u64,
     /// Objects that were ever asked to be secret, or live in a lane that stays on its device.
@@ -54,117 +55,157 @@ pub struct Work {
     pub ops: Vec<Op>,
 }
 
+/// The device that alone writes an object, if its id says so.
+pub fn owner(id: &str) -> Option<usize> {
+    id.strip_prefix("own/")?.split('/').next()?.parse().ok()
+}
+
 impl Workload {
     /// Work for one run.
-    pub fn new(seed: u64, ids: u64, large_percent: u64, secret_percent: u64) -> Self {
+    pub fn new(options: &Options) -> Self {
         Self {
-            stream: Stream::new(seed, "workload", 0),
-            ids,
-            large_percent,
-            secret_percent,
+            ids: options.ids,
+            large_permille: options.large_permille,
+            secret_percent: options.secret_percent,
             written: 0,
             confined: BTreeSet::new(),
             known: BTreeSet::new(),
         }
     }
 
-    /// The next batch.
-    pub fn batch(&mut self) -> Work {
-        let lane = self.stream.pick(&LANES);
-        let ops = if self.stream.percent(15) { self.stream.between(2, 5) } else { 1 };
-        Work { lane, ops: (0..ops).map(|_| self.op(lane)).collect() }
+    /// The next batch, for a device.
+    pub fn batch(&mut self, stream: &mut Stream, node: usize) -> Work {
+        let lane = stream.pick(&LANES);
+        let ops = if stream.percent(15) { stream.between(2, 5) } else { 1 };
+        Work { lane, ops: (0..ops).map(|_| self.op(stream, lane, node)).collect() }
     }
 
-    fn op(&mut self, lane: LaneId) -> Op {
-        self.written += 1;
-        let secret = self.secret_percent > 0 && self.stream.percent(self.secret_percent);
-        // Some objects are open at one time and secret at another; the rest are never secret.
-        let id = if secret || (self.secret_percent > 0 && self.stream.percent(5)) {
-            format!("turning/{}", self.stream.below(2))
-        } else if lane == LaneId::Audit {
-            format!("event/{}", self.stream.below(40))
-        } else {
-            format!("object/{}", self.stream.below(self.ids))
-        };
-        self.known.insert((lane, id.clone()));
-        if secret {
-            self.confined.insert((lane, id.clone()));
+    /// Notes what a batch may bring about. Called for every batch that is tried.
+    pub fn note(&mut self, work: &Work) {
+        for op in &work.ops {
+            self.known.insert((work.lane, op.id.clone()));
+            let class = match &op.action {
+                Action::Put(put) => put.class.as_deref(),
+                Action::Patch(patch) => patch.class.as_deref(),
+                Action::Delete { .. } => None,
+            };
+            if class.is_some_and(srcos_lanes::policy::is_confined) {
+                self.confined.insert((work.lane, op.id.clone()));
+            }
         }
-        let action = match self.stream.below(100) {
-            _ if secret => self.secret(),
-            0..50 => self.put(),
-            50..80 => self.patch(),
-            _ => Action::Delete { reason: "done with".into() },
+    }
+
+    fn op(&mut self, stream: &mut Stream, lane: LaneId, node: usize) -> Op {
+        self.written += 1;
+        let secret = self.secret_percent > 0 && stream.percent(self.secret_percent);
+        // Some objects are open at one time and secret at another; the rest are never secret. Some
+        // are written by one device alone, so that what they must say in the end is known.
+        let id = if secret || (self.secret_percent > 0 && stream.percent(5)) {
+            format!("turning/{}", stream.below(2))
+        } else if lane == LaneId::Audit {
+            format!("event/{}", stream.below(40))
+        } else if stream.percent(30) {
+            format!("own/{node}/{}", stream.below(3))
+        } else {
+            format!("object/{}", stream.below(self.ids))
+        };
+        let action = if secret {
+            self.secret(stream)
+        } else if owner(&id).is_some() {
+            match stream.below(100) {
+                0..80 => self.own(stream, lane),
+                _ => Action::Delete { reason: "done with".into() },
+            }
+        } else {
+            match stream.below(100) {
+                0..50 => self.put(stream, lane),
+                50..80 => self.patch(stream),
+                _ => Action::Delete { reason: "done with".into() },
+            }
         };
         Op { id, action, if_heads: None }
     }
 
-    fn secret(&mut self) -> Action {
+    fn own(&mut self, stream: &mut Stream, lane: LaneId) -> Action {
+        let body = json!({ "number": self.written, "more": self.value(stream, 1) });
+        let ttl_ms = ttl(stream, lane);
+        Action::Put(PutContent { body, ttl_ms, ..PutContent::default() })
+    }
+
+    fn secret(&mut self, stream: &mut Stream) -> Action {
         let body = json!({ "secret": format!("{NEEDLE}{}", self.written) });
-        let class = Some(self.stream.pick(&["secret", "credential"]).to_owned());
-        if self.stream.percent(30) {
+        let class = Some(stream.pick(&["secret", "credential"]).to_owned());
+        if stream.percent(30) {
             Action::Patch(Patch { class, body: Some(body), ..Patch::default() })
         } else {
             Action::Put(PutContent { class, body, ..PutContent::default() })
         }
     }
 
-    fn put(&mut self) -> Action {
+    fn put(&mut self, stream: &mut Stream, lane: LaneId) -> Action {
         let mut labels = BTreeMap::new();
-        for _ in 0..self.stream.below(3) {
-            labels.insert(self.word(), self.word());
+        for _ in 0..stream.below(3) {
+            labels.insert(word(stream), word(stream));
         }
-        let kind = self.stream.percent(30).then(|| self.word());
-        let labels = self.stream.percent(40).then_some(labels);
-        Action::Put(PutContent { kind, labels, body: self.value(3), ..PutContent::default() })
+        let kind = stream.percent(30).then(|| word(stream));
+        let class = stream.percent(15).then(|| stream.pick(&["public", "personal"]).to_owned());
+        let labels = stream.percent(40).then_some(labels);
+        let body = self.value(stream, 3);
+        let ttl_ms = ttl(stream, lane);
+        Action::Put(PutContent { kind, class, labels, body, ttl_ms, ..PutContent::default() })
     }
 
-    fn patch(&mut self) -> Action {
+    fn patch(&mut self, stream: &mut Stream) -> Action {
         let mut labels = BTreeMap::new();
-        if self.stream.percent(20) {
-            let value = self.stream.percent(70).then(|| self.word());
-            labels.insert(self.word(), value);
+        if stream.percent(20) {
+            let value = stream.percent(70).then(|| word(stream));
+            labels.insert(word(stream), value);
         }
-        let body = Some(self.map(2));
+        let body = Some(self.map(stream, 2));
         Action::Patch(Patch { labels, body, ..Patch::default() })
     }
 
-    fn key(&mut self) -> String {
-        self.stream.pick(&["a", "b", "c", "a/b", "ключ", "", "~"]).to_owned()
-    }
-
-    /// A kind, a label's key or value: these may not be empty.
-    fn word(&mut self) -> String {
-        self.stream.pick(&["red", "green", "blau", "зелёный"]).to_owned()
-    }
-
-    fn map(&mut self, depth: u64) -> Value {
+    fn map(&mut self, stream: &mut Stream, depth: u64) -> Value {
         let mut map = Map::new();
-        for _ in 0..self.stream.below(4) {
-            map.insert(self.key(), self.value(depth));
+        for _ in 0..stream.below(4) {
+            map.insert(key(stream), self.value(stream, depth));
         }
         Value::Object(map)
     }
 
-    fn value(&mut self, depth: u64) -> Value {
-        if self.stream.percent(self.large_percent) {
-            let len = self.stream.between(1_000, LARGE_BYTES_MAX) as usize;
+    fn value(&mut self, stream: &mut Stream, depth: u64) -> Value {
+        if self.large_permille > 0 && stream.below(1_000) < self.large_permille {
+            let len = stream.between(1_000, LARGE_BYTES_MAX) as usize;
             // Random text, or it would be packed to nothing.
-            let text: String =
-                (0..len / 8).map(|_| format!("{:08x}", self.stream.bits())).collect();
+            let text: String = (0..len / 8).map(|_| format!("{:08x}", stream.bits())).collect();
             return Value::String(text);
         }
-        match self.stream.below(if depth == 0 { 5 } else { 9 }) {
+        match stream.below(if depth == 0 { 5 } else { 9 }) {
             0 => Value::Null,
-            1 => Value::Bool(self.stream.percent(50)),
-            2 => json!(i64::from(self.stream.bits()) - (1 << 31)),
-            3 => json!(f64::from(self.stream.bits()) / 8.0),
+            1 => Value::Bool(stream.percent(50)),
+            2 => json!(i64::from(stream.bits()) - (1 << 31)),
+            3 => json!(f64::from(stream.bits()) / 8.0),
             4 => Value::String(format!("text {}", self.written)),
             5 => {
-                let len = self.stream.below(5);
-                Value::Array((0..len).map(|_| self.value(depth - 1)).collect())
+                let len = stream.below(5);
+                Value::Array((0..len).map(|_| self.value(stream, depth - 1)).collect())
             }
-            _ => self.map(depth - 1),
+            _ => self.map(stream, depth - 1),
         }
     }
+}
+
+/// A time to live, where objects have one.
+fn ttl(stream: &mut Stream, lane: LaneId) -> Option<u64> {
+    let definition = lane.definition().ttl?;
+    stream.percent(70).then(|| stream.between(1_000, definition.max_ms / 20))
+}
+
+fn key(stream: &mut Stream) -> String {
+    stream.pick(&["a", "b", "c", "a/b", "ключ", "", "~"]).to_owned()
+}
+
+/// A kind, a label's key or value: these may not be empty.
+fn word(stream: &mut Stream) -> String {
+    stream.pick(&["red", "green", "blau", "зелёный"]).to_owned()
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
 
 use super::{Authors, DocumentCache, Reader, Store};
+use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, DeviceId, Incarnation, MeshId};
 use crate::tables::{self, meta};
@@ -159,6 +160,7 @@ impl Store {
             parked: BTreeMap::new(),
             leaves_out: false,
             turn: None,
+            versions: BTreeMap::new(),
             changed_journals: BTreeSet::new(),
             changed_counts: BTreeSet::new(),
             latched: None,
@@ -169,7 +171,11 @@ impl Store {
         let left_out = store.reader().snapshot()?.table(tables::LEFT_OUT)?;
         store.leaves_out = !redb::ReadableTableMetadata::is_empty(&left_out)?;
         drop((left_out, snapshot));
-        if options.opens_outside != Some(opens) {
+        if bug::active(Bug::ForgetTombstones) {
+            store.with_turn(|_, turn| Ok(turn.delete_table(tables::TOMBSTONES).map(drop)?))?;
+            store.with_turn(|_, turn| Ok(turn.open_table(tables::TOMBSTONES).map(drop)?))?;
+        }
+        if options.opens_outside != Some(opens) && !bug::active(Bug::ReuseSequence) {
             store.begin_incarnation(options.random)?;
         }
         store.put_meta(meta::OPENS, &(opens + 1).to_be_bytes())?;

@@ -1,7 +1,5 @@
 //! Receipts and digests: what each side holds, in its own words, and when that is equal.
 
-use std::collections::BTreeSet;
-
 use srcos_lanes::error::StoreError;
 use srcos_lanes::frontier::Tip;
 use srcos_lanes::ids::{Author, DeviceId, Now};
@@ -11,7 +9,7 @@ use srcos_lanes::store::Store;
 
 use super::{ConnId, Engine, Event, RECEIPT_AUTHORS_MAX, RENEW_EVERY_MS, RESET_EVERY_MS};
 use crate::peers::{Contact, LaneState};
-use crate::wire::{AbortReason, LaneReceipt, Message, Receipt, lanes_digest};
+use crate::wire::{AbortReason, LaneReceipt, Message, Receipt};
 
 impl Engine {
     pub(super) fn handle_receipt(
@@ -36,7 +34,7 @@ impl Engine {
             if !session.lanes.contains(&lane) {
                 continue;
             }
-            let ours = store.frontier(lane);
+            let ours = &self.held.lane(store, lane).receipt.held;
             if said.held.seq(&own) > ours.seq(&own) {
                 overtaken = Some(lane);
             }
@@ -60,10 +58,10 @@ impl Engine {
                     *sent = tip.seq.saturating_sub(1);
                 }
             }
-            session.note_ahead(lane, &ours);
+            session.note_ahead(lane, ours);
             let peer = self.peers.entry(device).or_default();
             peer.hear(lane, said.held, said.unapplied, now.wall);
-            peer.compare(lane, &ours, now.wall);
+            peer.compare(lane, ours, now.wall);
         }
         if let Some(lane) = overtaken {
             if self.claims.get(&device).is_some_and(|at| now.mono < at.after_ms(RENEW_EVERY_MS)) {
@@ -124,18 +122,18 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&conn) else { return false };
         let peer = self.peers.entry(session.device).or_default();
         peer.spoke_at = Some(now);
-        if self::digest(store, &session.lanes) != digest {
+        if self.held.digest(store, &session.lanes) != digest {
             return false;
         }
         // That the peer can compare too is not known: its frontier may have moved since it wrote the
         // digest. So this tells it nothing yet, and a receipt from it will be answered in full.
         for lane in &session.lanes {
-            let LaneReceipt { held, unapplied, .. } = said(store, *lane);
+            let LaneReceipt { held, unapplied, .. } = &self.held.lane(store, *lane).receipt;
             for (author, tip) in &held.0 {
                 session.sent.insert((*lane, *author), tip.seq);
             }
-            peer.hear(*lane, held.clone(), unapplied, now.wall);
-            peer.compare(*lane, &held, now.wall);
+            peer.hear(*lane, held.clone(), unapplied.clone(), now.wall);
+            peer.compare(*lane, held, now.wall);
         }
         self.save_peers_soon(now.mono);
         self.tell_if_in_sync(store, conn);
@@ -159,13 +157,12 @@ impl Engine {
         session.give_credit();
         let mut lanes = Vec::new();
         for lane in &session.lanes {
-            let said = said(store, *lane);
-            let digest = said.digest();
-            if !all && session.told.get(lane) == Some(&digest) {
+            let held = self.held.lane(store, *lane);
+            if !all && session.told.get(lane) == Some(&held.digest) {
                 continue;
             }
-            session.told.insert(*lane, digest);
-            lanes.push(said);
+            session.told.insert(*lane, held.digest);
+            lanes.push(held.receipt.clone());
         }
         if lanes.is_empty() && !reset {
             return;
@@ -177,8 +174,10 @@ impl Engine {
     pub(super) fn tell_if_in_sync(&mut self, store: &Store, conn: ConnId) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let Some(peer) = self.peers.get(&session.device) else { return };
-        let in_sync = session.lanes.iter().all(|lane| {
-            peer.state(*lane, &store.frontier(*lane), Contact::Live).0 == LaneState::InSync
+        let mut lanes = session.lanes.iter();
+        let in_sync = lanes.all(|lane| {
+            let ours = &self.held.lane(store, *lane).receipt.held;
+            peer.state(*lane, ours, Contact::Live).0 == LaneState::InSync
         });
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let before = std::mem::replace(&mut session.in_sync, in_sync);
@@ -187,20 +186,6 @@ impl Engine {
             self.push_event(Event::InSync { device });
         }
     }
-}
-
-/// What this node holds of a lane, and what of it is not applied yet.
-fn said(store: &Store, lane: LaneId) -> LaneReceipt {
-    let unapplied = store.journals(lane).filter(|(_, row)| row.applied < row.held && !row.forked);
-    let mut unapplied: Vec<_> = unapplied.map(|(author, row)| (author, row.applied)).collect();
-    // The same on every device that holds the same.
-    unapplied.sort_unstable();
-    LaneReceipt { lane: lane.code(), held: store.frontier(lane), unapplied }
-}
-
-/// The digest of what this node holds of some lanes.
-pub(super) fn digest(store: &Store, lanes: &BTreeSet<LaneId>) -> [u8; 32] {
-    lanes_digest(lanes.iter().map(|lane| said(store, *lane)))
 }
 
 /// Whether a journal here has another entry in the place of a peer's tip.

@@ -1,5 +1,6 @@
 //! Runs of entries: taken in, applied when their time has come, and read for a peer that lacks them.
 
+use srcos_lanes::bug::{self, Bug};
 use srcos_lanes::error::{ReceiveError, StoreError};
 use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::{Author, DeviceId, Now};
@@ -9,7 +10,7 @@ use srcos_lanes::policy::ReplicationPolicy;
 use srcos_lanes::store::{Run, Store};
 
 use super::{ADVANCE_ENTRIES_MAX, ConnId, Engine, Event, RESET_EVERY_MS};
-use crate::roster::Roster;
+use crate::roster::{Roster, Verdict};
 use crate::session::Pending;
 use crate::wire::{AbortReason, Message, RUN_ENTRIES_MAX};
 
@@ -35,8 +36,9 @@ impl Engine {
         let (seq, hash) = (last.header.seq, last.hash);
         let verdict =
             self.roster.accepts(run.author.device, run.lane, run.author.incarnation, seq, hash);
-        if !verdict.is_accepted() {
-            session.refused_by_roster = true;
+        let ignored = bug::active(Bug::IgnoreRevocation) && verdict != Verdict::NotAdmitted;
+        if !verdict.is_accepted() && !ignored {
+            session.refused_by_roster = !bug::active(Bug::ForgetRefused);
             let why = format!("entry {seq} is not accepted from its author");
             self.refuse(device, run, verdict.code(), why);
             return Ok(());
@@ -99,7 +101,7 @@ impl Engine {
         let device = session.device;
         match error {
             ReceiveError::Gap { .. } => {
-                if session.reset_after <= now.mono {
+                if session.reset_after <= now.mono && !bug::active(Bug::IgnoreGap) {
                     session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
                     self.send_receipt(store, now, conn, true, true);
                 }
@@ -114,7 +116,7 @@ impl Engine {
                 self.refuse(device, run, "journal_quarantined", error.to_string());
             }
             ReceiveError::OtherMesh { .. } => {
-                session.refused_by_roster = true;
+                session.refused_by_roster = !bug::active(Bug::ForgetRefused);
                 self.refuse(device, run, "other_mesh", error.to_string());
             }
             _ => {
@@ -165,15 +167,20 @@ impl Engine {
         let mut entries =
             snapshot.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
         entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
-        // A run must end with a signature that holds. Entries that came under the signature of a
-        // later one were not checked singly, so the end moves back to one that verifies; only where
+        // A run must end with a signature that holds. Our own entries have one each, and so has the
+        // last that is held of a journal: that is how it came. Entries before it that came under its
+        // signature were not checked singly, so the end moves back to one that verifies; only where
         // there is none, on to the next. That never leads beyond the run in which they came.
-        let verifies =
-            |bytes: &Vec<u8>| Entry::read(bytes).is_ok_and(|entry| entry.verify_signature());
-        match entries.iter().rposition(verifies) {
+        let held = store.journal(lane, &author).map_or(0, |row| row.held);
+        let own = author.device == store.device();
+        let verifies = |seq: u64, bytes: &[u8]| {
+            own || seq == held || Entry::read(bytes).is_ok_and(|entry| entry.verify_signature())
+        };
+        match entries.iter().enumerate().rposition(|(at, e)| verifies(from + at as u64, e)) {
             Some(end) => entries.truncate(end + 1),
             None => {
-                while entries.last().is_some_and(|bytes| !verifies(bytes)) {
+                let end = |entries: &[Vec<u8>]| from + entries.len() as u64 - 1;
+                while entries.last().is_some_and(|bytes| !verifies(end(&entries), bytes)) {
                     let next = from + entries.len() as u64;
                     let next = snapshot.entries(lane, &author, next, 1, 1)?;
                     if from + entries.len() as u64 > to
@@ -234,7 +241,11 @@ fn confine(policy: &ReplicationPolicy, bytes: Vec<u8>, to: DeviceId) -> Vec<u8> 
     let mut withheld = false;
     for (item, body) in entry.header.items.iter().zip(&mut entry.bodies) {
         let class = entry.header.classes.get(usize::from(item.class)).map_or("", String::as_str);
-        if matches!(body, Body::Here(_)) && !policy.body(lane, class, item.confined, to).allows() {
+        let asks = !bug::active(Bug::SendDeniedClass);
+        if asks
+            && matches!(body, Body::Here(_))
+            && !policy.body(lane, class, item.confined, to).allows()
+        {
             *body = Body::Withheld;
             withheld = true;
         }

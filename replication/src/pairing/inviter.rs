@@ -58,8 +58,9 @@ pub enum InviterEvent {
         device: DeviceId,
     },
     /// A device knows the secret and asks to be admitted. Write its admission, store it, then call
-    /// [`Inviter::admitted`] with all records; or [`Inviter::refuse`]. If it is a member already,
-    /// because an earlier pairing was never confirmed, the records are enough.
+    /// [`Inviter::admitted`] with all records; or [`Inviter::refuse`]. If the roster
+    /// says that it needs no admission, because an earlier pairing was never confirmed, the records
+    /// are enough.
     Admit {
         /// Who.
         device: DeviceId,

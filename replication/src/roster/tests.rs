@@ -133,6 +133,25 @@ fn revoked_device_cannot_revoke_others_backdated() {
 }
 
 #[test]
+fn member_that_lost_its_store_is_taken_in_again_with_the_mesh_it_made_since() {
+    let mut roster = mesh();
+    let (first, second) = (MeshId([1; 32]), MeshId([2; 32]));
+    let admission = roster.admit(id(2), "two", Some(first), AT, &key(1)).unwrap();
+    take(&mut roster, &admission);
+    for known in [None, Some(first), Some(roster.mesh())] {
+        assert!(!roster.needs_admission(id(2), known), "{known:?}");
+        assert!(roster.admit(id(2), "two", known, AT, &key(1)).is_err());
+    }
+    let seat = roster.members()[&id(2)].clone();
+    let again = roster.admit(id(2), "two", Some(second), AT, &key(1)).unwrap();
+    take(&mut roster, &again);
+    assert_eq!(roster.allowed_meshes(id(2)), [roster.mesh(), first, second]);
+    assert_eq!(roster.members()[&id(2)].depth, seat.depth);
+    let revocation = revoke(&mut roster, 1, 2);
+    assert!(roster.needs_admission(id(2), Some(second)), "{revocation:?}");
+}
+
+#[test]
 fn revoked_device_cannot_admit_accomplices_backdated() {
     let mut honest = mesh();
     admit(&mut honest, 1, 2);

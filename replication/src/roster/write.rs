@@ -9,7 +9,8 @@ use super::{Roster, RosterError};
 
 impl Roster {
     /// A record that takes `device` in. `prior_mesh` is the mesh of one that it brings along, which
-    /// the caller has checked with [`read_founding`](super::read_founding).
+    /// the caller has checked with [`read_founding`](super::read_founding). A member is taken in again
+    /// when it brings another mesh: it lost its store, and what it wrote since belongs to that mesh.
     pub fn admit(
         &self,
         device: DeviceId,
@@ -18,13 +19,20 @@ impl Roster {
         at: WallMillis,
         signer: &dyn Signer,
     ) -> Result<RecordBytes, RosterError> {
-        if self.is_member(device) {
+        if !self.needs_admission(device, prior_mesh) {
             return Err(RosterError::AlreadyMember { device });
         }
         let act = Act::Admit { device, name: name.to_owned(), prior_mesh };
         self.write(act, at, signer, |node| {
             self.knows(node, |of| of.record.revokes() == Some(device))
         })
+    }
+
+    /// Whether a device that brings this mesh must be taken in: it is no member, or a member whose
+    /// entries of that mesh nobody would accept.
+    pub fn needs_admission(&self, device: DeviceId, prior_mesh: Option<MeshId>) -> bool {
+        let allowed = || self.allowed_meshes(device);
+        !self.is_member(device) || prior_mesh.is_some_and(|mesh| !allowed().contains(&mesh))
     }
 
     /// A record that puts `device` out; `frontier` is how far its journals are held here. With the

@@ -1,0 +1,292 @@
+//! A member that breaks the rules: a real engine whose frames are altered on their way out, through
+//! the real codec and with its real key, so that what can be signed is signed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+use srcos_lanes::frontier::{Frontier, Tip};
+use srcos_lanes::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
+use srcos_lanes::journal::{Entry, hash_header, sign_header, write_entry};
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::signature::Signer as _;
+use srcos_replication::roster::RecordBytes;
+use srcos_replication::wire::{LaneReceipt, Message, Receipt, frames};
+
+use crate::scheduler::Stream;
+
+/// Frames that are kept to be sent again.
+const RECORDED_MAX: usize = 200;
+/// Frames of one flood.
+const FLOOD_FRAMES: usize = 300;
+
+/// Something that a member may do and must not.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trick {
+    /// A bit of a frame flips.
+    BitFlip,
+    /// A frame ends early.
+    Truncate,
+    /// A frame of an earlier time, perhaps of another connection, is sent again.
+    Replay,
+    /// A frame is sent after the one that follows it.
+    Reorder,
+    /// A frame is left out.
+    Withhold,
+    /// Random bytes.
+    Garbage,
+    /// An entry in another member's name, signed by itself.
+    Forge,
+    /// Entries of an author that nobody admitted, properly signed by it.
+    Stranger,
+    /// Some peers are shown another history of its own journal, properly signed.
+    Equivocate,
+    /// It claims to hold what nobody wrote, also of the receiver's own journal.
+    FalseReceipt,
+    /// Hundreds of small messages at once.
+    Flood,
+    /// Entries that a device wrote after it was put out.
+    Smuggle,
+}
+
+impl Trick {
+    /// Every trick.
+    pub const ALL: [Self; 12] = [
+        Self::BitFlip,
+        Self::Truncate,
+        Self::Replay,
+        Self::Reorder,
+        Self::Withhold,
+        Self::Garbage,
+        Self::Forge,
+        Self::Stranger,
+        Self::Equivocate,
+        Self::FalseReceipt,
+        Self::Flood,
+        Self::Smuggle,
+    ];
+}
+
+/// What alters a member's frames.
+pub struct Tamperer {
+    key: SigningKey,
+    stranger: SigningKey,
+    mesh: MeshId,
+    /// Each trick is played on one in so many frames.
+    tricks: BTreeMap<Trick, u64>,
+    stream: Stream,
+    recorded: VecDeque<Vec<u8>>,
+    /// Runs of devices that were put out.
+    contraband: Vec<Vec<u8>>,
+    /// A frame that waits for the one after it, by connection.
+    waiting: BTreeMap<u64, Vec<u8>>,
+    /// For each own entry that was shown otherwise, the hash of the other one.
+    forks: BTreeMap<EntryHash, EntryHash>,
+    /// How often each trick was played.
+    pub played: BTreeMap<Trick, u64>,
+}
+
+impl std::fmt::Debug for Tamperer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tamperer").field("tricks", &self.tricks).finish_non_exhaustive()
+    }
+}
+
+/// The connection that a frame is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The connection's number.
+    pub conn: u64,
+    /// The device at the other end.
+    pub device: DeviceId,
+    /// This peer is one of those that are shown the other history.
+    pub sees_fork: bool,
+}
+
+impl Tamperer {
+    /// For the member with this key.
+    pub fn new(key: SigningKey, mesh: MeshId, tricks: BTreeMap<Trick, u64>, seed: u64) -> Self {
+        let mut stream = Stream::new(seed, "tamperer", 0);
+        Self {
+            key,
+            stranger: SigningKey::from_bytes(&stream.bytes()),
+            mesh,
+            tricks,
+            stream,
+            recorded: VecDeque::new(),
+            contraband: Vec::new(),
+            waiting: BTreeMap::new(),
+            forks: BTreeMap::new(),
+            played: BTreeMap::new(),
+        }
+    }
+
+    /// The frames that are sent instead of one.
+    pub fn send(&mut self, to: Target, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        if self.recorded.len() >= RECORDED_MAX {
+            self.recorded.pop_front();
+        }
+        self.recorded.push_back(frame.clone());
+        // What was held back goes after the frame that follows it.
+        let late = self.waiting.remove(&to.conn);
+        let mut sent = vec![self.shown(to, frame)];
+        for trick in self.tricks.keys().copied().collect::<Vec<_>>() {
+            let every = self.tricks[&trick];
+            if trick != Trick::Equivocate && self.stream.below(every) == 0 {
+                self.play(trick, to, &mut sent);
+                *self.played.entry(trick).or_default() += 1;
+            }
+        }
+        sent.extend(late);
+        sent
+    }
+
+    fn play(&mut self, trick: Trick, to: Target, sent: &mut Vec<Vec<u8>>) {
+        match trick {
+            Trick::BitFlip => {
+                if let Some(frame) = sent.last_mut().filter(|frame| !frame.is_empty()) {
+                    let at = self.stream.index(frame.len());
+                    frame[at] ^= 1 << self.stream.below(8);
+                }
+            }
+            Trick::Truncate => {
+                if let Some(frame) = sent.last_mut() {
+                    frame.truncate(self.stream.index(frame.len() + 1));
+                }
+            }
+            Trick::Replay => {
+                let frame = self.recorded[self.stream.index(self.recorded.len())].clone();
+                sent.push(frame);
+            }
+            Trick::Reorder => {
+                if let Some(frame) = sent.pop() {
+                    self.waiting.insert(to.conn, frame);
+                }
+            }
+            Trick::Withhold => drop(sent.pop()),
+            Trick::Garbage => {
+                let len = self.stream.between(1, 400) as usize;
+                let mut frame: Vec<u8> = (0..len).map(|_| self.stream.bits() as u8).collect();
+                frame[0] = self.stream.below(4) as u8;
+                sent.push(frame);
+            }
+            Trick::Forge | Trick::Stranger => sent.extend(self.forged(trick)),
+            Trick::FalseReceipt => sent.extend(self.false_receipt(to)),
+            Trick::Flood => {
+                for _ in 0..FLOOD_FRAMES {
+                    let message = match self.stream.below(4) {
+                        0 => Message::Digest(self.stream.bytes()),
+                        1 => Message::Credit(self.stream.bits()),
+                        2 => Message::Roster(vec![RecordBytes(self.stream.bytes::<64>().to_vec())]),
+                        _ => Message::Roster(Vec::new()),
+                    };
+                    sent.extend(frames(message.encode()));
+                }
+            }
+            Trick::Smuggle if !self.contraband.is_empty() => {
+                let run = self.contraband[self.stream.index(self.contraband.len())].clone();
+                sent.push(run);
+            }
+            Trick::Equivocate | Trick::Smuggle => {}
+        }
+    }
+
+    /// Hands it an entry that a device wrote after it was put out.
+    pub fn take_contraband(&mut self, lane: LaneId, author: Author, entry: &[u8]) {
+        let run = frames(Message::Run { lane, author, entries: vec![entry] }.encode());
+        if self.contraband.len() >= RECORDED_MAX {
+            return;
+        }
+        self.contraband.extend(run.into_iter().next_back());
+    }
+
+    /// The frame as this peer is shown it: with another history, where that is the trick.
+    fn shown(&mut self, to: Target, frame: Vec<u8>) -> Vec<u8> {
+        if !to.sees_fork || !self.tricks.contains_key(&Trick::Equivocate) {
+            return frame;
+        }
+        let Some(Message::Run { lane, author, entries }) = whole(&frame) else { return frame };
+        if author.device != self.key.device() {
+            return frame;
+        }
+        let mut others = Vec::new();
+        for bytes in &entries {
+            let Ok(entry) = Entry::read(bytes) else { return frame };
+            let mut header = entry.header.clone();
+            header.wall = WallMillis(header.wall.0 ^ 1);
+            header.prev = self.forks.get(&header.prev).copied().unwrap_or(header.prev);
+            let header = header.to_bytes();
+            self.forks.insert(entry.hash, hash_header(&header));
+            others.push(write_entry(&sign_header(&header, &self.key), &header, &entry.bodies));
+        }
+        *self.played.entry(Trick::Equivocate).or_default() += 1;
+        let entries = others.iter().map(Vec::as_slice).collect();
+        let mut other = Message::Run { lane, author, entries }.encode();
+        other.insert(0, 0);
+        other
+    }
+
+    /// A run made from one that was sent: in another member's name, or in a stranger's.
+    fn forged(&mut self, trick: Trick) -> Option<Vec<u8>> {
+        let start = self.stream.index(self.recorded.len());
+        let recorded = self.recorded.iter().skip(start).chain(self.recorded.iter().take(start));
+        let (lane, author, bytes) = recorded.into_iter().find_map(|frame| match whole(frame) {
+            Some(Message::Run { lane, author, entries }) => {
+                Some((lane, author, entries.last()?.to_vec()))
+            }
+            _ => None,
+        })?;
+        let entry = Entry::read(&bytes).ok()?;
+        let mut header = entry.header.clone();
+        let (author, key) = match trick {
+            Trick::Stranger => {
+                header.seq = 1;
+                header.prev = EntryHash::NONE;
+                let device = self.stranger.device();
+                (Author { device, incarnation: Incarnation::first(1) }, &self.stranger)
+            }
+            _ => {
+                header.seq += 1;
+                header.prev = entry.hash;
+                (author, &self.key)
+            }
+        };
+        // What it signs in its own name would be a fork, which is another trick.
+        if trick == Trick::Forge && author.device == self.key.device() {
+            return None;
+        }
+        header.author = author;
+        let header = header.to_bytes();
+        let bytes = write_entry(&sign_header(&header, key), &header, &entry.bodies);
+        frames(Message::Run { lane, author, entries: vec![&bytes] }.encode()).pop()
+    }
+
+    fn false_receipt(&mut self, to: Target) -> Option<Vec<u8>> {
+        let lane = self.stream.pick(&[LaneId::Normal, LaneId::Archive, LaneId::Tombstone]);
+        let device = if self.stream.percent(50) { to.device } else { self.stranger.device() };
+        let incarnation = self
+            .recorded
+            .iter()
+            .find_map(|frame| match whole(frame)? {
+                Message::Run { author, .. } if author.device == device => Some(author.incarnation),
+                _ => None,
+            })
+            .unwrap_or(Incarnation::first(1));
+        let tip = Tip { seq: self.stream.between(1, 1_000), hash: EntryHash(self.stream.bytes()) };
+        let held = Frontier([(Author { device, incarnation }, tip)].into());
+        let said = LaneReceipt { lane: lane.code(), held, unapplied: Vec::new() };
+        let at = WallMillis(self.stream.below(1 << 50));
+        let reset = self.stream.percent(20);
+        let receipt = Receipt::new(self.mesh, at, vec![said], reset, &self.key);
+        frames(Message::Receipt(receipt).encode()).pop()
+    }
+}
+
+/// The message of a frame that is a whole one.
+fn whole(frame: &[u8]) -> Option<Message<'_>> {
+    match frame.split_first()? {
+        (0, message) => Message::decode(message).ok(),
+        _ => None,
+    }
+}

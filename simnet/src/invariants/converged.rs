@@ -1,0 +1,218 @@
+//! After faults end, devices hold the same and show the same; if they do not, who waits for what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use srcos_lanes::frontier::Frontier;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::{ShownObject, Store, Visibility};
+use srcos_lanes::tables::RowState;
+use srcos_replication::peers::LaneState;
+
+use super::{Checked, Excuses, Violation, list, look, running, snapshot, violated};
+use crate::cluster::{Node, Running, shared_lanes};
+
+/// The invariant's name.
+pub const NAME: &str = "lane.converged";
+
+/// What a node shows, as text.
+type Shown = BTreeMap<(LaneId, String), String>;
+
+/// What the final comparison is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison<'c> {
+    /// All nodes.
+    pub nodes: &'c [Node],
+    /// Those that must agree.
+    pub core: &'c BTreeSet<usize>,
+    /// Lanes in which somebody wrote two histories: the devices need not agree there.
+    pub skipped: &'c BTreeSet<LaneId>,
+    /// What cannot be demanded.
+    pub excuses: &'c Excuses,
+}
+
+impl Comparison<'_> {
+    fn lanes(&self) -> impl Iterator<Item = LaneId> {
+        shared_lanes().filter(|lane| !self.skipped.contains(lane))
+    }
+
+    /// What keeps the devices from being in step: who waits for what. Empty when they are.
+    pub fn waits(&self, joined: impl Fn(usize, usize) -> bool) -> Vec<String> {
+        let mut waits = Vec::new();
+        for number in self.core {
+            let Some(running) = &self.nodes[*number].running else {
+                waits.push(format!("n{number} does not run"));
+                continue;
+            };
+            self.node_waits(*number, running, &joined, &mut waits);
+        }
+        waits
+    }
+
+    fn node_waits(
+        &self,
+        number: usize,
+        node: &Running,
+        joined: &impl Fn(usize, usize) -> bool,
+        waits: &mut Vec<String>,
+    ) {
+        for (other, peer) in running(self.nodes, self.core) {
+            if peer.engine.roster().digest() != node.engine.roster().digest() {
+                waits.push(format!("n{number} and n{other} hold other records of the roster"));
+            }
+        }
+        // In a disputed lane, what others than the disputed devices wrote must still reach everyone.
+        for lane in shared_lanes().filter(|lane| self.skipped.contains(lane)) {
+            let ours = self.undisputed(lane, node);
+            for (other, peer) in running(self.nodes, self.core) {
+                let lacks = ours.difference(&self.undisputed(lane, peer)).missing_here;
+                if lacks > 0 {
+                    waits.push(format!("n{number} lacks {lacks} entries of n{other} in {lane}"));
+                }
+            }
+        }
+        for lane in self.lanes() {
+            for (author, row) in node.store.journals(lane) {
+                if row.applied < row.held {
+                    let (by, lag) = (author.device.short(), row.held - row.applied);
+                    waits.push(format!("n{number} has {lag} of {lane} by {by} unapplied"));
+                }
+            }
+            let ours = node.store.frontier(lane);
+            let reports = node.engine.lane_peers(&node.store, lane);
+            for (other, peer) in running(self.nodes, self.core) {
+                let theirs = peer.store.frontier(lane);
+                let lacks = ours.difference(&theirs).missing_here;
+                if lacks > 0 {
+                    waits.push(format!("n{number} lacks {lacks} entries of n{other} in {lane}"));
+                }
+                let device = self.nodes[other].device();
+                let state = reports.iter().find(|report| report.device == device);
+                let state = state.map_or("no member", |report| report.state.name());
+                if joined(number, other) && state != LaneState::InSync.name() {
+                    waits.push(format!("n{number} reports n{other} {state} in {lane}"));
+                }
+            }
+        }
+    }
+
+    /// How far the journals of a lane are held whose authors have one history.
+    fn undisputed(&self, lane: LaneId, node: &Running) -> Frontier {
+        let mut frontier = node.store.frontier(lane);
+        frontier.0.retain(|author, _| !self.excuses.forks.contains(&author.device));
+        frontier
+    }
+
+    /// The run is over and the devices are in step: they show the same.
+    pub fn finish(
+        &self,
+        known: &BTreeSet<(LaneId, String)>,
+        confined: &BTreeSet<(LaneId, String)>,
+    ) -> Checked {
+        let mut first: Option<(usize, Shown)> = None;
+        for (number, running) in running(self.nodes, self.core) {
+            let shown = self.shown(number, &running.store, known, confined)?;
+            let Some((reference, expected)) = &first else {
+                first = Some((number, shown));
+                continue;
+            };
+            let names: BTreeSet<_> = shown.keys().chain(expected.keys()).collect();
+            for name in names {
+                let (ours, theirs) = (shown.get(name), expected.get(name));
+                if ours != theirs {
+                    let (lane, id) = name;
+                    return violated(
+                        NAME,
+                        format!(
+                            "{lane} {id:?} differs\n  n{number}: {}\n  n{reference}: {}",
+                            ours.map_or("absent", String::as_str),
+                            theirs.map_or("absent", String::as_str),
+                        ),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All that a node shows in shared lanes, as text that is alike on every node.
+    fn shown(
+        &self,
+        node: usize,
+        store: &Store,
+        known: &BTreeSet<(LaneId, String)>,
+        confined: &BTreeSet<(LaneId, String)>,
+    ) -> Result<Shown, Violation> {
+        // A deletion in a lane whose tombstones are disputed is disputed too.
+        if self.skipped.contains(&LaneId::Tombstone) {
+            return Ok(Shown::new());
+        }
+        let mut shown = BTreeMap::new();
+        let mut listed = BTreeSet::new();
+        let lanes: BTreeSet<LaneId> = self.lanes().collect();
+        for lane in lanes.iter().copied() {
+            for object in list(node, store, lane)? {
+                if let RowState::Quarantined(why) = &object.row.state {
+                    let what = format!("n{node} quarantined {lane} {:?}: {why}", object.id);
+                    return violated(NAME, what);
+                }
+                let name = (lane, object.id.clone());
+                if lane == LaneId::Tombstone {
+                    if !stays(&object.id, confined) {
+                        shown.insert(name, describe(&object));
+                    }
+                    continue;
+                }
+                if !known.contains(&name) {
+                    return violated(NAME, format!("n{node} made up {lane} {:?}", object.id));
+                }
+                listed.insert(name);
+            }
+        }
+        let snapshot = snapshot(node, store)?;
+        for name in known.iter().filter(|(lane, _)| lanes.contains(lane)) {
+            let seen = look(node, &snapshot, name.0, &name.1)?;
+            let is_shown = matches!(seen, Visibility::Shown(_));
+            if is_shown != listed.contains(name) {
+                let what = format!("n{node} lists {} {:?} unlike it gets it", name.0, name.1);
+                return violated(NAME, what);
+            }
+            if confined.contains(name) {
+                continue;
+            }
+            let text = match seen {
+                Visibility::Shown(object) => describe(&object),
+                other => format!("{other:?}"),
+            };
+            shown.insert(name.clone(), text);
+        }
+        Ok(shown)
+    }
+}
+
+/// Whether a tombstone stays on its device, as what it deletes did: see the form of its id.
+fn stays(tombstone: &str, confined: &BTreeSet<(LaneId, String)>) -> bool {
+    let mut parts = tombstone.splitn(3, '/');
+    let lane = parts.next().and_then(|lane| lane.parse::<LaneId>().ok());
+    let (Some(lane), Some(id)) = (lane, parts.nth(1)) else { return false };
+    !shared_lanes().any(|shared| shared == lane) || confined.contains(&(lane, id.to_owned()))
+}
+
+/// An object as text that is alike on every node, so without the numbers that a store gives.
+fn describe(object: &ShownObject) -> String {
+    let row = &object.row;
+    let mut heads = object.heads();
+    heads.sort();
+    format!(
+        "life {} by {} at {} {:?} {} {:?} {} confined {} heads {heads:?} conflicts {:?} changes {}",
+        object.life,
+        object.author.short(),
+        row.updated_at.0,
+        row.kind,
+        row.class,
+        row.labels,
+        row.body,
+        row.confined,
+        row.conflicts,
+        row.changes,
+    )
+}

@@ -1,0 +1,157 @@
+//! What must hold in every run: one checker for each invariant, fed while the run goes on.
+//!
+//! A checker looks at what it is shown and at what the shipped code can be asked; none of them
+//! takes a part in what the nodes do.
+//!
+//! | invariant | checker |
+//! |---|---|
+//! | `journal.durable_before_told` | [`durable`] |
+//! | `journal.chain_intact` | [`peers`]: nobody who keeps the rules is accused of breaking them |
+//! | `lane.converged` | [`converged`] |
+//! | `policy.confined` | [`confined`] |
+//! | `tombstone.no_resurrection` | [`tombstones`] |
+//! | `report.honest` | [`report`]: what a node says of its peers |
+//! | `provenance.verifiable` | [`provenance`] |
+//! | `bounds.held` | [`bounds`] |
+//!
+//! `sim.deterministic` is a test: seeds run twice. `tombstone.purge_after_propagation` and
+//! `network.truth` have no subject yet, as nothing is purged and no network state is reported.
+
+pub mod bounds;
+pub mod confined;
+pub mod converged;
+pub mod durable;
+pub mod peers;
+pub mod provenance;
+pub mod report;
+pub mod tombstones;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use srcos_lanes::error::StoreError;
+use srcos_lanes::ids::{Author, DeviceId, EntryHash, WallMillis};
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::{LIST_OBJECTS_MAX, Query, ShownObject, Snapshot, Store, Visibility};
+
+use crate::cluster::Node;
+
+/// An invariant that did not hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Its name.
+    pub invariant: &'static str,
+    /// What was found.
+    pub what: String,
+}
+
+impl Violation {
+    /// Whether it is only that a node's store could not be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.what.contains(UNREADABLE)
+    }
+}
+
+/// What a checker says.
+pub type Checked = Result<(), Violation>;
+
+pub(crate) fn violated<T>(
+    invariant: &'static str,
+    what: impl Into<String>,
+) -> Result<T, Violation> {
+    Err(Violation { invariant, what: what.into() })
+}
+
+const UNREADABLE: &str = "cannot read:";
+
+/// A store that cannot be read although its disk works.
+pub fn unreadable(node: usize, error: &StoreError) -> Violation {
+    let what = format!("n{node} {UNREADABLE} {error}");
+    Violation { invariant: durable::NAME, what }
+}
+
+/// What happened in a run that no node can be blamed for. Each entry is made at the moment of the
+/// fault, and takes away exactly the demands that the fault makes impossible.
+#[derive(Debug, Default)]
+pub struct Excuses {
+    /// Devices that may have written two histories: put back whole, copied, or hostile.
+    pub forks: BTreeSet<DeviceId>,
+    /// Devices that lost what they had acknowledged, and when: put back, wiped, or on a lying disk.
+    pub shrunk_at_ms: BTreeMap<usize, u64>,
+    /// The device that breaks the rules.
+    pub hostile: Option<DeviceId>,
+    /// Devices that somebody revoked.
+    pub revoked: BTreeSet<DeviceId>,
+    /// Devices that joined while the run went on, or came back with an empty store.
+    pub late: BTreeSet<DeviceId>,
+    /// Lanes in which a device that may have written two histories really did, so that no two devices
+    /// need agree on what to show. The proof of it may be lost with a disk; what was built on one of
+    /// the histories is not, and waits for it for ever.
+    pub disputed: BTreeSet<LaneId>,
+    /// The entries at the ends of journals of such devices, as they were seen.
+    tips: BTreeMap<(LaneId, Author, u64), EntryHash>,
+}
+
+impl Excuses {
+    /// A node's commit returned.
+    pub fn on_commit(&mut self, store: &Store) {
+        if self.forks.is_empty() {
+            return;
+        }
+        for lane in LaneId::ALL {
+            for (author, row) in store.journals(lane) {
+                if !self.forks.contains(&author.device) {
+                    continue;
+                }
+                let known = *self.tips.entry((lane, author, row.held)).or_insert(row.held_hash);
+                if row.forked || known != row.held_hash {
+                    self.disputed.insert(lane);
+                }
+            }
+        }
+    }
+
+    /// Whether a node's own acknowledged writes may be gone.
+    pub fn lost(&self, node: usize) -> bool {
+        self.shrunk_at_ms.contains_key(&node)
+    }
+}
+
+/// The devices of the final comparison: by number, with what runs on them.
+pub fn running<'n>(
+    nodes: &'n [Node],
+    core: &'n BTreeSet<usize>,
+) -> impl Iterator<Item = (usize, &'n crate::cluster::Running)> {
+    core.iter().filter_map(|number| Some((*number, nodes[*number].running.as_ref()?)))
+}
+
+/// What a node has committed, to look at.
+pub(crate) fn snapshot(node: usize, store: &Store) -> Result<Snapshot, Violation> {
+    store.reader().snapshot().map_err(|error| unreadable(node, &error))
+}
+
+pub(crate) fn look(
+    node: usize,
+    snapshot: &Snapshot,
+    lane: LaneId,
+    id: &str,
+) -> Result<Visibility, Violation> {
+    snapshot.object(lane, id, WallMillis(0)).map_err(|error| unreadable(node, &error))
+}
+
+pub(crate) fn list(
+    node: usize,
+    store: &Store,
+    lane: LaneId,
+) -> Result<Vec<ShownObject>, Violation> {
+    let mut objects = Vec::new();
+    let mut query = Query { limit: LIST_OBJECTS_MAX, ..Query::default() };
+    loop {
+        let page = store.reader().snapshot().and_then(|s| s.list(lane, &query, WallMillis(0)));
+        let page = page.map_err(|error| unreadable(node, &error))?;
+        objects.extend(page.objects);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(objects),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! A node that reports a peer as in step is right, but for what the peer did a moment ago.
+//!
+//! Precisely: when n reports m as in step in a lane, m holds all that n holds there, and what m
+//! holds besides is there for no longer than the lag. Only a peer that lost what it had, or found a
+//! second history, may lack something for as long.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use srcos_lanes::frontier::Frontier;
+use srcos_lanes::lane::LaneId;
+use srcos_replication::peers::LaneState;
+
+use super::{Checked, Excuses, violated};
+use crate::cluster::{Node, shared_lanes};
+
+/// The invariant's name.
+pub const NAME: &str = "report.honest";
+
+/// What each node held, and since when.
+#[derive(Debug)]
+pub struct HonestReport {
+    lag_ms_max: u64,
+    /// What each node held of each lane, with the time since when.
+    history: BTreeMap<(usize, LaneId), VecDeque<(u64, Frontier)>>,
+    /// Since when n says of m that it is in step while m lacks something.
+    wrong_since_ms: BTreeMap<(usize, usize, LaneId), u64>,
+    /// Until when nobody can be expected to know: everything slept.
+    pub excused_until_ms: u64,
+}
+
+impl HonestReport {
+    /// A checker that allows this lag.
+    pub fn new(lag_ms_max: u64) -> Self {
+        Self {
+            lag_ms_max,
+            history: BTreeMap::new(),
+            wrong_since_ms: BTreeMap::new(),
+            excused_until_ms: 0,
+        }
+    }
+
+    /// A node's commit returned.
+    pub fn on_commit(&mut self, now_ms: u64, node: usize, store: &srcos_lanes::store::Store) {
+        for lane in shared_lanes() {
+            let held = store.frontier(lane);
+            let history = self.history.entry((node, lane)).or_default();
+            if history.back().is_some_and(|(_, last)| *last == held) {
+                continue;
+            }
+            history.push_back((now_ms, held));
+            // One older than the lag is enough: it says what was held all that time ago.
+            while history.get(1).is_some_and(|(at, _)| at + self.lag_ms_max < now_ms) {
+                history.pop_front();
+            }
+        }
+    }
+
+    /// A node lost what it had, by no fault of its own.
+    pub fn on_lost(&mut self, node: usize) {
+        self.history.retain(|(of, _), _| *of != node);
+    }
+
+    /// A look at what a node reports.
+    pub fn on_look(
+        &mut self,
+        now_ms: u64,
+        number: usize,
+        nodes: &[Node],
+        excuses: &Excuses,
+    ) -> Checked {
+        let Some(running) = &nodes[number].running else { return Ok(()) };
+        for lane in shared_lanes() {
+            let ours = running.store.frontier(lane);
+            let copied = |other| nodes.iter().any(|node| node.copy_of == Some(other));
+            for peer in running.engine.lane_peers(&running.store, lane) {
+                let other = nodes.iter().position(|node| node.device() == peer.device);
+                let Some(other) = other else {
+                    return violated(NAME, format!("n{number} reports a device unknown"));
+                };
+                let key = (number, other, lane);
+                let honest = nodes[other].tamperer.is_none();
+                if peer.state != LaneState::InSync || !honest || copied(other) {
+                    self.wrong_since_ms.remove(&key);
+                    continue;
+                }
+                let Some(history) = self.history.get(&(other, lane)) else { continue };
+                let told = format!("n{number} reports n{other} in step in {lane}");
+                let Some((_, theirs)) = history.back() else { continue };
+                if ours.difference(theirs).missing_there > 0 {
+                    let shrunk = excuses.lost(other) || !excuses.forks.is_empty();
+                    let since = *self.wrong_since_ms.entry(key).or_insert(now_ms);
+                    if !shrunk
+                        || (now_ms > since + self.lag_ms_max && now_ms > self.excused_until_ms)
+                    {
+                        return violated(NAME, format!("{told}, but it lacks entries"));
+                    }
+                    continue;
+                }
+                self.wrong_since_ms.remove(&key);
+                // What it holds now and we lack: since when, without a break.
+                let lacking = |held: &Frontier| ours.difference(held).missing_here > 0;
+                let ahead = history.iter().rev().take_while(|(_, held)| lacking(held)).last();
+                if let Some((since, _)) = ahead
+                    && since + self.lag_ms_max < now_ms
+                    && now_ms > self.excused_until_ms
+                {
+                    let lag = now_ms - since;
+                    return violated(NAME, format!("{told}, but lags {lag} ms behind it"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Stories about crashes, disks and backups.
+
+use serde_json::json;
+use srcos_lanes::lane::LaneId::Normal;
+
+use super::Scenario;
+use crate::invariants::Checked;
+use crate::world::World;
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario::new(
+        "crash-in-first-sync",
+        "both devices lose power in the middle of their first exchange",
+        2,
+        crash_in_first_sync,
+    ),
+    Scenario::new(
+        "backup-restored",
+        "an old store is put back: a new incarnation starts, and the lost writes come back",
+        2,
+        backup_restored,
+    ),
+    Scenario::new(
+        "backup-restored-alone",
+        "an old store is put back, and writes before it meets anybody: its journal has one history",
+        2,
+        backup_restored_alone,
+    ),
+    Scenario::new(
+        "machine-restored",
+        "store and count of opens are put back together: peers notice, or two histories are found",
+        3,
+        machine_restored,
+    ),
+    Scenario::new(
+        "cloned-device",
+        "a copied device writes beside its original; the two histories are found",
+        3,
+        cloned_device,
+    ),
+    Scenario::new(
+        "disk-full",
+        "writes fail while the disk is full, and nothing acknowledged is lost",
+        2,
+        disk_full,
+    ),
+    Scenario::new(
+        "bit-rot-in-a-body",
+        "a flipped bit in a body is reported, never shown or sent",
+        2,
+        |world| bit_rot(world, Part::Body),
+    ),
+    Scenario::new(
+        "bit-rot-in-a-header",
+        "a flipped bit in an entry's header is reported",
+        2,
+        |world| bit_rot(world, Part::Header),
+    ),
+    Scenario::new(
+        "bit-rot-in-an-object-row",
+        "a flipped bit in an object's row is reported, never shown",
+        2,
+        |world| bit_rot(world, Part::Row),
+    ),
+    Scenario::new(
+        "restart-in-every-state",
+        "a device restarts after each of its commits, cleanly and not",
+        2,
+        restart_in_every_state,
+    ),
+];
+
+fn crash_in_first_sync(world: &mut World) -> Checked {
+    world.part(&[0]);
+    for node in 0..2 {
+        world.work(node, 15, node as u64)?;
+        world.put(node, Normal, &format!("by/{node}"), json!(node))?;
+    }
+    world.mend_network();
+    world.cut_power_soon(0, 7);
+    world.cut_power_soon(1, 9);
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    world.claim(world.shows(0, Normal, "by/1") == Some(json!(1)), "each has what the other wrote")
+}
+
+fn backup_restored(world: &mut World) -> Checked {
+    world.put(0, Normal, "old", json!(1))?;
+    world.pass(2_000)?;
+    world.take_backup(0);
+    world.take_away(0)?;
+    world.bring_back(0)?;
+    world.put(0, Normal, "new", json!(2))?;
+    world.pass(5_000)?;
+    world.restore(0, false);
+    world.pass(60_000)?;
+    world.put(0, Normal, "newer", json!(3))?;
+    world.come_to_rest()?;
+    world.claim(world.incarnations(1, 0, Normal) == 2, "it writes as a new incarnation")?;
+    world.claim(world.shows(0, Normal, "new") == Some(json!(2)), "what the peer had came back")
+}
+
+fn backup_restored_alone(world: &mut World) -> Checked {
+    world.put(0, Normal, "old", json!(1))?;
+    world.pass(2_000)?;
+    world.take_backup(0);
+    world.take_away(0)?;
+    world.bring_back(0)?;
+    world.put(0, Normal, "new", json!(2))?;
+    world.pass(5_000)?;
+    world.part(&[0]);
+    world.restore(0, false);
+    world.pass(60_000)?;
+    world.put(0, Normal, "newer", json!(3))?;
+    world.mend_network();
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    world.claim(world.shows(0, Normal, "new") == Some(json!(2)), "what the peer had came back")?;
+    world.claim(world.shows(1, Normal, "newer") == Some(json!(3)), "what came later is taken")
+}
+
+fn machine_restored(world: &mut World) -> Checked {
+    world.put(0, Normal, "old", json!(1))?;
+    world.pass(2_000)?;
+    world.take_backup(0);
+    world.put(0, Normal, "new", json!(2))?;
+    world.pass(5_000)?;
+    world.part(&[0]);
+    world.restore(0, true);
+    world.pass(60_000)?;
+    // Nothing on the device can tell that this place in its journal is taken.
+    world.put(0, Normal, "other", json!(3))?;
+    world.mend_network();
+    world.pass(60_000)?;
+    let found = (0..3).any(|node| world.has_proof_against(node, 0));
+    world.claim(found, "the two histories are found and kept as evidence")?;
+    world.come_to_rest()
+}
+
+fn cloned_device(world: &mut World) -> Checked {
+    world.put(0, Normal, "before", json!(1))?;
+    world.pass(2_000)?;
+    world.duplicate(0, 40_000);
+    world.pass(100)?;
+    let copy = 3;
+    world.part(&[0, 1]);
+    world.put(0, Normal, "original", json!(1))?;
+    world.put(copy, Normal, "copy", json!(2))?;
+    world.pass(20_000)?;
+    world.mend_network();
+    world.pass(90_000)?;
+    let found = (0..3).any(|node| world.has_proof_against(node, 0));
+    world.claim(found, "the two histories are found and kept as evidence")?;
+    world.come_to_rest()
+}
+
+fn disk_full(world: &mut World) -> Checked {
+    world.put(0, Normal, "before", json!(1))?;
+    world.fill_disk(0, true);
+    world.put(0, Normal, "during", json!(1))?;
+    world.claim(!world.runs(0), "a node whose writes fail stops")?;
+    world.pass(120_000)?;
+    world.fill_disk(0, false);
+    world.pass(60_000)?;
+    world.claim(world.runs(0), "with room it starts again")?;
+    world.claim(world.shows(0, Normal, "before").is_some(), "what was acknowledged is there")?;
+    world.put(0, Normal, "after", json!(1))?;
+    world.come_to_rest()
+}
+
+/// Where a bit flips.
+enum Part {
+    Body,
+    Header,
+    Row,
+}
+
+fn bit_rot(world: &mut World, part: Part) -> Checked {
+    world.put(0, Normal, "treasured", json!({ "text": "what-rots-in-the-row" }))?;
+    world.put(1, Normal, "other", json!(1))?;
+    world.pass(10_000)?;
+    let entry = world.newest_entry(0, Normal).unwrap_or_default();
+    // 64 bytes of signature and 4 of length come before the header; the body is last.
+    let bytes = match part {
+        Part::Header => entry.get(100..132).unwrap_or_default().to_vec(),
+        Part::Body => entry.get(entry.len().saturating_sub(24)..).unwrap_or_default().to_vec(),
+        Part::Row => br#"{"text":"what-rots-in-the-row"}"#.to_vec(),
+    };
+    world.rot(0, &bytes)?;
+    world.pass(120_000)?;
+    world.come_to_rest()?;
+    world.claim(world.reported_damage(), "the damage is reported")?;
+    let shown = world.shows(0, Normal, "treasured");
+    let expected = json!({ "text": "what-rots-in-the-row" });
+    world.claim(shown == Some(expected), "the mesh gave back what was lost")
+}
+
+fn restart_in_every_state(world: &mut World) -> Checked {
+    for round in 0..12 {
+        world.work(0, 1, round)?;
+        world.work(1, 1, 100 + round)?;
+        if round % 2 == 0 {
+            world.take_away(0)?;
+            world.bring_back(0)?;
+        } else {
+            world.cut_power_soon(0, round * 3);
+        }
+        world.pass(30_000)?;
+    }
+    world.come_to_rest()
+}

@@ -1,0 +1,771 @@
+//! One world: the loop that feeds engines what happens, and the checkers what the engines do.
+
+mod checks;
+mod faults;
+mod links;
+pub mod script;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use srcos_lanes::error::{StoreError, WriteError};
+use srcos_lanes::ids::Now;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::{Op, Outcome};
+use srcos_replication::engine::{ConnId, Event};
+use srcos_replication::wire::MESSAGE_BYTES_MAX;
+
+use crate::cluster::{self, Node, Running};
+use crate::disk::Image;
+use crate::hostile::{Tamperer, Target};
+use crate::invariants::bounds::Bounds;
+use crate::invariants::confined::{Confined, Sending};
+use crate::invariants::durable::Durable;
+use crate::invariants::report::HonestReport;
+use crate::invariants::tombstones::NoResurrection;
+use crate::invariants::{Checked, Excuses, Violation, converged, durable, peers, unreadable};
+use crate::network::{LinkId, Network};
+use crate::options::Options;
+use crate::plan::{Act, Step};
+use crate::scheduler::{Scheduler, Stream};
+use crate::trace::{Sink, Trace};
+use crate::workload::{Work, Workload};
+
+/// Lag that a report may have on an idle link, in milliseconds: a digest comes every 30 s.
+const REPORT_LAG_MS: u64 = 31_000;
+/// Bytes that an engine queues for a link before a receipt, at most: its outbox and one message.
+const QUEUED_BYTES_MAX: usize = 512 * 1024 + MESSAGE_BYTES_MAX;
+
+/// Something that happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Happening {
+    /// A node commits what it was given, and its outputs are taken.
+    Settle { node: usize, run: u64 },
+    /// A node's timer.
+    Wake { node: usize, run: u64 },
+    /// The next frame from an end of a link reaches the other.
+    Arrive { link: LinkId, from: usize },
+    /// An end learns that its link is gone.
+    Learn { link: LinkId, side: usize },
+    /// A link that has stood still for so long is taken for dead.
+    GiveUp { link: LinkId },
+    /// A node tries to reach another.
+    Dial { node: usize, peer: usize, run: u64 },
+    /// A link between two is cut, and again so many times.
+    Flap { a: usize, b: usize, left: u64 },
+    /// A step of the plan.
+    Step(usize),
+    /// A node starts again.
+    Start { node: usize },
+    /// A node's disk works again.
+    Mend { node: usize },
+    /// A node's power fails.
+    Power { node: usize },
+    /// A node's backup is put back, with the count of opens or without.
+    PutBack { node: usize, whole: bool },
+    /// A node that lost its store asks for the roster.
+    Rejoin { node: usize },
+    /// A copy is found and destroyed.
+    Retire { node: usize },
+    /// The checkers look.
+    Look,
+    /// Faults and writes end.
+    Calm,
+}
+
+/// How a run ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// All held.
+    Pass,
+    /// The devices did not come in step in time; who waits for what.
+    Liveness(Vec<String>),
+    /// An invariant did not hold.
+    Correctness(Violation),
+}
+
+impl Verdict {
+    /// Its word in the result.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Liveness(_) => "liveness",
+            Self::Correctness(_) => "correctness",
+        }
+    }
+
+    /// What it is about: two runs that fail alike have the same subject.
+    pub const fn subject(&self) -> &'static str {
+        match self {
+            Self::Pass => "",
+            Self::Liveness(_) => "liveness",
+            Self::Correctness(violation) => violation.invariant,
+        }
+    }
+
+    /// The exit code of a run that ended so.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Liveness(_) => 3,
+            Self::Correctness(_) => 4,
+        }
+    }
+}
+
+/// The result of a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Virtual milliseconds that passed.
+    pub ticks: u64,
+    /// Things that happened.
+    pub events: u64,
+    /// Faults by name.
+    pub faults: BTreeMap<String, u64>,
+    /// Writes that were acknowledged.
+    pub acknowledged: u64,
+    /// Virtual milliseconds from the end of the faults until all were in step.
+    pub converged_in_ms: Option<u64>,
+    /// Devices that had to agree in the end.
+    pub core: usize,
+    /// The hash of the trace.
+    pub trace_hash: String,
+    /// The last lines of the trace.
+    pub last_lines: Vec<String>,
+}
+
+impl Report {
+    /// The report of a world that could not be set up.
+    pub fn of_start(violation: Violation) -> Self {
+        Self {
+            verdict: Verdict::Correctness(violation),
+            ticks: 0,
+            events: 0,
+            faults: BTreeMap::new(),
+            acknowledged: 0,
+            converged_in_ms: None,
+            core: 0,
+            trace_hash: String::new(),
+            last_lines: Vec::new(),
+        }
+    }
+}
+
+/// A batch that waits for its commit.
+type Written = (LaneId, Vec<Op>, Vec<Outcome>);
+
+/// Devices, their disks and clocks, the network among them, and what watches over all of it.
+pub struct World {
+    options: Options,
+    plan: Vec<Step>,
+    scheduler: Scheduler<Happening>,
+    network: Network,
+    nodes: Vec<Node>,
+    workload: Workload,
+    trace: Trace,
+    latency: Stream,
+    chance: Stream,
+    settling: BTreeSet<usize>,
+    waking: BTreeMap<usize, u64>,
+    written: BTreeMap<usize, Vec<Written>>,
+    images: BTreeMap<usize, (Image, Option<u64>)>,
+    dial_failures: BTreeMap<(usize, usize), u32>,
+    dialling: BTreeMap<(usize, usize), u64>,
+    looked_at_ms: BTreeMap<usize, u64>,
+    looks: u64,
+    calm: bool,
+    calm_at_ms: u64,
+    bridged: bool,
+    /// All that could speak for the mesh was lost, and it was begun anew.
+    begun_anew: bool,
+    finished: Option<Verdict>,
+    events: u64,
+    converged_in_ms: Option<u64>,
+    faults: BTreeMap<String, u64>,
+    excuses: Excuses,
+    core: BTreeSet<usize>,
+    durable: Durable,
+    confined: Confined,
+    resurrection: NoResurrection,
+    report: HonestReport,
+    bounds: Bounds,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// How far a report may lag behind what a peer does: until a dead link is noticed, or until the
+/// word of it has crossed a full link behind a full outbox.
+fn report_lag_ms(options: &Options) -> u64 {
+    let shape = options.links;
+    let ahead = (shape.in_flight_bytes_max + QUEUED_BYTES_MAX) as u64 / shape.bytes_per_ms;
+    let skewed = REPORT_LAG_MS + REPORT_LAG_MS * options.clocks.drift_ppm_max / 1_000_000;
+    options.detect_ms_max + options.dead_link_ms + shape.latency_ms_max + skewed + ahead
+}
+
+impl World {
+    /// A world at its first tick: members in one mesh, outsiders each in their own, and a plan.
+    pub fn new(options: Options, plan: Vec<Step>, sink: Option<Sink>) -> Result<Self, Violation> {
+        let seed = options.seed;
+        let mut trace = Trace::new(sink);
+        trace.line(0, "options", &format!("{options:?}"));
+        let nodes: Vec<Node> =
+            (0..options.all_devices()).map(|n| Node::new(seed, n, options.clocks)).collect();
+        let mut world = Self {
+            scheduler: Scheduler::default(),
+            network: Network::new(options.links),
+            nodes,
+            workload: Workload::new(&options),
+            trace,
+            latency: Stream::new(seed, "latency", 0),
+            chance: Stream::new(seed, "reactions", 0),
+            settling: BTreeSet::new(),
+            waking: BTreeMap::new(),
+            written: BTreeMap::new(),
+            images: BTreeMap::new(),
+            dial_failures: BTreeMap::new(),
+            dialling: BTreeMap::new(),
+            looked_at_ms: BTreeMap::new(),
+            looks: 0,
+            calm: false,
+            calm_at_ms: options.safety_ms,
+            bridged: false,
+            begun_anew: false,
+            finished: None,
+            events: 0,
+            converged_in_ms: None,
+            faults: BTreeMap::new(),
+            excuses: Excuses::default(),
+            core: BTreeSet::new(),
+            durable: Durable::default(),
+            confined: Confined::default(),
+            resurrection: NoResurrection::default(),
+            report: HonestReport::new(report_lag_ms(&options)),
+            bounds: Bounds::default(),
+            plan,
+            options,
+        };
+        world.set_up()?;
+        Ok(world)
+    }
+
+    fn set_up(&mut self) -> Checked {
+        for number in 0..self.nodes.len() {
+            let started = self.nodes[number].start(0).map(|_| ());
+            started.map_err(|failure| unreadable(number, &failure.0))?;
+        }
+        self.nodes[0].joined = true;
+        self.nodes[0].home = self.nodes[0].mesh();
+        for other in 1..self.options.devices {
+            cluster::pair(&mut self.nodes, 0, other, 0)
+                .map_err(|error| unreadable(other, &error))?;
+        }
+        if let (Some(hostile), Some(mesh)) = (self.options.hostile(), self.nodes[0].mesh()) {
+            let node = &mut self.nodes[hostile];
+            let tricks = self.options.tricks.clone();
+            let key = node.key().clone();
+            node.tamperer = Some(Tamperer::new(key, mesh, tricks, self.options.seed));
+            self.excuses.hostile = Some(node.device());
+            self.excuses.forks.insert(node.device());
+        }
+        for number in 0..self.nodes.len() {
+            self.settle_soon(number);
+            self.dial_all(number, 0);
+        }
+        for (index, step) in self.plan.iter().enumerate() {
+            self.scheduler.at(step.at_ms, Happening::Step(index));
+        }
+        self.scheduler.at(checks::LOOK_EVERY_MS, Happening::Look);
+        Ok(())
+    }
+
+    /// Runs the plan, then lets everything come to rest.
+    pub fn run(mut self) -> Report {
+        self.scheduler.at(self.options.safety_ms, Happening::Calm);
+        let verdict = self.until_the_end();
+        self.into_report(verdict)
+    }
+
+    fn until_the_end(&mut self) -> Verdict {
+        while let Some(happening) = self.scheduler.pop() {
+            if let Err(violation) = self.happen(happening) {
+                let text = format!("{}: {}", violation.invariant, violation.what);
+                self.line("VIOLATION", &text);
+                return Verdict::Correctness(violation);
+            }
+            if let Some(verdict) = self.finished.take() {
+                return verdict;
+            }
+        }
+        // The checkers' looks go on until there is a verdict, so the queue never empties.
+        Verdict::Liveness(vec!["nothing happens any more".into()])
+    }
+
+    fn into_report(self, verdict: Verdict) -> Report {
+        let mut faults = self.faults;
+        for node in &self.nodes {
+            for (trick, count) in node.tamperer.iter().flat_map(|tamperer| &tamperer.played) {
+                *faults.entry(format!("trick {trick:?}")).or_default() += count;
+            }
+        }
+        Report {
+            verdict,
+            ticks: self.scheduler.now_ms(),
+            events: self.events,
+            faults,
+            acknowledged: self.durable.acknowledged,
+            converged_in_ms: self.converged_in_ms,
+            core: self.core.len(),
+            trace_hash: self.trace.hash(),
+            last_lines: self.trace.last().map(str::to_owned).collect(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.scheduler.now_ms()
+    }
+
+    fn line(&mut self, what: &str, detail: &str) {
+        self.trace.line(self.scheduler.now_ms(), what, detail);
+    }
+
+    fn fault(&mut self, name: &str, detail: &str) {
+        *self.faults.entry(name.to_owned()).or_default() += 1;
+        self.line(name, detail);
+    }
+
+    fn happen(&mut self, happening: Happening) -> Checked {
+        self.events += 1;
+        match happening {
+            Happening::Settle { node, run }
+            | Happening::Wake { node, run }
+            | Happening::Dial { node, run, .. }
+                if run != self.nodes[node].run =>
+            {
+                // For an earlier run of the node.
+                Ok(())
+            }
+            Happening::Settle { node, .. }
+            | Happening::Wake { node, .. }
+            | Happening::Dial { node, .. }
+                if self.nodes[node].frozen_until_ms > self.now_ms() =>
+            {
+                let thaws = self.nodes[node].frozen_until_ms;
+                if matches!(happening, Happening::Wake { .. }) {
+                    self.waking.insert(node, thaws);
+                }
+                self.scheduler.at(thaws, happening);
+                Ok(())
+            }
+            Happening::Settle { node, .. } => self.settle(node),
+            Happening::Wake { node, .. } => self.wake(node),
+            Happening::Dial { node, peer, .. } => {
+                if self.dialling.get(&(node, peer)) == Some(&self.now_ms()) {
+                    self.dialling.remove(&(node, peer));
+                }
+                self.dial(node, peer);
+                Ok(())
+            }
+            Happening::Arrive { link, from } => self.arrive(link, from),
+            Happening::Learn { link, side } => {
+                self.learn(link, side);
+                Ok(())
+            }
+            Happening::GiveUp { link } => {
+                self.give_up(link);
+                Ok(())
+            }
+            Happening::Flap { a, b, left } => {
+                self.flap(a, b, left);
+                Ok(())
+            }
+            Happening::Step(index) => self.step(self.plan[index]),
+            Happening::Start { node } => self.start(node),
+            Happening::Mend { node } => {
+                self.nodes[node].disk.mend();
+                Ok(())
+            }
+            Happening::Power { node } => {
+                self.lose_power(node);
+                Ok(())
+            }
+            Happening::PutBack { node, whole } => {
+                self.put_back(node, whole);
+                Ok(())
+            }
+            Happening::Rejoin { node } => self.rejoin(node),
+            Happening::Retire { node } => {
+                self.retire(node);
+                Ok(())
+            }
+            Happening::Look => self.look(),
+            Happening::Calm => self.calm_down(),
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Checked {
+        if self.calm {
+            return Ok(());
+        }
+        self.bounds.on_step();
+        let mut stream = step.stream(self.options.seed);
+        match step.act {
+            Act::Write => {
+                let number = stream.index(self.nodes.len());
+                let work = self.workload.batch(&mut stream, number);
+                self.write(number, work)
+            }
+            Act::Fault(fault) => self.strike(fault, &mut stream),
+        }
+    }
+
+    // ---- nodes ----
+
+    /// Calls into a node. What redb panics on in a store whose bytes were changed is damage, as the
+    /// shipped node says too.
+    fn call<T>(
+        &mut self,
+        number: usize,
+        call: impl FnOnce(&mut Running, Now) -> Result<T, StoreError>,
+    ) -> Option<Result<T, StoreError>> {
+        let now_ms = self.now_ms();
+        let node = &mut self.nodes[number];
+        let now = node.now(now_ms);
+        let suspect = node.suspect;
+        let running = node.running.as_mut()?;
+        if !suspect {
+            return Some(call(running, now));
+        }
+        let contained = catch_unwind(AssertUnwindSafe(|| call(running, now)));
+        Some(contained.unwrap_or_else(|_| {
+            Err(StoreError::Damaged { place: "file".into(), what: "it panicked".into() })
+        }))
+    }
+
+    fn settle_soon(&mut self, node: usize) {
+        if self.nodes[node].running.is_some() && self.settling.insert(node) {
+            let delay = match self.options.turn_ms {
+                0 => 0,
+                turn => self.latency.between(0, turn),
+            };
+            let run = self.nodes[node].run;
+            self.scheduler.after(delay, Happening::Settle { node, run });
+        }
+    }
+
+    /// Commits a node's turn and takes its outputs.
+    fn settle(&mut self, number: usize) -> Checked {
+        self.settling.remove(&number);
+        let now_ms = self.now_ms();
+        let committed = self.call(number, |running, now| {
+            let had_turn = running.store.in_turn();
+            running.engine.commit(&mut running.store, now)?;
+            Ok(had_turn)
+        });
+        let had_turn = match committed {
+            None => return Ok(()),
+            Some(Ok(had_turn)) => had_turn,
+            Some(Err(error)) => return self.store_failed(number, &error),
+        };
+        for (lane, ops, outcomes) in self.written.remove(&number).unwrap_or_default() {
+            self.durable.on_acknowledged(number, lane, &ops, &outcomes);
+            if self.excuses.revoked.contains(&self.nodes[number].device()) {
+                self.smuggle(number, lane);
+            }
+        }
+        if had_turn {
+            self.committed(number)?;
+        }
+        let Some(running) = &mut self.nodes[number].running else { return Ok(()) };
+        let events: Vec<Event> = std::iter::from_fn(|| running.engine.poll_event()).collect();
+        self.bounds.on_events(number, events.len())?;
+        let mut closes = Vec::new();
+        for event in &events {
+            self.line("event", &format!("n{number} {event:?}"));
+            if self.nodes[number].tamperer.is_none() {
+                peers::on_event(number, &self.nodes, event, &self.excuses)?;
+            }
+            if let Event::Close { conn, .. } = event {
+                closes.push(*conn);
+            }
+        }
+        if let Some(error) = self.transmit(number)? {
+            return self.store_failed(number, &error);
+        }
+        for conn in closes {
+            self.close(number, conn);
+        }
+        self.set_timer(number, now_ms)
+    }
+
+    fn committed(&mut self, number: usize) -> Checked {
+        let now_ms = self.now_ms();
+        let Some(running) = &self.nodes[number].running else { return Ok(()) };
+        // A copy shares the device of its original, and has its own disk.
+        if self.nodes[number].copy_of.is_none() {
+            self.durable.on_commit(number, &running.store);
+        }
+        self.excuses.on_commit(&running.store);
+        self.report.on_commit(now_ms, number, &running.store);
+        let seen = self.resurrection.on_commit(number, &running.store);
+        self.tolerate(number, seen)?;
+        if self.looked_at_ms.get(&number).is_none_or(|at| at + checks::LOOK_AGAIN_MS <= now_ms) {
+            self.looked_at_ms.insert(number, now_ms);
+            self.look_at_report(number)?;
+        }
+        Ok(())
+    }
+
+    fn set_timer(&mut self, number: usize, now_ms: u64) -> Checked {
+        let node = &self.nodes[number];
+        let Some(running) = &node.running else { return Ok(()) };
+        let now = node.now(now_ms);
+        let due = running.engine.poll_timeout(now);
+        self.bounds.on_timer(number, due.is_some_and(|due| due <= now.mono))?;
+        let Some(due) = due else { return Ok(()) };
+        let due = node.clock.when(due).max(now_ms + 1);
+        if self.waking.get(&number).is_none_or(|at| *at > due || *at <= now_ms) {
+            self.waking.insert(number, due);
+            self.scheduler.at(due, Happening::Wake { node: number, run: node.run });
+        }
+        Ok(())
+    }
+
+    /// Moves what a node wants sent onto its links.
+    fn transmit(&mut self, number: usize) -> Result<Option<StoreError>, Violation> {
+        let mut sent = 0;
+        loop {
+            let polled =
+                self.call(number, |running, _| running.engine.poll_transmit(&running.store));
+            let (conn, frame) = match polled {
+                Some(Ok(Some(sent))) => sent,
+                None | Some(Ok(None)) => return Ok(None),
+                Some(Err(error)) => return Ok(Some(error)),
+            };
+            sent += 1;
+            self.bounds.on_frame(number, &frame, sent)?;
+            let found = self.network.find(number, conn);
+            let peer =
+                found.and_then(|(link, side)| Some(self.network.link(link)?.ends[1 - side].node));
+            let to = peer.map(|peer| self.nodes[peer].device());
+            let node = &mut self.nodes[number];
+            let hash = blake3::hash(&frame).to_hex();
+            let text = format!("n{number} {conn:?} {} {}", frame.len(), &hash[..8]);
+            self.trace.line(self.scheduler.now_ms(), "frame", &text);
+            let frames = match (&mut node.tamperer, peer, to) {
+                (Some(tamperer), Some(peer), Some(device)) => {
+                    let sees_fork = peer % 2 == 1;
+                    tamperer.send(Target { conn: conn.0, device, sees_fork }, frame)
+                }
+                (None, _, Some(to)) => {
+                    let Some(running) = &node.running else { return Ok(None) };
+                    let (policy, roster) = (&node.policy, running.engine.roster());
+                    let sending = Sending { node: number, conn: conn.0, to, policy, roster };
+                    self.confined.on_frame(sending, &frame)?;
+                    vec![frame]
+                }
+                _ => Vec::new(),
+            };
+            let Some((link, side)) = found else { continue };
+            frames.into_iter().for_each(|frame| self.put_on_link(link, side, frame));
+            if self.network.is_full(link, side)
+                && let Some(running) = &mut self.nodes[number].running
+                && let Some(link) = self.network.link_mut(link)
+            {
+                link.blocked[side] = true;
+                running.engine.handle_blocked(conn, true);
+            }
+        }
+    }
+
+    fn wake(&mut self, number: usize) -> Checked {
+        if self.waking.get(&number) != Some(&self.now_ms()) {
+            return Ok(());
+        }
+        self.waking.remove(&number);
+        let woken = self
+            .call(number, |running, now| running.engine.handle_timeout(&mut running.store, now));
+        if let Some(Err(error)) = woken {
+            return self.store_failed(number, &error);
+        }
+        self.settle_soon(number);
+        Ok(())
+    }
+
+    fn write(&mut self, number: usize, work: Work) -> Checked {
+        let node = &self.nodes[number];
+        // Someone with a store that does not know its mesh pairs before working on.
+        if node.homeless || node.frozen_until_ms > self.now_ms() {
+            return Ok(());
+        }
+        let Work { lane, ops } = &work;
+        if node.running.is_some() {
+            self.workload.note(&work);
+        }
+        let mut refused = None;
+        let tried = self.call(number, |running, now| {
+            match running.engine.write(&mut running.store, now, *lane, ops) {
+                Ok(outcomes) => Ok(outcomes),
+                Err(WriteError::Store(error)) => Err(error),
+                Err(error) => {
+                    refused = Some(error);
+                    Ok(Vec::new())
+                }
+            }
+        });
+        match (tried, refused) {
+            (None, _) => Ok(()),
+            (Some(Err(error)), _) => self.store_failed(number, &error),
+            (Some(Ok(_)), Some(error)) => self.refused(number, *lane, &error),
+            (Some(Ok(outcomes)), None) => {
+                let ids: Vec<_> = ops.iter().map(|op| op.id.as_str()).collect();
+                self.line("write", &format!("n{number} {lane} {ids:?}"));
+                self.durable.on_write(*lane, ops);
+                self.written.entry(number).or_default().push((*lane, ops.clone(), outcomes));
+                self.settle_soon(number);
+                Ok(())
+            }
+        }
+    }
+
+    /// A write was refused: right for some, a fault of the node for others.
+    fn refused(&mut self, number: usize, lane: LaneId, error: &WriteError) -> Checked {
+        let expected = matches!(
+            error,
+            WriteError::NotFound { .. }
+                | WriteError::AppendOnly { .. }
+                | WriteError::ClassLoosened { .. }
+        );
+        // Where somebody wrote two histories, what builds on one cannot be read with the other.
+        let disputed =
+            matches!(error, WriteError::Quarantined { .. } | WriteError::Document { .. })
+                && self.excuses.disputed.contains(&lane);
+        self.line("refused", &format!("n{number} {lane} {error}"));
+        // A refused batch may have opened a turn.
+        self.settle_soon(number);
+        if expected || disputed {
+            return Ok(());
+        }
+        let what = format!("n{number} cannot write to {lane}: {error}");
+        Err(Violation { invariant: converged::NAME, what })
+    }
+
+    /// A store call failed: right after the disk failed, or in a store whose bytes were changed.
+    fn store_failed(&mut self, number: usize, error: &StoreError) -> Checked {
+        let node = &mut self.nodes[number];
+        match node.disk.failed() {
+            Some(_) if node.disk.is_dark() => {
+                self.fault("power failed", &format!("n{number} {error}"));
+                self.nodes[number].cut_power(&mut self.chance);
+            }
+            Some(why) => {
+                self.fault("disk failed", &format!("n{number} {why}: {error}"));
+                self.nodes[number].kill();
+            }
+            None if node.suspect => {
+                self.fault("damage reported", &format!("n{number} {error}"));
+                self.replace(number);
+                return Ok(());
+            }
+            None => return Err(unreadable(number, error)),
+        }
+        self.leave(number);
+        Ok(())
+    }
+
+    /// That a checker cannot read from a node is excused while its disk fails, and where its bytes were
+    /// changed: then the node has said so.
+    fn tolerate(&mut self, number: usize, found: Checked) -> Checked {
+        match found {
+            Err(violation) if violation.is_unreadable() => {
+                let node = &mut self.nodes[number];
+                if node.disk.failed().is_some() {
+                    node.kill();
+                    self.fault("disk failed", &violation.what);
+                    self.leave(number);
+                } else if node.suspect {
+                    self.fault("damage reported", &violation.what);
+                    self.replace(number);
+                } else {
+                    return Err(violation);
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn start(&mut self, number: usize) -> Checked {
+        let now_ms = self.now_ms();
+        let node = &mut self.nodes[number];
+        if node.running.is_some() || node.retired {
+            return Ok(());
+        }
+        if node.away_until_ms > now_ms {
+            self.scheduler.at(node.away_until_ms, Happening::Start { node: number });
+            return Ok(());
+        }
+        if let Err(failure) = node.start(now_ms).map(|_| ()) {
+            let error = failure.0;
+            if node.disk.failed().is_none() && !node.suspect {
+                let what = format!("n{number} does not start again: {error}");
+                return Err(Violation { invariant: durable::NAME, what });
+            }
+            return self.store_failed(number, &error);
+        }
+        if self.nodes[number].suspect {
+            // What it acknowledged while its syncs did nothing may be gone.
+            self.may_lose(number, true);
+        }
+        let Some(running) = &self.nodes[number].running else { return Ok(()) };
+        let incarnation = running.store.author().incarnation;
+        let kept = self.durable.on_start(number, &running.store, &self.excuses);
+        self.tolerate(number, kept)?;
+        let Some(running) = &self.nodes[number].running else { return Ok(()) };
+        let seen = self.resurrection.on_look(number, &running.store, &self.workload.known);
+        self.tolerate(number, seen)?;
+        self.line("start", &format!("n{number} {incarnation}"));
+        // A commit whose last sync failed can be there all the same.
+        self.committed(number)?;
+        self.settle_soon(number);
+        self.dial_all(number, 500);
+        if self.nodes[number].homeless && self.nodes[number].joined {
+            self.excuses.late.insert(self.nodes[number].device());
+            self.scheduler.after(1_000, Happening::Rejoin { node: number });
+        }
+        Ok(())
+    }
+
+    /// A node is gone: its links break, and it starts again after a while.
+    fn leave(&mut self, number: usize) {
+        self.forget(number);
+        let pause = if self.calm { 10 } else { self.outage() };
+        self.scheduler.after(pause, Happening::Start { node: number });
+    }
+
+    fn forget(&mut self, number: usize) {
+        self.settling.remove(&number);
+        self.waking.remove(&number);
+        self.written.remove(&number);
+        self.dialling.retain(|(node, _), _| *node != number);
+        for (link, side) in self.network.links_of(number) {
+            self.cut(link);
+            self.learn_own(link, side);
+        }
+    }
+
+    fn outage(&mut self) -> u64 {
+        let (least, most) = self.options.outage_ms;
+        self.chance.between(least, most)
+    }
+
+    fn close(&mut self, node: usize, conn: ConnId) {
+        self.close_link(node, conn);
+        self.confined.on_closed(node, conn.0);
+    }
+}

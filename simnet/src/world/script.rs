@@ -1,0 +1,270 @@
+//! What a scenario does with a world, in words.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use srcos_lanes::ids::WallMillis;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::{Action, Op, PutContent, Visibility};
+use srcos_replication::peers::LaneState;
+
+use super::{Happening, Report, Verdict, World};
+use crate::faults::Fault;
+use crate::invariants::{Checked, Violation, converged};
+use crate::scheduler::Stream;
+use crate::workload::Work;
+
+/// What a scenario claims of its own.
+pub const CLAIM: &str = "scenario.claim";
+
+impl World {
+    /// Lets time pass.
+    pub fn pass(&mut self, ms: u64) -> Checked {
+        let until = self.now_ms() + ms;
+        while self.scheduler.next_at().is_some_and(|at| at <= until) {
+            let Some(happening) = self.scheduler.pop() else { break };
+            self.happen(happening)?;
+        }
+        self.scheduler.advance_to(until);
+        Ok(())
+    }
+
+    /// A device puts an object and commits.
+    pub fn put(&mut self, node: usize, lane: LaneId, id: &str, body: Value) -> Checked {
+        self.put_as(node, lane, id, PutContent { body, ..PutContent::default() })
+    }
+
+    /// A device puts an object with more than a body, and commits.
+    pub fn put_as(&mut self, node: usize, lane: LaneId, id: &str, put: PutContent) -> Checked {
+        let op = Op { id: id.to_owned(), action: Action::Put(put), if_heads: None };
+        self.write(node, Work { lane, ops: vec![op] })?;
+        self.settle(node)
+    }
+
+    /// A device deletes an object and commits.
+    pub fn delete(&mut self, node: usize, lane: LaneId, id: &str) -> Checked {
+        let action = Action::Delete { reason: "done with".into() };
+        let op = Op { id: id.to_owned(), action, if_heads: None };
+        self.write(node, Work { lane, ops: vec![op] })?;
+        self.settle(node)
+    }
+
+    /// A device writes batches drawn from the seed.
+    pub fn work(&mut self, node: usize, batches: u64, salt: u64) -> Checked {
+        let mut stream = Stream::new(self.options.seed, "script", salt);
+        for _ in 0..batches {
+            let work = self.workload.batch(&mut stream, node);
+            self.write(node, work)?;
+            self.pass(50)?;
+        }
+        Ok(())
+    }
+
+    /// The body that a device shows, if it shows the object.
+    pub fn shows(&self, node: usize, lane: LaneId, id: &str) -> Option<Value> {
+        let running = self.nodes[node].running.as_ref()?;
+        let snapshot = running.store.reader().snapshot().ok()?;
+        match snapshot.object(lane, id, WallMillis(0)).ok()? {
+            Visibility::Shown(object) => serde_json::from_str(&object.row.body).ok(),
+            _ => None,
+        }
+    }
+
+    /// Something that the scenario is about.
+    pub fn claim(&self, holds: bool, what: &str) -> Checked {
+        if holds {
+            return Ok(());
+        }
+        Err(Violation { invariant: CLAIM, what: what.to_owned() })
+    }
+
+    /// Cuts one side off from the others for good.
+    pub fn part(&mut self, side: &[usize]) {
+        self.split(&BTreeSet::from_iter(side.iter().copied()), false, false, u64::MAX);
+    }
+
+    /// What one side sends no longer reaches the others.
+    pub fn part_one_way(&mut self, side: &[usize]) {
+        self.split(&BTreeSet::from_iter(side.iter().copied()), true, true, u64::MAX);
+    }
+
+    /// Mends the network.
+    pub fn mend_network(&mut self) {
+        self.release();
+    }
+
+    /// Lets something go wrong, at a place drawn from the seed.
+    pub fn hit(&mut self, fault: Fault, salt: u64) -> Checked {
+        let mut stream = Stream::new(self.options.seed, "hit", salt);
+        self.strike(fault, &mut stream)
+    }
+
+    /// A device is stopped and does not come back until it is told to.
+    pub fn take_away(&mut self, node: usize) -> Checked {
+        self.nodes[node].away_until_ms = u64::MAX;
+        self.stop(node)
+    }
+
+    /// A device that was taken away is started.
+    pub fn bring_back(&mut self, node: usize) -> Checked {
+        self.nodes[node].away_until_ms = 0;
+        self.start(node)
+    }
+
+    /// The power of a device fails in the middle of its next commits.
+    pub fn cut_power_soon(&mut self, node: usize, operations: u64) {
+        self.nodes[node].disk.fail_power_after(operations);
+    }
+
+    /// Everything sleeps for days.
+    pub fn sleep_days(&mut self, days: u64) {
+        self.sleep(days * 24 * 3_600_000);
+    }
+
+    /// A wall clock jumps.
+    pub fn jump_clock(&mut self, node: usize, ms: i64) {
+        self.nodes[node].clock.jump(ms);
+    }
+
+    /// A backup of a device's store is taken.
+    pub fn take_backup(&mut self, node: usize) {
+        self.back_up(node);
+    }
+
+    /// The backup is put back, with the count of opens or without.
+    pub fn restore(&mut self, node: usize, whole: bool) {
+        self.put_back(node, whole);
+    }
+
+    /// A device is copied, and both run for a while.
+    pub fn duplicate(&mut self, node: usize, for_ms: u64) {
+        self.copy(node, self.now_ms() + for_ms);
+    }
+
+    /// A member puts another out.
+    pub fn put_out(&mut self, by: usize, target: usize) -> Checked {
+        self.revoke(by, target)
+    }
+
+    /// A member takes an outsider in.
+    pub fn take_in(&mut self, by: usize, other: usize) -> Checked {
+        self.excuses.late.insert(self.nodes[other].device());
+        self.pair(by, other)
+    }
+
+    /// A device loses its store but not its key, and works on by itself in a new mesh.
+    pub fn lose(&mut self, node: usize) {
+        self.replace(node);
+        let node = &mut self.nodes[node];
+        (node.joined, node.homeless, node.home) = (false, false, None);
+    }
+
+    /// A device's disk is full, or has room again.
+    pub fn fill_disk(&mut self, node: usize, full: bool) {
+        self.nodes[node].disk.fill(full);
+    }
+
+    /// Flips a bit of the first place on a device's disk that holds these bytes, while it is down.
+    pub fn rot(&mut self, node: usize, bytes: &[u8]) -> Checked {
+        self.stop(node)?;
+        let found = self.nodes[node].disk.rot_at(bytes);
+        self.claim(found, "the bytes to rot are not on the disk")?;
+        self.may_lose(node, true);
+        Ok(())
+    }
+
+    /// Whether a node reported damage in this run.
+    pub fn reported_damage(&self) -> bool {
+        self.faults.contains_key("damage reported")
+    }
+
+    /// Whether a node runs.
+    pub fn runs(&self, node: usize) -> bool {
+        self.nodes[node].running.is_some()
+    }
+
+    /// The bytes of the newest entry of a device's own journal, as its disk has them.
+    pub fn newest_entry(&self, node: usize, lane: LaneId) -> Option<Vec<u8>> {
+        let running = self.nodes[node].running.as_ref()?;
+        let author = running.store.author();
+        let seq = running.store.frontier(lane).seq(&author);
+        running.store.reader().snapshot().ok()?.entry(lane, &author, seq).ok()?
+    }
+
+    /// The member that breaks the rules gets hold of the newest entry of a device's own journal.
+    pub fn smuggle(&mut self, from: usize, lane: LaneId) {
+        let Some(entry) = self.newest_entry(from, lane) else { return };
+        let Some(running) = &self.nodes[from].running else { return };
+        let author = running.store.author();
+        for tamperer in self.nodes.iter_mut().filter_map(|node| node.tamperer.as_mut()) {
+            tamperer.take_contraband(lane, author, &entry);
+        }
+    }
+
+    /// Whether a device says that it is in step with another in a lane.
+    pub fn says_in_step(&self, node: usize, other: usize, lane: LaneId) -> bool {
+        let device = self.nodes[other].device();
+        self.nodes[node].running.as_ref().is_some_and(|running| {
+            let peers = running.engine.lane_peers(&running.store, lane);
+            peers.iter().any(|peer| peer.device == device && peer.state == LaneState::InSync)
+        })
+    }
+
+    /// Whether a device keeps the proof that a journal of another has two histories.
+    pub fn has_proof_against(&self, node: usize, author: usize) -> bool {
+        let device = self.nodes[author].device();
+        self.nodes[node].running.as_ref().is_some_and(|running| {
+            LaneId::ALL.into_iter().any(|lane| {
+                running.store.journals(lane).any(|(by, row)| by.device == device && row.forked)
+            })
+        })
+    }
+
+    /// How many journals of a lane a device has for another: one for each incarnation.
+    pub fn incarnations(&self, node: usize, of: usize, lane: LaneId) -> usize {
+        let device = self.nodes[of].device();
+        let running = self.nodes[node].running.as_ref();
+        running.map_or(0, |running| {
+            running.store.journals(lane).filter(|(by, _)| by.device == device).count()
+        })
+    }
+
+    /// A node's frames vanish from now on.
+    pub fn mute(&mut self, node: usize) {
+        self.network.mute = Some(node);
+    }
+
+    /// A disk only pretends to sync, and nobody is told.
+    pub fn lie_silently(&mut self, node: usize) {
+        self.nodes[node].disk.lie(true);
+    }
+
+    /// Ends all faults and waits until all are in step.
+    pub fn come_to_rest(&mut self) -> Checked {
+        self.calm_down()?;
+        match self.until_the_end() {
+            Verdict::Pass => Ok(()),
+            Verdict::Correctness(violation) => Err(violation),
+            Verdict::Liveness(waits) => {
+                let what = waits.join("; ");
+                self.finished = Some(Verdict::Liveness(waits));
+                Err(Violation { invariant: converged::NAME, what })
+            }
+        }
+    }
+
+    /// The report of a scenario that ended so.
+    pub fn close_with(mut self, ended: Checked) -> Report {
+        let verdict = match (self.finished.take(), ended) {
+            (Some(verdict), Err(_)) => verdict,
+            (_, Err(violation)) => Verdict::Correctness(violation),
+            (_, Ok(())) => Verdict::Pass,
+        };
+        self.into_report(verdict)
+    }
+
+    /// Plans what happens when nobody else does: the run of a script may end in a plan.
+    pub fn let_calm_come(&mut self, after_ms: u64) {
+        self.scheduler.after(after_ms, Happening::Calm);
+    }
+}
