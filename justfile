@@ -28,7 +28,7 @@ bite *ARGS:
     mkdir -p target/bite && cp target/release/simnet target/bite/simnet
     target/bite/simnet bite --write docs/SIMULATION.md {{ARGS}}
 
-# Fuzz one target (wire_frame, entry, ticket, json_line); needs a nightly toolchain and cargo-fuzz.
+# Fuzz one target (the list is in tests/fuzz/targets.rs); needs a nightly toolchain and cargo-fuzz.
 fuzz TARGET *ARGS:
     cargo +nightly fuzz run --fuzz-dir tests/fuzz {{TARGET}} tests/fuzz/corpus/{{TARGET}} tests/fuzz/seeds/{{TARGET}} {{ARGS}}
 

@@ -1,12 +1,12 @@
 //! Replays what fuzzers start from and what they found, through the functions that they call; and
-//! holds the bytes of entries, messages and tickets to those that are committed.
+//! holds the bytes of entries, messages, tickets and event stores to those that are committed.
 //!
 //! `tests/fuzz/seeds/TARGET` has inputs that must be taken (`valid-*`) or refused (`invalid-*`);
 //! `tests/fuzz/crashers/TARGET` has what once broke a reader, and must not again. A crasher that a
 //! fuzzer finds is copied there under a name that says what it is.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use serde_json::json;
@@ -18,13 +18,15 @@ use srcos_lanes::journal::{
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::object::{Content, Object};
 use srcos_lanes::signature::Signer as _;
+use srcos_node::events::head::Head;
+use srcos_node::events::store::Writer;
 use srcos_replication::roster::RecordId;
 use srcos_replication::ticket::Ticket;
 use srcos_replication::wire::{
     AbortReason, Hello, LaneReceipt, Message, PROTOCOL_VERSION, Receipt, frames,
 };
 
-use crate::support::{root, skips_slow};
+use crate::support::{read, root, skips_slow};
 
 #[path = "fuzz/targets.rs"]
 mod targets;
@@ -133,6 +135,26 @@ fn ticket_text() -> String {
     ticket.expect("the addresses are sound").to_text()
 }
 
+/// A store of three events: the first ones as another program wrote them.
+fn store_bytes(foreign: usize, signing: Option<SigningKey>) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let path = dir.path().join("events.jsonl");
+    let text = read("examples/events/policy-decision.expected-denial.json");
+    let mut event: serde_json::Value = serde_json::from_str(&text).expect("an example is JSON");
+    let events: Vec<_> = (1..=3)
+        .map(|n| {
+            event["event_id"] = json!(format!("evt_{n}"));
+            event.clone()
+        })
+        .collect();
+    let lines: String = events[..foreign].iter().map(|event| format!("{event}\n")).collect();
+    std::fs::write(&path, lines).expect("lines can be written");
+    let mut writer = Writer::open(&path, signing).expect("the store can be opened");
+    writer.add(&events[foreign..]).expect("events can be added");
+    let file = |path: &Path| std::fs::read(path).expect("the store can be read");
+    [&file(&Head::file(&path))[..], b"\0", &file(&path)].concat()
+}
+
 /// The seeds that this version writes: target, name, bytes.
 fn written() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut seeds: Vec<_> = messages()
@@ -144,6 +166,8 @@ fn written() -> Vec<(&'static str, String, Vec<u8>)> {
     for (n, body) in targets::change_seeds().into_iter().enumerate() {
         seeds.push(("change", format!("valid-{n}"), body));
     }
+    seeds.push(("event_store", "valid-signed".into(), store_bytes(0, Some(key()))));
+    seeds.push(("event_store", "valid-foreign-first".into(), store_bytes(2, None)));
     seeds.push(("ticket", "valid-ticket".into(), ticket_text().into_bytes()));
     seeds
 }
@@ -151,7 +175,7 @@ fn written() -> Vec<(&'static str, String, Vec<u8>)> {
 /// With `SRCOS_WRITE_SEEDS=1` it writes them anew: after a change of a format that is meant, with a
 /// new version number in it.
 #[test]
-fn entries_messages_and_tickets_have_the_bytes_that_are_committed() {
+fn entries_messages_tickets_and_stores_have_the_bytes_that_are_committed() {
     let write = std::env::var_os("SRCOS_WRITE_SEEDS").is_some();
     for (target, name, bytes) in written() {
         let path = folder("seeds", target).join(&name);

@@ -36,7 +36,7 @@ mod view;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use chunk::{CHANGE_BYTES_MAX, OPS_IN_LIFE_MAX, OPS_MAX};
 pub(crate) use content::types_after;
@@ -47,8 +47,7 @@ pub use content::{
 };
 use elements::Elements;
 pub use error::{ContentError, DocumentError, WriteError};
-pub(crate) use incoming::deps;
-pub use incoming::{Incoming, Refusal, Taken};
+pub use incoming::{Incoming, Taken};
 pub use text::TEXT_EDITS_MAX;
 pub use view::{Conflict, ConflictValue, View};
 pub use write::LIST_CELLS_MAX;
@@ -295,7 +294,3 @@ fn without_skeleton(hashes: &[Hash]) -> Vec<ChangeHash> {
     hashes.sort();
     hashes
 }
-
-/// Puts the right checksum on changed bytes of a change; gives them with their hash.
-#[cfg(test)]
-pub(crate) use tests::hostile::sealed as sealed_for_tests;

@@ -13,6 +13,7 @@ mod apply;
 mod documents;
 mod entries;
 mod expire;
+mod left_out;
 mod open;
 mod overlay;
 mod read;
@@ -37,9 +38,7 @@ pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::frontier::{Frontier, Tip};
-use crate::ids::{
-    Author, ChangeHash, DeviceId, EntryHash, Incarnation, MeshId, ObjectKey, WallMillis,
-};
+use crate::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
 use crate::lane::LaneId;
 use crate::tables::{self, CountsRow, JournalRow};
 use documents::DocumentCache;
@@ -55,8 +54,10 @@ pub struct Store {
     counts: BTreeMap<LaneId, CountsRow>,
     feed_next: u64,
     documents: DocumentCache,
-    /// Journals whose next entry waits, and for what.
-    parked: BTreeMap<(LaneId, u32), WaitsFor>,
+    /// Journals whose next entry waits, and for which entry of which author.
+    parked: BTreeMap<(LaneId, u32), (Author, u64)>,
+    /// Whether any change is left out of its object.
+    leaves_out: bool,
     turn: Option<WriteTransaction>,
     /// How often a journal of each lane changed since the store was opened.
     versions: BTreeMap<LaneId, u64>,
@@ -100,15 +101,6 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// What an entry waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum WaitsFor {
-    /// That this entry of its lane is applied.
-    Entry(Author, u64),
-    /// That this change of this object is here.
-    Change(ObjectKey, ChangeHash),
-}
-
 /// What a commit made durable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Committed {
@@ -130,6 +122,7 @@ struct Open<'t> {
     feed: BytesTable<'t>,
     expiry: BytesTable<'t>,
     left_out: BytesTable<'t>,
+    stalled: BytesTable<'t>,
 }
 
 impl<'t> Open<'t> {
@@ -143,6 +136,7 @@ impl<'t> Open<'t> {
             feed: turn.open_table(tables::FEED)?,
             expiry: turn.open_table(tables::EXPIRY)?,
             left_out: turn.open_table(tables::LEFT_OUT)?,
+            stalled: turn.open_table(tables::STALLED)?,
         })
     }
 }

@@ -65,14 +65,16 @@ pub const PEERS: Bytes = TableDefinition::new("peers-1");
 pub const ROSTER: Bytes = TableDefinition::new("roster-1");
 /// Proofs of misbehaviour.
 pub const EVIDENCE: Bytes = TableDefinition::new("evidence-1");
-/// Changes of applied entries that are not in their objects, refused or not sent to this device:
-/// [`left_out_key`] to [`Loc`].
+/// Changes of applied entries that are not in their objects: [`left_out_key`] to the change's hash.
 pub const LEFT_OUT: Bytes = TableDefinition::new("left-out-1");
+/// Authors whose next changes of an object wait for one of theirs that is left out:
+/// [`stalled_key`] to its hash.
+pub const STALLED: Bytes = TableDefinition::new("stalled-1");
 
 /// All of them, so that a new store has each from the start.
-pub const ALL: [Bytes; 15] = [
+pub const ALL: [Bytes; 16] = [
     META, AUTHORS, JOURNALS, ENTRIES, OBJECTS, DOCUMENTS, TAILS, TOMBSTONES, FEED, EXPIRY, COUNTS,
-    PEERS, ROSTER, EVIDENCE, LEFT_OUT,
+    PEERS, ROSTER, EVIDENCE, LEFT_OUT, STALLED,
 ];
 
 /// Keys of the `meta-1` table.
@@ -314,9 +316,24 @@ pub fn tail_key(object: &[u8], n: u32) -> Vec<u8> {
     [object, &n.to_be_bytes()].concat()
 }
 
-/// Key of a change that is not in its object.
-pub fn left_out_key(object: ObjectKey, change: ChangeHash) -> Vec<u8> {
-    [object.0, change.0].concat()
+/// Key of a change that is not in its object: the change that it waits for, which is itself where it
+/// was refused, and where it is.
+pub fn left_out_key(object: ObjectKey, waits_for: ChangeHash, loc: Loc) -> Vec<u8> {
+    let (author, seq, item) = (loc.author.to_be_bytes(), loc.seq.to_be_bytes(), loc.item);
+    [&object.0[..], &waits_for.0, &author, &seq, &item.to_be_bytes()].concat()
+}
+
+/// Where a left-out change is, by its key.
+pub fn left_out_loc(key: &[u8]) -> Option<Loc> {
+    let (author, rest) = key.get(64..)?.split_first_chunk::<4>()?;
+    let (seq, item) = rest.split_first_chunk::<8>()?;
+    let (author, seq) = (u32::from_be_bytes(*author), u64::from_be_bytes(*seq));
+    Some(Loc { author, seq, item: u16::from_be_bytes(item.try_into().ok()?) })
+}
+
+/// Key of an author who waits at an object.
+pub fn stalled_key(object: ObjectKey, author: u32) -> Vec<u8> {
+    [&object.0[..], &author.to_be_bytes()].concat()
 }
 
 /// Key of an object's expiry.

@@ -393,6 +393,8 @@ impl Engine {
         if lane.definition().ttl.is_some() {
             self.expiry_known = false;
         }
+        // A peer's entry may have waited for one of ours.
+        self.waiting |= runs::lane_waits(store, lane);
         Ok(outcomes)
     }
 

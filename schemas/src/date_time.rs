@@ -71,7 +71,7 @@ pub(crate) fn digits(text: &[u8]) -> Option<i64> {
 }
 
 /// Nanoseconds of a fraction's digits, of which there is at least one.
-pub(crate) fn fraction(digits: &[u8]) -> Option<u32> {
+fn fraction(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;
     }

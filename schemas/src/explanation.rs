@@ -7,9 +7,12 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
+use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule, constant_text};
 use crate::event::model::{ExplanationCode, Text};
 use crate::event::vocabulary::{DecisionResult, Outcome, Risk, Severity, vocabulary};
+
+/// `schema_version` of a registry.
+const SCHEMA_VERSION: &str = "sourceos.policy-explanation-registry.v0.1";
 
 /// The contract.
 pub static POLICY_EXPLANATION_REGISTRY: Contract = Contract {
@@ -17,10 +20,7 @@ pub static POLICY_EXPLANATION_REGISTRY: Contract = Contract {
     urn: "urn:srcos:schema:policy-explanation-registry:v0.1",
     file: "sourceos.policy-explanation-registry.v0.1.schema.json",
     schema: include_str!("../sourceos.policy-explanation-registry.v0.1.schema.json"),
-    discriminator: Discriminator::Member(
-        "schema_version",
-        "sourceos.policy-explanation-registry.v0.1",
-    ),
+    discriminator: Discriminator::Member("schema_version", SCHEMA_VERSION),
     profiled: false,
     rules: &[
         Rule {
@@ -78,13 +78,9 @@ impl ExplanationRegistry {
     }
 }
 
-/// The contract's name; no other is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum RegistrySchema {
-    /// Version 0.1.
-    #[default]
-    #[serde(rename = "sourceos.policy-explanation-registry.v0.1")]
-    V0_1,
+constant_text! {
+    /// The contract's name; no other is read.
+    RegistrySchema = SCHEMA_VERSION
 }
 
 vocabulary! {

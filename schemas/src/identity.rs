@@ -1,8 +1,8 @@
 //! The identity audit: whether a service manifest and a launch manifest speak of one product, under one
 //! name, launched hermetically, with no name of what it is built on where people look.
 //!
-//! It judges the pair and holds neither to its schema: a manifest that lacks a member, or has one of
-//! another type, is wrong where the audit needs it.
+//! It judges the pair and holds neither to its schema: what is not there, or says nothing, is wrong only
+//! where the audit needs it.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::contracts::{FINDINGS_MAX, Finding};
+use crate::service::gates::says_something;
 use crate::{launch, service};
 
 /// Names of engines that must not show on a surface of a product.
@@ -147,16 +148,11 @@ impl Audit<'_> {
                 self.error(Manifest::Launch, path, "identity.surface-shows-product", &message);
             }
         }
-        const UNSAID: &str = "say what a profile's path must not show";
         let path = "/identity_invariants/profile_path_policy";
-        match self.at(Manifest::Launch, path) {
-            None => self.warning(Manifest::Launch, path, "identity.profile-path", UNSAID),
-            Some(Value::String(policy)) => {
-                if !policy.contains("MUST NOT") && !policy.contains("must not") {
-                    self.warning(Manifest::Launch, path, "identity.profile-path", UNSAID);
-                }
-            }
-            Some(_) => self.error(Manifest::Launch, path, "identity.text", "this must be text"),
+        let policy = self.text(Manifest::Launch, path);
+        if !policy.contains("MUST NOT") && !policy.contains("must not") {
+            let message = "say in words what a profile's path must not show";
+            self.warning(Manifest::Launch, path, "identity.profile-path", message);
         }
     }
 
@@ -168,10 +164,14 @@ impl Audit<'_> {
         }
         self.search_path();
         let path = "/environment/denied_variables";
-        let denied = self.strings(path);
+        // Text denies no variable, and what denies none is no more than unwise.
+        let denied = match self.at(Manifest::Launch, path) {
+            Some(Value::String(_) | Value::Object(_)) => Vec::new(),
+            _ => self.list(path),
+        };
         let lacks: Vec<&str> = launch::TOOL_VARIABLES
             .into_iter()
-            .filter(|variable| !denied.contains(*variable))
+            .filter(|variable| !denied.iter().any(|name| name.as_str() == Some(variable)))
             .collect();
         if !lacks.is_empty() {
             let message = format!("deny these variables too: {}", lacks.join(", "));
@@ -181,44 +181,36 @@ impl Audit<'_> {
 
     fn search_path(&mut self) {
         let path = "/environment/path";
-        let folders: Vec<Value> = match self.at(Manifest::Launch, path) {
-            None => return,
-            Some(Value::Array(folders)) => folders.clone(),
-            Some(_) => {
-                let message = "the search path must be a list of folders";
-                return self.error(Manifest::Launch, path, "identity.search-path", message);
-            }
-        };
         let mut seen = BTreeSet::new();
-        for (place, folder) in folders.iter().enumerate() {
+        for (place, folder) in self.list(path).into_iter().enumerate() {
             let here = format!("{path}/{place}");
-            let Some(folder) = folder.as_str() else {
-                let message = "the search path must be a list of folders";
-                self.error(Manifest::Launch, &here, "identity.search-path", message);
-                continue;
-            };
-            if !seen.insert(folder) {
+            if !seen.insert(folder.to_string()) {
                 let message = format!("{folder} stands here a second time: remove it");
                 self.error(Manifest::Launch, &here, "identity.path-once", &message);
             }
-            if folder.contains("homebrew") || folder.contains("/nix") {
+            let Some(folder) = folder.as_str() else {
+                let message = "a folder is named by text: write its path";
+                self.warning(Manifest::Launch, &here, "identity.path-of-text", message);
+                continue;
+            };
+            let lower = folder.to_lowercase();
+            if lower.contains("homebrew") || lower.contains("/nix") {
                 let message = format!("{folder} belongs to a user's package manager");
                 self.warning(Manifest::Launch, &here, "identity.path-of-user", &message);
             }
         }
     }
 
-    /// The texts of a list of the launch manifest; what is no list of them is an error of its own.
-    fn strings(&mut self, path: &str) -> BTreeSet<String> {
+    /// What a list of the launch manifest names. What says nothing names nothing; what else is no list
+    /// of names cannot be shown to be right.
+    fn list(&mut self, path: &str) -> Vec<Value> {
         match self.at(Manifest::Launch, path) {
-            None => BTreeSet::new(),
-            Some(Value::Array(items)) => {
-                items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-            }
-            Some(_) => {
+            Some(Value::Array(items)) if items.iter().all(is_name) => items.clone(),
+            Some(value) if says_something(value) => {
                 self.error(Manifest::Launch, path, "identity.list", "this must be a list of names");
-                BTreeSet::new()
+                Vec::new()
             }
+            _ => Vec::new(),
         }
     }
 
@@ -235,14 +227,7 @@ impl Audit<'_> {
             }
         }
         let path = "/bundle_identity/upstream_engine";
-        let named = match self.at(Manifest::Launch, path) {
-            None | Some(Value::Null) => false,
-            Some(Value::String(engine)) => !engine.is_empty(),
-            Some(_) => {
-                return self.error(Manifest::Launch, path, "identity.text", "this must be text");
-            }
-        };
-        if named {
+        if self.at(Manifest::Launch, path).is_some_and(says_something) {
             let message =
                 "an upstream engine is named: let it show in licences and notices of origin only";
             self.warning(Manifest::Launch, path, "identity.upstream-engine", message);
@@ -253,7 +238,9 @@ impl Audit<'_> {
         let path = "/capabilities/denied";
         let denied = self.at(Manifest::Service, path).and_then(Value::as_array);
         let denies = |name: &Value| name.as_str() == Some(service::UPSTREAM_LEAK);
-        if !denied.is_some_and(|denied| denied.iter().any(denies)) {
+        let is_denied =
+            |denied: &Vec<Value>| denied.iter().all(is_name) && denied.iter().any(denies);
+        if !denied.is_some_and(is_denied) {
             let message = format!("a product must deny itself {}", service::UPSTREAM_LEAK);
             self.error(Manifest::Service, path, "identity.denies-upstream-leak", &message);
         }
@@ -262,6 +249,11 @@ impl Audit<'_> {
 
 fn found(manifest: Manifest, path: &str, rule: &'static str, message: &str) -> AuditFinding {
     AuditFinding { manifest, finding: Finding::new(rule, path, message) }
+}
+
+/// Whether an item of a list can be a name: it is neither a list nor an object itself.
+fn is_name(item: &Value) -> bool {
+    !item.is_array() && !item.is_object()
 }
 
 /// An id or name without case and without the marks that ids divide words by.

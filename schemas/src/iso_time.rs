@@ -3,7 +3,7 @@
 //! It is wider than RFC 3339 in most things (dates alone, no zone, no dashes) and narrower in one:
 //! a zone `z` in lower case is not known to it. See ADR 0010.
 
-use crate::date_time::{days_since_1970, digits, fraction, seconds_of_day};
+use crate::date_time::{days_since_1970, digits, seconds_of_day};
 
 /// Whether the checker reads this text as a time.
 pub(crate) fn is_iso_time(text: &str) -> bool {
@@ -84,40 +84,63 @@ fn weeks(year: i64) -> Option<i64> {
 
 fn is_clock_with_zone(text: &[u8]) -> Option<()> {
     let zone_at = text.iter().position(|byte| matches!(byte, b'+' | b'-' | b'Z'));
-    let (clock, zone) = text.split_at(zone_at.unwrap_or(text.len()));
-    is_clock(clock)?;
-    match zone {
-        [] | [b'Z'] => Some(()),
-        [b'+' | b'-', zone @ ..] => is_clock(zone),
-        _ => None,
+    let clock = Clock::read(text, zone_at.unwrap_or(text.len()))?;
+    let [hour, minute, second] = clock.parts;
+    seconds_of_day(hour, minute, second)?;
+    let Some(zone_at) = zone_at else { return clock.to_the_end.then_some(()) };
+    let zone = &text[zone_at + 1..];
+    if text[zone_at] == b'Z' {
+        return zone.is_empty().then_some(());
+    }
+    let zone = Clock::read(zone, zone.len())?;
+    let [hours, minutes, seconds] = zone.parts;
+    // Minutes and seconds of a zone may be any two digits, as long as they do not add up to a day.
+    (zone.to_the_end && hours * 3600 + minutes * 60 + seconds < 86_400).then_some(())
+}
+
+/// `HH`, `HH:MM`, `HH:MM:SS` or the same without colons, and a fraction of whichever stands last.
+struct Clock {
+    parts: [i64; 3],
+    /// Whether nothing stands behind it.
+    to_the_end: bool,
+}
+
+impl Clock {
+    /// Reads the clock at the beginning of a text, up to its end or its zone. As the checker does it,
+    /// one letter behind the last pair of digits, or letters behind the sixth digit of a fraction, are
+    /// passed over where a zone follows.
+    fn read(text: &[u8], end: usize) -> Option<Self> {
+        let mut parts = [0; 3];
+        let mut at = 0;
+        let mut colons = true;
+        for (index, part) in parts.iter_mut().enumerate() {
+            *part = digits(text.get(at..at + 2)?)?;
+            let next = text.get(at + 2).copied();
+            at += 3;
+            if index == 0 {
+                colons = next == Some(b':');
+            }
+            if at >= end {
+                return Some(Self { parts, to_the_end: next.is_none() });
+            }
+            match next {
+                Some(b':') if colons => {}
+                Some(b'.' | b',') => break,
+                _ if !colons => at -= 1,
+                _ => return None,
+            }
+        }
+        let fraction = &text[at..end];
+        if !fraction.iter().take(FRACTION_DIGITS_MAX).all(u8::is_ascii_digit) {
+            return None;
+        }
+        let to_the_end = end == text.len() && fraction.iter().all(u8::is_ascii_digit);
+        Some(Self { parts, to_the_end })
     }
 }
 
-/// `HH`, `HH:MM`, `HH:MM:SS`, a fraction of seconds, and the same without colons.
-fn is_clock(text: &[u8]) -> Option<()> {
-    let colons = text.get(2) == Some(&b':');
-    let mut parts = [0; 3];
-    let mut rest = text;
-    for (index, part) in parts.iter_mut().enumerate() {
-        *part = digits(rest.get(..2)?)?;
-        rest = &rest[2..];
-        if rest.is_empty() {
-            break;
-        }
-        if index == 2 {
-            let [b'.' | b',', fractional @ ..] = rest else { return None };
-            if !fractional.iter().all(u8::is_ascii_digit) {
-                return None;
-            }
-            fraction(fractional)?;
-            break;
-        }
-        if colons {
-            rest = rest.strip_prefix(b":")?;
-        }
-    }
-    seconds_of_day(parts[0], parts[1], parts[2]).map(|_| ())
-}
+/// Digits of a fraction that the checker looks at: microseconds.
+const FRACTION_DIGITS_MAX: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +167,11 @@ mod tests {
             "2026W191T10:20",
             "2026-05-04T10:20:30+05:30:15",
             "2026-05-04T10:20:30.1+00:00:00.5",
+            "2026-05-04T10:20.5",
+            "2026-05-04T10,5Z",
+            "2026-05-04T10:20:30+04:60",
+            "2026-05-04T10:20:30-22:99:99",
+            "2026-05-04T10:20:30.123456x+00:00",
         ] {
             assert!(is_iso_time(text), "{text}");
         }
@@ -160,6 +188,7 @@ mod tests {
             "2026-05-04T10:20:30z",
             "2026-05-04T10:20:30ZZ",
             "2026-05-04T10:20:30.",
+            "2026-05-04T102030.",
             "2026-05-04T10:20:60Z",
             "2026-05-04T24:00:00Z",
             "2026-02-29",
@@ -169,6 +198,11 @@ mod tests {
             "2026-05-04T10:2030",
             "2026-05-04T1020:30",
             "2026-05-04T10:20:30+24:00",
+            "2026-05-04T10:20:30+23:60",
+            "2026-05-04T10:20:30+04:00.x",
+            "2026-05-04T10:20x30",
+            "2026-05-04T10:20:30.12345x+00:00",
+            "2026-05-04T10:20:30.123456x",
             "2026-05-04T10:20:30é",
         ] {
             assert!(!is_iso_time(text), "{text}");

@@ -120,6 +120,22 @@ pub enum JsonErrorKind {
 
 /// Reads one JSON value, strictly: see the module's documentation for what is refused.
 pub fn parse(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
+    read(bytes, limits, None)
+}
+
+/// Most integers beyond 64 bits of which [`parse_to_judge`] says where they stand.
+pub const WIDE_LISTED_MAX: usize = 8;
+
+/// Reads one JSON value that is only to be judged: an integer that does not fit 64 bits, which some
+/// readers have and no contract forbids, is taken for the one next to it that fits. Answers with the
+/// first of those beside the value. What is kept, hashed or written is read with [`parse`].
+pub fn parse_to_judge(bytes: &[u8], limits: Limits) -> Result<(Value, Vec<JsonError>), JsonError> {
+    let mut wide = Vec::new();
+    let value = read(bytes, limits, Some(&mut wide))?;
+    Ok((value, wide.into_iter().map(|fault| locate(bytes, fault)).collect()))
+}
+
+fn read(bytes: &[u8], limits: Limits, wide: Option<&mut Vec<Fault>>) -> Result<Value, JsonError> {
     if bytes.len() > limits.bytes_max {
         let kind = JsonErrorKind::TooLarge { size: bytes.len(), limit: limits.bytes_max };
         return Err(JsonError { kind, line: 1, column: 1 });
@@ -130,7 +146,7 @@ pub fn parse(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
             return Err(locate(bytes, Fault(JsonErrorKind::NotUtf8, error.valid_up_to())));
         }
     };
-    let mut reader = Reader { text, bytes, at: 0, depth_left: limits.depth_max, limits };
+    let mut reader = Reader { text, bytes, at: 0, depth_left: limits.depth_max, limits, wide };
     reader.document().map_err(|fault| locate(bytes, *fault))
 }
 
@@ -175,6 +191,8 @@ struct Reader<'a> {
     at: usize,
     depth_left: usize,
     limits: Limits,
+    /// Where integers beyond 64 bits are told, by a reader that takes them.
+    wide: Option<&'a mut Vec<Fault>>,
 }
 
 impl Reader<'_> {
@@ -384,16 +402,21 @@ impl Reader<'_> {
             }
         }
         let written = &self.text[start..self.at];
-        // Minus zero has no integer; as a float it keeps its sign.
-        if integer && written != "-0" {
+        // Minus zero has no integer; as a float it keeps its sign. Who judges takes it for zero.
+        if integer && (written != "-0" || self.wide.is_some()) {
             let number = if negative {
                 written.parse::<i64>().map(Number::from)
             } else {
                 written.parse::<u64>().map(Number::from)
             };
-            return number.map_err(|_| {
+            return number.or_else(|_| {
                 let digits = shortened(written);
-                Box::new(Fault(JsonErrorKind::IntegerTooLarge { digits }, start))
+                let fault = Fault(JsonErrorKind::IntegerTooLarge { digits }, start);
+                let Some(wide) = &mut self.wide else { return Err(Box::new(fault)) };
+                if wide.len() < WIDE_LISTED_MAX {
+                    wide.push(fault);
+                }
+                Ok(if negative { Number::from(i64::MIN) } else { Number::from(u64::MAX) })
             });
         }
         written.parse::<f64>().ok().and_then(Number::from_f64).ok_or_else(|| {

@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
+use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule, constant_text};
 use crate::event::model::Text;
 use crate::event::vocabulary::vocabulary;
 use crate::event::when::When;
+
+/// `schema` of a decision.
+const SCHEMA: &str = "sourceos.policy-decision/v1alpha1";
 
 /// The contract. Another record of the estate has the same name in prose and other members; it is a
 /// contract of its own and is not read here.
@@ -15,7 +18,7 @@ pub static POLICY_DECISION: Contract = Contract {
     urn: "urn:srcos:schema:policy-decision:v1alpha1",
     file: "sourceos.policy-decision.v1alpha1.schema.json",
     schema: include_str!("../sourceos.policy-decision.v1alpha1.schema.json"),
-    discriminator: Discriminator::Member("schema", "sourceos.policy-decision/v1alpha1"),
+    discriminator: Discriminator::Member("schema", SCHEMA),
     profiled: false,
     rules: &[Rule {
         name: "policy-decision.claims-no-effect",
@@ -43,13 +46,9 @@ fn claims_no_effect(decision: &Value, findings: &mut Findings) {
     }
 }
 
-/// The contract's name; no other is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum PolicyDecisionSchema {
-    /// Version 1, alpha 1.
-    #[default]
-    #[serde(rename = "sourceos.policy-decision/v1alpha1")]
-    V1Alpha1,
+constant_text! {
+    /// The contract's name; no other is read.
+    PolicyDecisionSchema = SCHEMA
 }
 
 vocabulary! {
@@ -129,20 +128,16 @@ pub struct DecisionBoundary {
     pub downstream_refs: Vec<String>,
 }
 
-/// What a decision reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum DecisionScope {
-    /// Itself.
-    #[default]
-    #[serde(rename = "policy-only")]
-    PolicyOnly,
+constant_text! {
+    /// What a decision reaches: itself.
+    DecisionScope = "policy-only"
 }
 
 impl Default for DecisionBoundary {
     /// Nothing was done, and nobody waits for it.
     fn default() -> Self {
         Self {
-            decision_scope: DecisionScope::PolicyOnly,
+            decision_scope: DecisionScope,
             runtime_effect_performed: false,
             authority_mutation_performed: false,
             state_repair_performed: false,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule};
+use crate::contracts::{Contract, Discriminator, Document, Findings, Origin, Rule, constant_text};
 use crate::event::build::{BuildError, Essentials, EventBuilder};
 use crate::event::model::{
     Actor, BadText, Causality, Decision, Event, EventId, Evidence, ExplanationCode, Host,
@@ -16,13 +16,16 @@ use crate::event::vocabulary::{
 use crate::event::when::When;
 use crate::explanation::{self, Explanation, ExplanationRegistry, contradictions};
 
+/// `schema_version` of an observation.
+const SCHEMA_VERSION: &str = "sourceos.policy-observation.v0.1";
+
 /// The contract.
 pub static POLICY_OBSERVATION: Contract = Contract {
     name: "policy-observation",
     urn: "urn:srcos:schema:policy-observation:v0.1",
     file: "sourceos.policy-observation.v0.1.schema.json",
     schema: include_str!("../sourceos.policy-observation.v0.1.schema.json"),
-    discriminator: Discriminator::Member("schema_version", "sourceos.policy-observation.v0.1"),
+    discriminator: Discriminator::Member("schema_version", SCHEMA_VERSION),
     profiled: false,
     rules: &[
         Rule {
@@ -77,13 +80,9 @@ fn id_names_an_event(observation: &Value, findings: &mut Findings) {
     }
 }
 
-/// The contract's name; no other is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum ObservationSchema {
-    /// Version 0.1.
-    #[default]
-    #[serde(rename = "sourceos.policy-observation.v0.1")]
-    V0_1,
+constant_text! {
+    /// The contract's name; no other is read.
+    ObservationSchema = SCHEMA_VERSION
 }
 
 /// One observation.

@@ -244,24 +244,39 @@ fn each_rule_of_the_identity_audit_fails_alone() {
     }
     of_launch("/environment/path", Some(json!(["/bin", "/bin"])), &["identity.path-once"], &[]);
     of_launch("/environment/path", Some(json!(["/bin", "/bin/"])), &[], &[]);
-    of_launch("/environment/path", Some(json!("/bin")), &["identity.search-path"], &[]);
-    of_launch("/environment/path", None, &[], &[]);
+    for value in [json!("/bin:/bin"), json!(7), json!([["/bin"]]), json!([{}])] {
+        of_launch("/environment/path", Some(value), &["identity.list"], &[]);
+    }
+    for value in [None, Some(Value::Null), Some(json!("")), Some(json!([])), Some(json!({}))] {
+        of_launch("/environment/path", value, &[], &[]);
+    }
+    of_launch("/environment/path", Some(json!([7, "/bin"])), &[], &["identity.path-of-text"]);
     let user = &["identity.path-of-user"];
     of_launch("/environment/path", Some(json!(["/nix/store/x/bin"])), &[], user);
-    of_launch("/environment/path", Some(json!(["/opt/homebrew/bin"])), &[], user);
+    of_launch("/environment/path", Some(json!(["/opt/Homebrew/bin"])), &[], user);
     let variables = &["identity.tool-variables"];
-    of_launch("/environment/denied_variables", None, &[], variables);
+    for value in
+        [None, Some(Value::Null), Some(json!([])), Some(json!("NIX_PATH")), Some(json!({}))]
+    {
+        of_launch("/environment/denied_variables", value, &[], variables);
+    }
+    for value in [json!(7), json!([["NIX_PATH"]])] {
+        let errors = &["identity.list"];
+        of_launch("/environment/denied_variables", Some(value), errors, variables);
+    }
     of_launch("/environment/denied_variables", Some(json!(["NIX_PATH"])), &[], variables);
     let policy = "/identity_invariants/profile_path_policy";
     of_launch(policy, Some(json!("It names Lantern.")), &[], &["identity.profile-path"]);
     of_launch(policy, Some(json!("It must not name more.")), &[], &[]);
-    of_launch(policy, None, &[], &["identity.profile-path"]);
-    of_launch(policy, Some(Value::Null), &["identity.text"], &[]);
+    for value in [None, Some(Value::Null), Some(json!(7)), Some(json!([""]))] {
+        of_launch(policy, value, &[], &["identity.profile-path"]);
+    }
     let engine = "/bundle_identity/upstream_engine";
     of_launch(engine, Some(json!("anything")), &[], &["identity.upstream-engine"]);
-    of_launch(engine, Some(json!("")), &[], &[]);
-    of_launch(engine, Some(Value::Null), &[], &[]);
-    of_launch(engine, Some(json!(7)), &["identity.text"], &[]);
+    of_launch(engine, Some(json!(7)), &[], &["identity.upstream-engine"]);
+    for value in [json!(""), Value::Null, json!(false), json!({})] {
+        of_launch(engine, Some(value), &[], &[]);
+    }
 
     let of_service = |path: &str, value: Option<Value>, errors: &[&str]| {
         let found = broken(&with(&service, path, value.clone()), &launch);

@@ -4,31 +4,54 @@
 //! A function says whether it took the bytes. It panics where a promise is broken: bytes that were
 //! taken read back the same, and no bytes at all make a reader panic.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use srcos_lanes::ids::{ChangeHash, WallMillis};
 use srcos_lanes::journal::{Entry, check_id};
 use srcos_lanes::object::{Content, DocumentError, EncodedChange, Incoming, LeafType, Object};
+use srcos_node::events::head::Head;
+use srcos_node::events::store::{Writer, open_quiet};
+use srcos_node::events::verify::{Expected, StoreReport, verify};
 use srcos_replication::pairing::Code;
 use srcos_replication::ticket::Ticket;
 use srcos_replication::wire::{Assembler, Message, frames};
 use srcos_schemas::canonical::{estate, rfc8785};
-use srcos_schemas::contracts::{self, FINDINGS_MAX, Options};
-use srcos_schemas::json::{Limits, canonical, parse};
+use srcos_schemas::contracts::{self, Contract, Document, FINDINGS_MAX, Options};
+use srcos_schemas::event::coalesce::{Coalescer, Settings, occurrences};
+use srcos_schemas::event::model::Event;
+use srcos_schemas::event::rules::EVENT;
+use srcos_schemas::event::storm::{Outlook, storm};
+use srcos_schemas::identity::{AuditStatus, audit};
+use srcos_schemas::incident::build::{BuildError, build};
+use srcos_schemas::incident::explain::explain;
+use srcos_schemas::incident::{Incident, IncidentClass};
+use srcos_schemas::json::{Limits, canonical, parse, parse_to_judge};
 use srcos_schemas::objects::{CONTENT_LIMITS, ContentDocument};
+use srcos_schemas::preflight::preflight;
+use srcos_schemas::process::{ProcessProvenance, events};
+use srcos_schemas::service::ServiceManifest;
+use srcos_schemas::service::gates::gates;
+use srcos_schemas::service::graph::ServiceGraph;
+use srcos_schemas::time::Timestamp;
+use srcos_schemas::truth;
 
 /// A target: whether it took the bytes.
 pub(crate) type Target = fn(&[u8]) -> bool;
 
 /// The targets by name.
-pub(crate) const ALL: [(&str, Target); 6] = [
+pub(crate) const ALL: [(&str, Target); 9] = [
     ("wire_frame", wire_frame),
     ("entry", entry),
     ("change", change),
     ("ticket", ticket),
     ("json_line", json_line),
     ("contract", contract),
+    ("event_store", event_store),
+    ("event_stream", event_stream),
+    ("tools", tools),
 ];
 
 /// Who wrote the past of the object that changes are tried on, in the order of its changes.
@@ -121,7 +144,8 @@ pub(crate) fn change(body: &[u8]) -> bool {
                 verdict => Some(verdict),
             };
         }
-        object = object.with(&[incoming(change)]).expect("the past is taken");
+        let taken = object.with_each(&[incoming(change)], &BTreeMap::new());
+        object = taken.expect("an object can be read").object;
     }
     let last = takes(&object);
     if let Some(first) = first {
@@ -134,7 +158,8 @@ pub(crate) fn change(body: &[u8]) -> bool {
     let Ok((alone, actor)) = last else { return false };
     let mut together: Vec<Incoming<'_>> = PAST.iter().map(incoming).collect();
     together.push(Incoming { change: &bytes, hash, actor });
-    let together = Object::new().with_each(&together).expect("an object can be read").object;
+    let together = Object::new().with_each(&together, &BTreeMap::new());
+    let together = together.expect("an object can be read").object;
     assert_eq!(together.heads(), alone.heads(), "together as one by one");
     let view = alone.view().expect("what was taken can be seen");
     assert_eq!(together.view().expect("so can this"), view, "together as one by one");
@@ -223,10 +248,137 @@ pub(crate) fn contract(bytes: &[u8]) -> bool {
     let again = parse(text.as_bytes(), Limits::STORED).expect("canonical JSON is JSON");
     assert_eq!(again, document, "a canonical text reads back");
     let _ = rfc8785(&document);
+    let judged = parse_to_judge(bytes, Limits::BODY).expect("who judges takes no less");
+    assert!(judged.1.is_empty(), "no integer is too wide here");
     for contract in contracts::ALL {
         let options = Options { contract: Some(contract), strict: true, ..Options::default() };
         let verdict = contracts::validate(&document, &options);
         assert!(verdict.errors.len() <= FINDINGS_MAX && verdict.warnings.is_empty());
     }
     contracts::validate(&document, &Options::default()).is_valid()
+}
+
+fn holds(contract: &'static Contract, document: &Value) -> bool {
+    let options = Options { contract: Some(contract), ..Options::default() };
+    contracts::validate(document, &options).is_valid()
+}
+
+/// The files of an event store: its head and a NUL, or none of both, and its lines.
+pub(crate) fn event_store(bytes: &[u8]) -> bool {
+    let dir = tempfile::tempdir().expect("a folder can be made");
+    let path = dir.path().join("events.jsonl");
+    let head = bytes.iter().position(|byte| *byte == 0);
+    if let Some(end) = head {
+        std::fs::write(Head::file(&path), &bytes[..end]).expect("a head can be written");
+    }
+    let lines = &bytes[head.map_or(0, |end| end + 1)..];
+    std::fs::write(&path, lines).expect("lines can be written");
+    let check = || -> StoreReport {
+        let file = open_quiet(&path).expect("the store can be opened");
+        verify(&path, file, Expected::Anybody).expect("the store can be read")
+    };
+    let report = check();
+    assert_eq!(report.valid, report.findings_total == 0);
+    assert!(report.findings.len() as u64 <= report.findings_total);
+    let event: Value = serde_json::from_str(EXAMPLE_EVENT).expect("an example is JSON");
+    let added = Writer::open(&path, None).and_then(|mut writer| writer.add(&[event]));
+    if !report.valid {
+        return false;
+    }
+    // To a line without an end that another program left nothing is added.
+    if !lines.is_empty() && !lines.ends_with(b"\n") && added.is_err() {
+        return true;
+    }
+    added.expect("a store that holds can be added to");
+    let after = check();
+    assert!(after.valid, "it holds no more: {:?}", after.findings);
+    assert!(after.events >= report.events, "an event was lost");
+    true
+}
+
+const EXAMPLE_EVENT: &str = include_str!("../../examples/events/power-wake.mail.json");
+
+/// A stream of events, one a line, folded and made into records of storms and incidents.
+pub(crate) fn event_stream(bytes: &[u8]) -> bool {
+    let mut all = true;
+    let mut stream: Vec<Event> = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let event = parse(line, Limits::BODY).ok().and_then(|event| {
+            let event: Event = serde_json::from_value(event).ok()?;
+            event.missing_block().is_none().then_some(event)
+        });
+        all &= event.is_some();
+        stream.extend(event);
+    }
+    let documents: Vec<Value> =
+        stream.iter().map(|event| serde_json::to_value(event).expect("an event is JSON")).collect();
+    let all_hold = documents.iter().all(|event| holds(&EVENT, event));
+    let count = |events: &[Event]| events.iter().map(occurrences).fold(0, u64::saturating_add);
+    for budget in [None, Some(1)] {
+        let mut coalescer = Coalescer::new(Settings { window_ms: 1000, samples: 2, budget });
+        let mut folded = Vec::new();
+        for event in &stream {
+            coalescer.push(event.clone(), &mut folded);
+        }
+        coalescer.finish(&mut folded);
+        assert_eq!(count(&folded), count(&stream), "what goes in comes out");
+        for event in &folded {
+            let document = serde_json::to_value(event).expect("an event is JSON");
+            assert_eq!(
+                serde_json::from_value::<Event>(document.clone()).as_ref().ok(),
+                Some(event)
+            );
+            assert!(!all_hold || holds(&EVENT, &document), "{document}");
+            let outlook = Outlook { now_ms: 0, incident: None, count_min: 2, mended: false };
+            if let Some(record) = storm(event, outlook) {
+                let record = serde_json::to_value(&record).expect("a record is JSON");
+                assert!(!all_hold || contracts::validate(&record, &Options::default()).is_valid());
+            }
+        }
+    }
+    for class in IncidentClass::ALL {
+        let built = build(*class, &documents, Timestamp(0));
+        assert!(!all_hold || !matches!(built, Err(BuildError::Invalid(_))), "{built:?}");
+    }
+    all && !stream.is_empty()
+}
+
+/// A document, where it holds: as its type, which takes no less than its contract.
+fn typed<T: Document>(document: &Value) -> Option<T> {
+    let typed = || serde_json::from_value(document.clone());
+    holds(T::CONTRACT, document).then(|| typed().expect("what holds is read as its type"))
+}
+
+/// The documents of the control-plane tools, as members of one object. Taken where all of those hold
+/// of which the tools ask that.
+pub(crate) fn tools(bytes: &[u8]) -> bool {
+    let Ok(all) = parse(bytes, Limits::BODY) else { return false };
+    let member = |name: &str| all.get(name).unwrap_or(&Value::Null);
+    let service: Option<ServiceManifest> = typed(member("service"));
+    if let Some(service) = &service {
+        assert_eq!(gates(service).len(), 10);
+        let graph = ServiceGraph::of([("service.json", service)]);
+        let _ = (graph.text(), graph.dot(), graph.mermaid());
+    }
+    let said = audit(member("service"), member("launch"));
+    assert_eq!(said.status == AuditStatus::Pass, said.errors.is_empty());
+    let process: Option<ProcessProvenance> = typed(member("process"));
+    if let Some(process) = &process {
+        for event in events::events(process, "2026-05-04T10:20:30Z") {
+            assert!(holds(&EVENT, &event), "{event}");
+        }
+    }
+    let incident: Option<Incident> = typed(member("incident"));
+    if let Some(incident) = &incident {
+        assert!(!explain(incident).text().is_empty());
+    }
+    let asked = ["contract", "phase", "grants"].map(member);
+    let preflights =
+        asked.iter().all(|document| contracts::validate(document, &Options::default()).is_valid());
+    let answer = preflight(asked[0], asked[1], asked[2], Timestamp(0)).grant_state;
+    if preflights {
+        assert!(contracts::validate(&answer, &Options::default()).is_valid(), "{answer}");
+    }
+    let _ = (truth::network(member("network")), truth::registry(member("registry")));
+    service.is_some() && process.is_some() && incident.is_some() && preflights
 }

@@ -331,20 +331,6 @@ impl<'a> Change<'a> {
     }
 }
 
-/// The changes that a change follows directly, without reading the rest of it or checking
-/// anything; `None` if it cannot be read so far.
-pub(super) fn deps(bytes: &[u8]) -> Option<Vec<ChangeHash>> {
-    let mut cursor = Cursor(bytes);
-    // Magic, checksum and sort.
-    cursor.take(9).ok()?;
-    cursor.unsigned().ok()?;
-    let count = cursor.unsigned().ok()?;
-    if count > DEPS_MAX {
-        return None;
-    }
-    (0..count).map(|_| cursor.take(32).ok()?.try_into().ok().map(ChangeHash)).collect()
-}
-
 /// The columns of a change, by what they hold; an absent one is empty.
 #[derive(Default)]
 struct Columns<'a> {

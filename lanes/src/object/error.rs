@@ -113,6 +113,9 @@ pub enum DocumentError {
     /// Changes that this one follows are not there yet.
     #[error("the change follows {} that are not here yet; apply those first", .0.len())]
     MissingDeps(Vec<ChangeHash>),
+    /// An earlier change of its author is not in the object.
+    #[error("an earlier change of its author, {0}, is not in the object; apply that first")]
+    Stalled(ChangeHash),
     /// The change's numbers do not follow those of its predecessors.
     #[error("the change is numbered wrongly: {0}; refuse it")]
     Order(&'static str),

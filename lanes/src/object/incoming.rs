@@ -1,15 +1,17 @@
 //! Taking in changes from elsewhere.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use automerge::{ChangeHash as Hash, ReadDoc};
 
-use super::chunk::{self, Change, OPS_MAX};
+use super::chunk::{Change, OPS_MAX};
 use super::elements::Elements;
 use super::error::DocumentError;
 use super::past::Past;
-use super::{Object, View, refused, schema};
+use super::{Object, View, refused as refused_by, schema};
 use crate::ids::ChangeHash;
 
 /// A change that comes from elsewhere.
@@ -23,16 +25,6 @@ pub struct Incoming<'a> {
     pub actor: [u8; 16],
 }
 
-/// Why changes were not taken in together. Those before the one that failed can be, without it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Which of them failed; `None` if that does not show. One that is not the first may have
-    /// failed only for the company that it came in: try it again as the first.
-    pub at: Option<usize>,
-    /// Why.
-    pub error: DocumentError,
-}
-
 /// What became of changes of which each was taken in that can be.
 #[derive(Debug, Clone)]
 pub struct Taken {
@@ -40,7 +32,9 @@ pub struct Taken {
     pub object: Object,
     /// What it says.
     pub view: View,
-    /// Which of them can never be part of it, by their place, and why.
+    /// Those that it took in now, by their place, in order.
+    pub new: Vec<usize>,
+    /// Those that cannot be part of it, by their place, and why.
     pub refused: Vec<(usize, DocumentError)>,
 }
 
@@ -53,51 +47,56 @@ impl Object {
         expected_actor: [u8; 16],
     ) -> Result<(), DocumentError> {
         let incoming = Incoming { change, hash: expected, actor: expected_actor };
-        *self = self.with(&[incoming]).map_err(|refusal| refusal.error)?;
-        Ok(())
+        let taken = self.with_each(&[incoming], &BTreeMap::new())?;
+        match taken.refused.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => {
+                *self = taken.object;
+                Ok(())
+            }
+        }
     }
 
-    /// The object once it has taken in these changes, each after those that it follows: as
-    /// [`Object::apply`] with each, for the price of one copy of the document. Several together
-    /// may have at most [`OPS_MAX`] operations, so that what is read of them stays bounded.
-    pub fn with(&self, changes: &[Incoming<'_>]) -> Result<Self, Refusal> {
-        // Reads of a document that others wrote may panic as much as writes to it.
-        let taken = catch_unwind(AssertUnwindSafe(|| self.take_in(changes)));
-        taken.unwrap_or(Err(Refusal { at: None, error: DocumentError::Poisoned }))
-    }
-
-    /// The object once it has taken in those of these changes that can be. One that is refused is
-    /// left out as if it had never come: so the same follows from the same changes, whichever of
-    /// them come together. Fails only if the object itself cannot be read.
-    pub fn with_each(&self, changes: &[Incoming<'_>]) -> Result<Taken, DocumentError> {
-        let (mut object, mut view) = (None, None);
-        let mut refused = Vec::new();
+    /// The object once it has taken in those of these changes that can be, each after those that it
+    /// follows, for the price of few copies of the document. One that is refused is left out as if
+    /// it had never come, and with it the later ones of its author; so are the changes of those
+    /// who are `stalled`, by the change of theirs that is left out. So the same follows from the
+    /// same changes, whichever of them come together. Fails if the object cannot be read.
+    pub fn with_each(
+        &self,
+        changes: &[Incoming<'_>],
+        stalled: &BTreeMap<[u8; 16], ChangeHash>,
+    ) -> Result<Taken, DocumentError> {
+        let mut object = self.clone();
+        let (mut new, mut refused) = (Vec::new(), Vec::new());
+        let mut stalled = stalled.clone();
         let mut left = vec![(0, changes.len())];
         while let Some((from, to)) = left.pop() {
             if from == to {
                 continue;
             }
-            let before = object.as_ref().unwrap_or(self);
-            let refusal = match before.with(&changes[from..to]) {
-                Ok(next) => match next.view() {
-                    Ok(shown) => {
-                        (object, view) = (Some(next), Some(shown));
-                        continue;
-                    }
-                    Err(error) => Refusal { at: None, error },
-                },
-                Err(refusal) => refusal,
-            };
-            if to - from == 1 {
-                refused.push((from, refusal.error));
-                continue;
+            // Reads of a document that others wrote may panic as much as writes to it.
+            let step = catch_unwind(AssertUnwindSafe(|| object.step(changes, from..to, &stalled)));
+            match step.unwrap_or_else(|_| Err((usize::midpoint(from, to), DocumentError::Poisoned)))
+            {
+                Ok(step) => {
+                    new.extend(step.members);
+                    refused.extend(step.refused);
+                    (object, stalled) = (step.object, step.stalled);
+                    left.push((step.next, to));
+                }
+                Err((_, error)) if to - from == 1 => {
+                    stalled.entry(changes[from].actor).or_insert(changes[from].hash);
+                    refused.push((from, error));
+                }
+                Err((at, _)) => {
+                    let at = at.clamp(from + 1, to - 1);
+                    left.extend([(at, to), (from, at)]);
+                }
             }
-            // Where it does not show which one it was, the half that has it is looked for.
-            let at = from + refusal.at.unwrap_or((to - from) / 2).max(1);
-            left.extend([(at, to), (from, at)]);
         }
-        let view = view.map_or_else(|| self.view(), Ok)?;
-        Ok(Taken { object: object.unwrap_or_else(|| self.clone()), view, refused })
+        let view = object.view()?;
+        Ok(Taken { object, view, new, refused })
     }
 
     /// Where the elements of its lists are, found out once.
@@ -105,62 +104,84 @@ impl Object {
         self.elements.get_or_init(|| Arc::new(Elements::of(&self.doc)))
     }
 
-    fn take_in(&self, changes: &[Incoming<'_>]) -> Result<Self, Refusal> {
+    /// Takes in those of a range that are right by themselves; fails where Automerge cannot take
+    /// them, with where to divide the range.
+    fn step(
+        &self,
+        changes: &[Incoming<'_>],
+        range: Range<usize>,
+        stalled: &BTreeMap<[u8; 16], ChangeHash>,
+    ) -> Result<Step, (usize, DocumentError)> {
         let mut past = Past::new(self);
-        let mut new: Vec<(usize, &Incoming<'_>)> = Vec::new();
+        let (mut members, mut refused) = (Vec::new(), Vec::new());
+        let mut stalled = stalled.clone();
         let mut ops = 0;
-        for (at, incoming) in changes.iter().enumerate() {
+        let mut next = range.end;
+        for at in range.clone() {
+            let incoming = &changes[at];
+            if past.has(incoming.hash) || self.has(incoming.hash) {
+                continue;
+            }
             let mut check = || {
+                if let Some(change) = stalled.get(&incoming.actor) {
+                    return Err(DocumentError::Stalled(*change));
+                }
                 let change = Change::read(incoming.change, incoming.hash, incoming.actor)?;
-                if past.has(incoming.hash) || self.has(incoming.hash) {
-                    return Ok(false);
-                }
                 ops += change.ops.len();
-                if ops > OPS_MAX {
-                    return Err(DocumentError::TooManyOps { limit: OPS_MAX });
-                }
                 schema::check(&change)?;
-                past.add(incoming.hash, change)?;
-                Ok(true)
+                past.add(incoming.hash, change)
             };
-            match check() {
-                Ok(true) => new.push((at, incoming)),
-                Ok(false) => {}
-                Err(error) => return Err(Refusal { at: Some(at), error }),
+            let checked = check();
+            if (ops > OPS_MAX || past.is_full()) && !members.is_empty() {
+                // The rest another time, so that what is read at once stays bounded.
+                next = at;
+                break;
+            }
+            match checked {
+                Ok(()) => members.push(at),
+                Err(error) => {
+                    stalled.entry(incoming.actor).or_insert(incoming.hash);
+                    refused.push((at, error));
+                }
             }
         }
-        if new.is_empty() {
-            return Ok(self.clone());
+        if members.is_empty() {
+            return Ok(Step { object: self.clone(), members, refused, stalled, next });
         }
-        let mut parsed = Vec::with_capacity(new.len());
-        for (at, incoming) in &new {
-            let change = automerge::Change::try_from(incoming.change);
+        let middle = usize::midpoint(range.start, range.end);
+        let mut parsed = Vec::with_capacity(members.len());
+        for at in &members {
+            let change = automerge::Change::try_from(changes[*at].change);
             let error = DocumentError::Undecodable("automerge cannot read it");
-            parsed.push(change.map_err(|_| Refusal { at: Some(*at), error })?);
+            parsed.push(change.map_err(|_| (*at, error))?);
         }
         let mut doc = self.doc.clone();
-        let applied = doc.apply_changes(parsed).map_err(refused);
-        applied.map_err(|error| Refusal { at: None, error })?;
-        for (at, incoming) in &new {
+        doc.apply_changes(parsed).map_err(|error| (middle, refused_by(error)))?;
+        for at in &members {
             // Whatever else Automerge might make of it: it must give the bytes back.
-            let stored = doc.get_change_by_hash(&Hash(incoming.hash.0));
-            if stored.is_none_or(|stored| stored.raw_bytes() != incoming.change) {
-                return Err(Refusal { at: Some(*at), error: DocumentError::Unfaithful });
+            let stored = doc.get_change_by_hash(&Hash(changes[*at].hash.0));
+            if stored.is_none_or(|stored| stored.raw_bytes() != changes[*at].change) {
+                return Err((*at, DocumentError::Unfaithful));
             }
         }
-        let bytes: usize = new.iter().map(|(_, incoming)| incoming.change.len()).sum();
+        let bytes: usize = members.iter().map(|at| changes[*at].change.len()).sum();
         let mut elements = self.elements.clone();
         if let Some(elements) = elements.get_mut() {
-            past.members().for_each(|change| Arc::make_mut(elements).add(change));
+            // The last that was looked at may be left for another time.
+            let taken = past.members().take(members.len());
+            taken.for_each(|change| Arc::make_mut(elements).add(change));
         }
-        Ok(Self { doc, bytes: self.bytes + bytes, elements })
+        let object = Self { doc, bytes: self.bytes + bytes, elements };
+        Ok(Step { object, members, refused, stalled, next })
     }
 }
 
-/// The changes that a change follows directly, of which an object does not start by itself; `None`
-/// if its bytes cannot be read so far.
-pub(crate) fn deps(change: &[u8]) -> Option<Vec<ChangeHash>> {
-    let mut deps = chunk::deps(change)?;
-    deps.retain(|dep| *dep != super::skeleton().hash);
-    Some(deps)
+/// What became of a range of changes.
+struct Step {
+    object: Object,
+    members: Vec<usize>,
+    refused: Vec<(usize, DocumentError)>,
+    stalled: BTreeMap<[u8; 16], ChangeHash>,
+    /// Where the rest begins.
+    next: usize,
 }

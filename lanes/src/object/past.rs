@@ -164,9 +164,11 @@ impl<'d, 'c> Past<'d, 'c> {
         for (at, op) in change.ops.iter().enumerate() {
             // So there are never more values at a place than changes that were made apart.
             if op.action != DELETE && !op.insert && !written.insert((op.object, op.key)) {
-                return Err(Why::Reason("it writes twice to one place").of(at));
+                let reason = "it writes twice to one place";
+                return Err(DocumentError::Schema { op: at, reason });
             }
-            self.check_op(&change, &own, at, op).map_err(|why| why.of(at))?;
+            let checked = self.check_op(&change, &own, at, op);
+            checked.map_err(|reason| DocumentError::Schema { op: at, reason })?;
         }
         let Own { base, mut members, .. } = own;
         let number = self.members.len();
@@ -199,6 +201,7 @@ impl<'d, 'c> Past<'d, 'c> {
         // One author's changes follow one another, so the last of each has the others in its past.
         let mut last_by: BTreeMap<Actor, (u64, Hash)> = BTreeMap::new();
         let mut direct: BTreeSet<Actor> = BTreeSet::new();
+        let mut looked_up = 0;
         for dep in &change.deps {
             let member = self.by_hash.get(dep).map(|number| &self.members[*number]);
             let author = match member {
@@ -208,6 +211,7 @@ impl<'d, 'c> Past<'d, 'c> {
                     for dep in member.base.iter() {
                         self.name(&mut last_by, *dep);
                     }
+                    looked_up += member.base.len();
                     member.change.actors[0].try_into().unwrap_or_default()
                 }
                 None => {
@@ -220,6 +224,7 @@ impl<'d, 'c> Past<'d, 'c> {
                 return Err(DocumentError::Order("it follows two changes of one author"));
             }
         }
+        self.looked_up += looked_up;
         if change.start_op != last_op + 1 {
             return Err(DocumentError::Order("its operations do not follow its predecessors'"));
         }
@@ -229,11 +234,11 @@ impl<'d, 'c> Past<'d, 'c> {
         let base = match shared.filter(|base| base.iter().eq(&named)) {
             Some(base) => base,
             None => {
-                self.look_up(named.len())?;
+                self.looked_up += named.len();
                 named.into_iter().collect()
             }
         };
-        let apart = if whole { Rc::default() } else { self.apart(&base)? };
+        let apart = if whole { Rc::default() } else { self.apart(&base) };
         let last = self.last_of.get(&actors[0]);
         if apart.authors.contains(&actors[0]) || last.is_some_and(|last| !members.has(*last)) {
             return Err(DocumentError::Order("it does not follow its author's last change"));
@@ -253,19 +258,15 @@ impl<'d, 'c> Past<'d, 'c> {
         (author, last)
     }
 
-    /// Counts what is looked up.
-    fn look_up(&mut self, count: usize) -> Result<()> {
-        self.looked_up += count;
-        if self.looked_up > LOOKED_UP_MAX && !self.members.is_empty() {
-            return Err(DocumentError::Order("too many pasts for one time"));
-        }
-        Ok(())
+    /// Whether so much was looked up that the rest is left for another time.
+    pub(super) fn is_full(&self) -> bool {
+        self.looked_up > LOOKED_UP_MAX
     }
 
     /// What of the document is not in the past of these changes of it.
-    fn apart(&mut self, base: &Base) -> Result<Rc<Apart>> {
+    fn apart(&mut self, base: &Base) -> Rc<Apart> {
         if let Some(known) = self.apart.get(base) {
-            return Ok(Rc::clone(known));
+            return Rc::clone(known);
         }
         let mut apart = Apart::default();
         for change in self.doc.get_changes_meta(base) {
@@ -274,10 +275,10 @@ impl<'d, 'c> Past<'d, 'c> {
             apart.ops.insert((actor, change.start_op), change.max_op);
             apart.authors.insert(actor);
         }
-        self.look_up(apart.ops.len())?;
+        self.looked_up += apart.ops.len();
         let apart = Rc::new(apart);
         self.apart.insert(Rc::clone(base), Rc::clone(&apart));
-        Ok(apart)
+        apart
     }
 
     fn check_op(
@@ -286,21 +287,21 @@ impl<'d, 'c> Past<'d, 'c> {
         own: &Own<'_>,
         at: usize,
         op: &Op<'_>,
-    ) -> std::result::Result<(), Why> {
+    ) -> std::result::Result<(), &'static str> {
         if op.insert && !op.overwrites_nothing() {
-            return Err(Why::Reason("it inserts, and overwrites what was there"));
+            return Err("it inserts, and overwrites what was there");
         }
         let object = op.object.map(|object| self.object(change, own, at, object)).transpose()?;
         let is_list = object.as_ref().is_some_and(|object| object.kind != ObjType::Map);
         if object.as_ref().is_some_and(|object| object.kind == ObjType::Text) && !is_text_op(op) {
-            return Err(Why::Reason("a text is made of single characters"));
+            return Err("a text is made of single characters");
         }
         match op.key {
             Key::Member(_) if is_list => {
-                return Err(Why::Reason("it writes to a member of a list"));
+                return Err("it writes to a member of a list");
             }
             Key::Head | Key::Element(_) if !is_list => {
-                return Err(Why::Reason("it writes to an element of a map"));
+                return Err("it writes to an element of a map");
             }
             Key::Element(element) => self.check_element(change, own, at, op, element)?,
             Key::Member(_) | Key::Head => {}
@@ -329,15 +330,15 @@ impl<'d, 'c> Past<'d, 'c> {
                 Found::Document => {
                     let shown = match &shown {
                         Some(shown) => shown,
-                        None => shown.insert(self.shown_at(own, op, object.as_ref())?),
+                        None => shown.insert(self.shown_at(own, op, object.as_ref())),
                     };
                     shown.get(&id).copied().filter(|_| !self.is_overwritten(own, id))
                 }
             };
             match is_counter {
-                None => return Err(Why::Reason(ELSEWHERE)),
+                None => return Err(ELSEWHERE),
                 Some(false) if op.action == INCREMENT => {
-                    return Err(Why::Reason("it adds to what is no counter"));
+                    return Err("it adds to what is no counter");
                 }
                 Some(_) => {}
             }
@@ -390,7 +391,7 @@ impl<'d, 'c> Past<'d, 'c> {
         at: usize,
         op: &Op<'_>,
         element: OpRef,
-    ) -> std::result::Result<(), Why> {
+    ) -> std::result::Result<(), &'static str> {
         let list = match self.find(change, own, at, element)? {
             Found::Own(index) => {
                 let other = &change.ops[index];
@@ -405,7 +406,7 @@ impl<'d, 'c> Past<'d, 'c> {
         };
         match list.is_some() && list == op.object.map(|object| own.id(object)) {
             true => Ok(()),
-            false => Err(Why::Reason(ELSEWHERE)),
+            false => Err(ELSEWHERE),
         }
     }
 
@@ -442,16 +443,11 @@ impl<'d, 'c> Past<'d, 'c> {
 
     /// The operations of the document that are shown, as of the past's base, at a key of a map, or
     /// anywhere in a list: Automerge gives each back with the element at which it found it.
-    fn shown_at(
-        &mut self,
-        own: &Own<'_>,
-        op: &Op<'_>,
-        object: Option<&Container>,
-    ) -> std::result::Result<Rc<Shown>, Why> {
+    fn shown_at(&mut self, own: &Own<'_>, op: &Op<'_>, object: Option<&Container>) -> Rc<Shown> {
         let root = Container { id: ROOT, kind: ObjType::Map, in_document: true };
         let object = object.unwrap_or(&root);
         if !object.in_document {
-            return Ok(Rc::default());
+            return Rc::default();
         }
         let key = match op.key {
             Key::Member(key) => Some(key.to_owned()),
@@ -459,7 +455,7 @@ impl<'d, 'c> Past<'d, 'c> {
         };
         let place = (Rc::clone(&own.base), op.object.map(|object| own.id(object)), key);
         if let Some(known) = self.shown.get(&place) {
-            return Ok(Rc::clone(known));
+            return Rc::clone(known);
         }
         let heads = (!own.whole).then_some(&*own.base);
         let mut shown = Shown::new();
@@ -487,31 +483,10 @@ impl<'d, 'c> Past<'d, 'c> {
                 }
             }
         }
-        self.look_up(shown.len() + 1).map_err(Why::Error)?;
+        self.looked_up += shown.len() + 1;
         let shown = Rc::new(shown);
         self.shown.insert(place, Rc::clone(&shown));
-        Ok(shown)
-    }
-}
-
-/// Why an operation is not taken.
-enum Why {
-    Reason(&'static str),
-    Error(DocumentError),
-}
-
-impl Why {
-    fn of(self, op: usize) -> DocumentError {
-        match self {
-            Self::Reason(reason) => DocumentError::Schema { op, reason },
-            Self::Error(error) => error,
-        }
-    }
-}
-
-impl From<&'static str> for Why {
-    fn from(reason: &'static str) -> Self {
-        Self::Reason(reason)
+        shown
     }
 }
 

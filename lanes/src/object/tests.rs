@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
-mod crafted;
+pub(crate) mod crafted;
 pub(crate) mod hostile;
 mod model;
-mod past;
+pub(crate) mod past;
 mod typed;
 
 const A: [u8; 16] = [1; 16];

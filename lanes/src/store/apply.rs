@@ -1,19 +1,17 @@
 //! Applying entries that are held: in causal order, one entry whole, into rows that reads use.
 
-use std::collections::BTreeSet;
-
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::overlay::{Arrival, Overlay, Pending, Touched};
-use super::{Open, Store, WaitsFor};
+use super::{Open, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
-use crate::ids::{Author, ChangeHash, DeviceId, ObjectKey, WallMillis};
+use crate::ids::{Author, DeviceId, WallMillis};
 use crate::journal::{After, BodyParts, Entry, Header};
 use crate::lane::LaneId;
-use crate::object::{self, DocumentError, Incoming, Object, View};
-use crate::tables::{self, FeedRow, Loc, ObjectRow, RowState, TombstoneRow};
+use crate::object::{Object, View};
+use crate::tables::{self, FeedRow, Loc, RowState, TombstoneRow};
 
 /// The body of an object in the tombstone lane.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -91,7 +89,7 @@ impl Store {
         let bytes = tables::read_with(&open.entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
         let bytes = bytes.ok_or_else(|| StoreError::damaged_value(tables::ENTRIES, &key))?;
         let entry = super::entries::read_stored(&key, &bytes)?;
-        if !self.is_ready(open, overlay, number, &entry)? {
+        if !self.is_ready(number, &entry.header) {
             return Ok(false);
         }
         self.apply_entry(turn, open, overlay, number, &entry)?;
@@ -99,82 +97,22 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether all that an entry builds on is here: the entries that its header names, and the
-    /// changes that its own changes follow. A header is its author's word, and may name too little.
-    /// An entry that came too early waits, and its journal with it, so that every device applies
-    /// the same changes in the end, whatever came first.
-    pub(super) fn is_ready(
-        &mut self,
-        open: &Open<'_>,
-        overlay: &mut Overlay,
-        number: u32,
-        entry: &Entry<'_>,
-    ) -> Result<bool, StoreError> {
+    /// Whether the entries that an entry's header names are applied. Of a forked journal no more
+    /// will be, so that nothing waits for it. The header is its author's word and may name too
+    /// little; what then is missing is seen when its changes come to their objects.
+    pub(super) fn is_ready(&mut self, number: u32, header: &Header) -> bool {
         if bug::active(Bug::ApplyEarly) {
-            return Ok(true);
+            return true;
         }
-        let lane = entry.header.lane;
         let applied = |after: &After| {
-            self.journal(lane, &after.author).is_some_and(|row| row.applied >= after.seq)
+            let row = self.journal(header.lane, &after.author);
+            row.is_some_and(|row| row.applied >= after.seq || row.forked)
         };
-        if let Some(after) = entry.header.after.iter().find(|after| !applied(after)) {
-            self.parked.insert((lane, number), WaitsFor::Entry(after.author, after.seq));
-            return Ok(false);
+        let missing = header.after.iter().find(|after| !applied(after));
+        if let Some(after) = missing {
+            self.parked.insert((header.lane, number), (after.author, after.seq));
         }
-        let mut earlier: BTreeSet<(ObjectKey, ChangeHash)> = BTreeSet::new();
-        for (index, item) in entry.header.items.iter().enumerate() {
-            let Some(parts) = entry.parts(index) else { continue };
-            let key = tables::object_key(lane, parts.id, parts.life);
-            // What cannot be read builds on nothing; it is refused when it is applied.
-            for dep in object::deps(parts.change).unwrap_or_default() {
-                if !earlier.contains(&(item.key, dep))
-                    && !self.is_known(open, overlay, &key, item.key, dep)?
-                {
-                    self.parked.insert((lane, number), WaitsFor::Change(item.key, dep));
-                    return Ok(false);
-                }
-            }
-            if entry.header.items.len() > 1 {
-                earlier.insert((item.key, item.change));
-            }
-        }
-        Ok(true)
-    }
-
-    /// Whether an object has a change, or is known never to have it.
-    fn is_known(
-        &mut self,
-        open: &Open<'_>,
-        overlay: &mut Overlay,
-        key: &[u8],
-        object: ObjectKey,
-        change: ChangeHash,
-    ) -> Result<bool, StoreError> {
-        let touched = overlay.touch(open, key)?;
-        if touched.knows(change) {
-            return Ok(true);
-        }
-        if touched.row.as_ref().is_some_and(|row| row.changes > 0) {
-            let has = match self.document(open, touched, key) {
-                Ok(document) => {
-                    let has = document.has(change);
-                    if touched.tail.is_empty() {
-                        // As it was committed: it need not be held until the step is written.
-                        self.documents.put(key.to_vec(), document);
-                    } else {
-                        touched.document = Some(document);
-                    }
-                    has
-                }
-                // It is quarantined when the change is applied.
-                Err(StoreError::Damaged { .. }) => true,
-                Err(error) => return Err(error),
-            };
-            if has {
-                return Ok(true);
-            }
-        }
-        overlay.is_left_out(open, object, change)
+        missing.is_none()
     }
 
     /// Moves the applied mark of a journal by one.
@@ -183,7 +121,7 @@ impl Store {
         row.applied += 1;
         row.waiting_since = now;
         self.set_journal_row(lane, number, row);
-        self.unpark_entry(lane, number, row.applied);
+        self.unpark(lane, number);
     }
 
     /// Makes an entry's changes part of the objects of a step, which must be written in the same
@@ -200,12 +138,7 @@ impl Store {
         for (index, item) in header.items.iter().enumerate() {
             // An entry has at most ENTRY_CHANGES_MAX items, which fits 16 bits.
             let loc = Loc { author: number, seq: header.seq, item: index as u16 };
-            let Some(parts) = entry.parts(index) else {
-                // It was not sent here. What follows it is not to wait for it.
-                overlay.leave_out(item.key, item.change, loc);
-                self.unpark_change(item.key, item.change);
-                continue;
-            };
+            let Some(parts) = entry.parts(index) else { continue };
             self.apply_item(turn, open, overlay, header, item, loc, &parts)?;
         }
         self.feed(open, &FeedRow::Entry { lane: header.lane, author: number, seq: header.seq })
@@ -227,22 +160,25 @@ impl Store {
         let arrival =
             Arrival { hash: item.change, loc, wall: header.wall, confined: item.confined };
         overlay.grow(parts.change.len());
-        self.unpark_change(item.key, item.change);
         let class = header.classes.get(usize::from(item.class)).cloned().unwrap_or_default();
         let pending = || Pending { arrival, author, class, change: parts.change.to_vec() };
         let touched = overlay.touch(open, &key)?;
         if touched.row.is_some() && header.lane != LaneId::Tombstone {
             // With what else comes for this object, when the step is written.
-            touched.leave(pending());
+            touched.pending.push(pending());
             return Ok(());
         }
         let first = touched.row.is_none();
         let read = || Object::read_creation(parts.change, item.change, author.actor());
-        match if first { read() } else { Ok(None) } {
+        let free = first && !self.has_left_out(open, item.key)?;
+        match if free { read() } else { Ok(None) } {
             Ok(Some(view)) => {
                 touched.absorb(|n| self.device_of(n), &[arrival], &[item.change], &view);
             }
-            _ => self.apply_to_document(open, touched, &key, &[pending()])?,
+            _ => {
+                touched.pending.push(pending());
+                self.settle(open, touched, &key)?;
+            }
         }
         if first {
             Self::hide_if_deleted(open, overlay, &key)?;
@@ -256,26 +192,19 @@ impl Store {
         Ok(())
     }
 
-    /// The journal that waits for an entry of this one is looked at again.
-    fn unpark_entry(&mut self, lane: LaneId, number: u32, applied: u64) {
+    /// Journals that wait for an entry of this one are looked at again.
+    pub(super) fn unpark(&mut self, lane: LaneId, number: u32) {
         let Some(author) = self.authors.get(number).filter(|_| !self.parked.is_empty()) else {
             return;
         };
-        self.parked.retain(|(of, _), waits| match waits {
-            WaitsFor::Entry(waited, seq) => *of != lane || *waited != author || *seq > applied,
-            WaitsFor::Change(..) => true,
+        let row = self.journal_row(lane, number);
+        self.parked.retain(|(of, _), (waited, seq)| {
+            *of != lane || *waited != author || (*seq > row.applied && !row.forked)
         });
     }
 
-    /// Journals that wait for this change are looked at again.
-    fn unpark_change(&mut self, object: ObjectKey, change: ChangeHash) {
-        if !self.parked.is_empty() {
-            self.parked.retain(|_, waits| *waits != WaitsFor::Change(object, change));
-        }
-    }
-
     /// The document of an object as the step has left it.
-    fn document(
+    pub(super) fn document(
         &mut self,
         open: &Open<'_>,
         touched: &mut Touched,
@@ -290,93 +219,7 @@ impl Store {
         }
     }
 
-    /// Applies changes through the document. One that can never be applied is left out, and
-    /// quarantines the object. So does damage to what is kept of it: it keeps what it showed, and
-    /// all else goes on.
-    pub(super) fn apply_to_document(
-        &mut self,
-        open: &Open<'_>,
-        touched: &mut Touched,
-        key: &[u8],
-        pending: &[Pending],
-    ) -> Result<(), StoreError> {
-        if pending.is_empty() {
-            return Ok(());
-        }
-        let document = match self.document(open, touched, key) {
-            Ok(document) => document,
-            Err(error @ StoreError::Damaged { .. }) => {
-                quarantine(touched, error.to_string());
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        let incoming: Vec<Incoming<'_>> = pending
-            .iter()
-            .map(|pending| Incoming {
-                change: &pending.change,
-                hash: pending.arrival.hash,
-                actor: pending.author.actor(),
-            })
-            .collect();
-        let taken = match document.with_each(&incoming) {
-            Ok(taken) => taken,
-            Err(error) => {
-                quarantine(touched, error.to_string());
-                return Ok(());
-            }
-        };
-        let unfit: BTreeSet<usize> = taken.refused.iter().map(|(at, _)| *at).collect();
-        let fit = pending.iter().enumerate().filter(|(at, _)| !unfit.contains(at));
-        let arrivals: Vec<Arrival> = fit.map(|(_, one)| one.arrival).collect();
-        if !arrivals.is_empty() {
-            touched.absorb(|n| self.device_of(n), &arrivals, &taken.object.heads(), &taken.view);
-        }
-        for (at, error) in taken.refused {
-            self.refuse(touched, &pending[at], &error);
-        }
-        touched.document = Some(taken.object);
-        Ok(())
-    }
-
-    /// Keeps what an object held before a change that can never be applied, and says so. Where
-    /// nothing else of it is known, who wrote when and in which class is told of the refused change
-    /// that came first by its author's clock: the same everywhere. The reason is what was found here.
-    fn refuse(&self, touched: &mut Touched, refused: &Pending, error: &DocumentError) {
-        let Arrival { hash, loc, wall, confined } = refused.arrival;
-        touched.refused.push((hash, loc));
-        touched.arrived.insert(hash);
-        let place = |wall, loc: Loc| (wall, self.authors.get(loc.author), loc.seq, loc.item);
-        let known = touched.row.as_ref();
-        if known.is_none_or(|row| {
-            row.changes == 0 && place(wall, loc) < place(row.updated_at, row.first)
-        }) {
-            touched.row = Some(ObjectRow {
-                state: known.map_or(RowState::Live, |row| row.state.clone()),
-                kind: String::new(),
-                class: refused.class.clone(),
-                labels: Default::default(),
-                body: "null".into(),
-                conflicts: Vec::new(),
-                author: loc.author,
-                updated_at: wall,
-                confined: known.is_some_and(|row| row.confined),
-                heads: Vec::new(),
-                first: loc,
-                changes: 0,
-                saved_changes: 0,
-                expires_at: None,
-                types: Default::default(),
-            });
-        }
-        if let Some(row) = &mut touched.row {
-            row.confined |= confined;
-        }
-        let by = refused.author.device;
-        quarantine(touched, format!("change by {by} could not be applied: {error}"));
-    }
-
-    fn device_of(&self, number: u32) -> Option<DeviceId> {
+    pub(super) fn device_of(&self, number: u32) -> Option<DeviceId> {
         self.authors.get(number).map(|author| author.device)
     }
 
@@ -473,14 +316,5 @@ impl Store {
         tables::insert_row(&mut open.feed, tables::FEED, &number.to_be_bytes(), row)?;
         self.feed_next += 1;
         Ok(())
-    }
-}
-
-/// Keeps what an object shows, and says why it shows no more. What is deleted stays so.
-fn quarantine(touched: &mut Touched, why: String) {
-    if let Some(row) = &mut touched.row
-        && row.state != RowState::Hidden
-    {
-        row.state = RowState::Quarantined(why);
     }
 }

@@ -4,6 +4,8 @@
 //! locations after it; when the tail outgrows what is saved, the whole document is saved, so that
 //! loading stays cheap and saving costs a constant share of each change.
 
+use std::collections::BTreeMap;
+
 use lru::LruCache;
 use redb::ReadableTable;
 
@@ -65,7 +67,8 @@ pub(super) fn rebuild(
                 .iter()
                 .map(|(hash, change, actor)| Incoming { change, hash: *hash, actor: *actor })
                 .collect();
-            let taken = object.with_each(&incoming).map_err(|error| damaged(&error))?;
+            let taken =
+                object.with_each(&incoming, &BTreeMap::new()).map_err(|error| damaged(&error))?;
             if let Some((_, error)) = taken.refused.first() {
                 return Err(damaged(error));
             }

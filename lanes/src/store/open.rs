@@ -158,6 +158,7 @@ impl Store {
             authors,
             documents: DocumentCache::new(),
             parked: BTreeMap::new(),
+            leaves_out: false,
             turn: None,
             versions: BTreeMap::new(),
             changed_journals: BTreeSet::new(),
@@ -167,7 +168,9 @@ impl Store {
         if clean != Some(true) {
             snapshot.verify_tails(&store, VERIFY_TAIL_ENTRIES)?;
         }
-        drop(snapshot);
+        let left_out = store.reader().snapshot()?.table(tables::LEFT_OUT)?;
+        store.leaves_out = !redb::ReadableTableMetadata::is_empty(&left_out)?;
+        drop((left_out, snapshot));
         if bug::active(Bug::ForgetTombstones) {
             store.with_turn(|_, turn| Ok(turn.delete_table(tables::TOMBSTONES).map(drop)?))?;
             store.with_turn(|_, turn| Ok(turn.open_table(tables::TOMBSTONES).map(drop)?))?;
@@ -204,7 +207,7 @@ impl Reader {
 
 /// Brings an older store up to [`STORE_VERSION`], step by numbered step, all in one commit.
 ///
-/// 2: the table of changes that are not in their objects. Version 0 was never written.
+/// 2: the tables of changes that are not in their objects. Version 0 was never written.
 fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
     match from {
         STORE_VERSION => return Ok(()),
@@ -217,6 +220,7 @@ fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
     let mut turn = db.begin_write()?;
     turn.set_two_phase_commit(true);
     turn.open_table(tables::LEFT_OUT)?;
+    turn.open_table(tables::STALLED)?;
     {
         let mut table = turn.open_table(tables::META)?;
         let version = STORE_VERSION.to_be_bytes();

@@ -1,13 +1,11 @@
 //! The objects that a step touches: read once, changed in memory, written once.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use redb::ReadableTable;
+use std::collections::BTreeMap;
 
 use super::{Open, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
-use crate::ids::{Author, ChangeHash, DeviceId, ObjectKey, WallMillis};
+use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
 use crate::lane::LaneId;
 use crate::object::{Conflict, ConflictValue, Object, View};
 use crate::tables::{
@@ -20,8 +18,6 @@ pub(super) struct Overlay {
     touched: BTreeMap<Vec<u8>, Touched>,
     /// Deletions that the step records, by the key of what they delete.
     graves: BTreeMap<Vec<u8>, TombstoneRow>,
-    /// Changes of the step's entries whose bodies are not here.
-    left_out: BTreeMap<(ObjectKey, ChangeHash), Loc>,
     /// Bytes of changes that came to it.
     bytes: usize,
 }
@@ -43,10 +39,6 @@ pub(super) struct Touched {
     pub(super) document: Option<Object>,
     /// Changes that the row does not show yet. They are applied before the step is written.
     pub(super) pending: Vec<Pending>,
-    /// Changes that came in this step, applied or not.
-    pub(super) arrived: BTreeSet<ChangeHash>,
-    /// Changes that can never be applied, found in this step.
-    pub(super) refused: Vec<(ChangeHash, Loc)>,
 }
 
 /// A change that arrives at an object.
@@ -77,15 +69,8 @@ impl Overlay {
         if !self.touched.contains_key(key) {
             let row: Option<ObjectRow> = tables::read_row(&open.objects, tables::OBJECTS, key)?;
             let before = count(row.as_ref());
-            let touched = Touched {
-                before,
-                row,
-                tail: Vec::new(),
-                document: None,
-                pending: Vec::new(),
-                arrived: BTreeSet::new(),
-                refused: Vec::new(),
-            };
+            let touched =
+                Touched { before, row, tail: Vec::new(), document: None, pending: Vec::new() };
             self.touched.insert(key.to_vec(), touched);
         }
         // Inserted above when it was not there.
@@ -119,23 +104,6 @@ impl Overlay {
         }
     }
 
-    /// Notes that the body of a change is not here.
-    pub(super) fn leave_out(&mut self, object: ObjectKey, change: ChangeHash, loc: Loc) {
-        self.left_out.insert((object, change), loc);
-    }
-
-    /// Whether a change is known not to be in its object.
-    pub(super) fn is_left_out(
-        &self,
-        open: &Open<'_>,
-        object: ObjectKey,
-        change: ChangeHash,
-    ) -> Result<bool, StoreError> {
-        let key = tables::left_out_key(object, change);
-        let listed = || Ok(open.left_out.get(key.as_slice())?.is_some());
-        if self.left_out.contains_key(&(object, change)) { Ok(true) } else { listed() }
-    }
-
     /// Records a deletion.
     pub(super) fn bury(&mut self, key: Vec<u8>, grave: TombstoneRow) {
         self.graves.insert(key, grave);
@@ -153,18 +121,6 @@ impl Overlay {
 }
 
 impl Touched {
-    /// Leaves a change to be applied with others of its object.
-    pub(super) fn leave(&mut self, pending: Pending) {
-        self.arrived.insert(pending.arrival.hash);
-        self.pending.push(pending);
-    }
-
-    /// Whether a change came in this step, or nothing follows it yet.
-    pub(super) fn knows(&self, change: ChangeHash) -> bool {
-        let heads = self.row.iter().flat_map(|row| &row.heads);
-        self.arrived.contains(&change) || heads.into_iter().any(|head| head.hash == change)
-    }
-
     /// Takes changes in, in the order in which they were applied: the row shows the view that
     /// they led to, and the document has these heads.
     pub(super) fn absorb(
@@ -193,7 +149,6 @@ impl Touched {
             changes += 1;
             confined |= arrival.confined;
             self.tail.push((changes, arrival.loc));
-            self.arrived.insert(arrival.hash);
         }
         let known = before.iter().flat_map(|row| row.heads.iter().copied());
         let arrived =
@@ -257,17 +212,8 @@ impl Store {
         for (key, grave) in overlay.graves {
             tables::insert_row(&mut open.tombstones, tables::TOMBSTONES, &key, &grave)?;
         }
-        let mut left_out = overlay.left_out;
         for (key, mut touched) in overlay.touched {
-            let pending = std::mem::take(&mut touched.pending);
-            self.apply_to_document(open, &mut touched, &key, &pending)?;
-            if let Some((lane, id, life)) = tables::split_object_key(&key)
-                && !touched.refused.is_empty()
-            {
-                let object = ObjectKey::new(lane, id, life);
-                let refused = touched.refused.iter();
-                left_out.extend(refused.map(|(change, loc)| ((object, *change), *loc)));
-            }
+            self.settle(open, &mut touched, &key)?;
             if let Some(row) = &mut touched.row {
                 let document = touched.document.as_ref();
                 self.save_document(open, &key, row, &touched.tail, document)?;
@@ -279,10 +225,6 @@ impl Store {
             if let Some(document) = touched.document {
                 self.documents.put(key, document);
             }
-        }
-        for ((object, change), loc) in left_out {
-            let key = tables::left_out_key(object, change);
-            tables::insert_row(&mut open.left_out, tables::LEFT_OUT, &key, &loc)?;
         }
         Ok(())
     }

@@ -114,7 +114,7 @@ impl Store {
                     store.set_journal_row(run.lane, number, row);
                     received.entries += 1;
                     received.items += entry.header.items.len() as u64;
-                    if caught_up && store.is_ready(&open, &mut overlay, number, entry)? {
+                    if caught_up && store.is_ready(number, &entry.header) {
                         store.apply_entry(turn, &mut open, &mut overlay, number, entry)?;
                         store.note_applied(run.lane, number, now);
                         if overlay.is_full() {
@@ -217,6 +217,7 @@ impl Store {
             let mut row = store.journal_row(evidence.lane, number);
             row.forked = true;
             store.set_journal_row(evidence.lane, number, row);
+            store.unpark(evidence.lane, number);
             let mut table = turn.open_table(tables::EVIDENCE)?;
             let next = redb::ReadableTable::last(&table)?
                 .and_then(|(key, _)| Some(u64::from_be_bytes(key.value().try_into().ok()?) + 1))

@@ -14,6 +14,7 @@ mod caught_up;
 mod failing;
 mod limits;
 mod misled;
+mod orders;
 mod typed;
 
 const MESH: MeshId = MeshId([9; 32]);

@@ -8,11 +8,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 use srcos_schemas::contracts::{self, ALL, Contract, Finding, Options, Origin, Profile};
-use srcos_schemas::json::{DEPTH_MAX, JsonError, Limits, parse};
+use srcos_schemas::json::{DEPTH_MAX, JsonError, Limits, parse_to_judge};
 
 use super::Io;
 use super::args::Globals;
-use super::reading::{DOCUMENT_BYTES_MAX, complain, files, holds, say};
+use super::reading::{DOCUMENT_BYTES_MAX, complain, files, holds, say, too_wide};
 use crate::error::NodeError;
 use crate::render::plain;
 
@@ -232,7 +232,8 @@ impl Judge {
     ) -> Result<(), Stopped> {
         let mut first = Vec::new();
         read_line(source, &mut first)?;
-        let is_document = parse(&first, LIMITS).is_ok_and(|value| value.is_object());
+        let is_document =
+            parse_to_judge(&first, LIMITS).is_ok_and(|(document, _)| document.is_object());
         if !is_document || !has_more(source)? {
             return self.whole(io, name, source, first);
         }
@@ -278,9 +279,12 @@ impl Judge {
         line: Option<u64>,
         bytes: &[u8],
     ) -> Result<(), Stopped> {
-        let judged = match parse(bytes, LIMITS) {
-            Ok(document) => {
-                let verdict = contracts::validate(&document, &self.options);
+        let judged = match parse_to_judge(bytes, LIMITS) {
+            Ok((document, wide)) => {
+                let mut verdict = contracts::validate(&document, &self.options);
+                let graver = self.options.strict;
+                let findings = if graver { &mut verdict.errors } else { &mut verdict.warnings };
+                findings.extend(wide.into_iter().map(|error| too_wide(on_line(error, line))));
                 let profiled = verdict.contract.filter(|contract| contract.profiled);
                 Judged {
                     file,
@@ -373,11 +377,17 @@ fn has_more(source: &mut dyn BufRead) -> Result<bool, std::io::Error> {
 }
 
 /// What is wrong with a text that is no JSON, with its line in the file.
-fn no_json(mut error: JsonError, line: Option<u64>) -> Finding {
+fn no_json(error: JsonError, line: Option<u64>) -> Finding {
+    let error = on_line(error, line);
+    Finding::new("json", "", &format!("this is no JSON document: {error}: mend it there"))
+}
+
+/// The same, of a text that is a line of a file.
+fn on_line(mut error: JsonError, line: Option<u64>) -> JsonError {
     if let Some(line) = line {
         error.line = usize::try_from(line).unwrap_or(usize::MAX);
     }
-    Finding::new("json", "", &format!("this is no JSON document: {error}: mend it there"))
+    error
 }
 
 #[cfg(test)]

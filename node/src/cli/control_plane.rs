@@ -129,7 +129,7 @@ fn judge_event(named: &Named, depth: Depth) -> FileVerdict {
 }
 
 fn keep(plane: &mut ControlPlane, named: Named, contract: &Contract) {
-    let Named { file, document: Ok(document) } = named else { return };
+    let Named { file, document: Ok(document), .. } = named else { return };
     if contract == &LAUNCH_MANIFEST {
         return plane.launches.push((file, document));
     }

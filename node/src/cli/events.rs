@@ -50,7 +50,7 @@ fn validate(globals: &Globals, io: &mut Io<'_>, args: &ValidateArgs) -> Result<(
     let depth = if args.strict { Depth::Strict } else { Depth::Rules };
     let mut all = true;
     for path in reading::files(&args.files)? {
-        let verdict = reading::read(io, &path)?.judge(contract, depth);
+        let verdict = reading::read_to_judge(io, &path)?.judge(contract, depth);
         all &= verdict.valid;
         if globals.json {
             super::json_line(io, &verdict)?;

@@ -76,7 +76,7 @@ fn validate(
     let depth = if strict { Depth::Strict } else { Depth::Rules };
     let mut valid = true;
     for path in reading::files(paths)? {
-        let verdict = reading::read(io, &path)?.judge(&PROCESS_PROVENANCE, depth);
+        let verdict = reading::read_to_judge(io, &path)?.judge(&PROCESS_PROVENANCE, depth);
         valid &= verdict.valid;
         if globals.json {
             super::json_line(io, &verdict)?;
@@ -105,7 +105,8 @@ fn emit(
     let events = events::events(&tuple, created_at);
     // The events are held to their contract before anybody sees one.
     for event in &events {
-        let judged = Named { file: named.file.clone(), document: Ok(event.clone()) };
+        let judged =
+            Named { file: named.file.clone(), document: Ok(event.clone()), unwise: Vec::new() };
         let verdict = judged.judge(&EVENT, Depth::Rules);
         if !verdict.valid {
             return Err(verdict.refuse(globals.json, io));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use srcos_schemas::contracts::{self, Contract, Finding, Options};
-use srcos_schemas::json::{DEPTH_MAX, Limits, parse};
+use srcos_schemas::json::{DEPTH_MAX, JsonError, Limits, parse, parse_to_judge};
 
 use super::Io;
 use crate::error::NodeError;
@@ -27,6 +27,8 @@ pub(super) struct Named {
     pub(super) file: String,
     /// The document, or why its bytes are none.
     pub(super) document: Result<Value, Finding>,
+    /// What is unwise about its text.
+    pub(super) unwise: Vec<Finding>,
 }
 
 /// What is to be said of one document.
@@ -57,18 +59,44 @@ pub(super) enum Depth {
 
 /// Reads one document. A file that cannot be read is an error; bytes that are no document are not.
 pub(super) fn read(io: &mut Io<'_>, path: &Path) -> Result<Named, NodeError> {
+    named(io, path, |bytes| parse(bytes, LIMITS).map(|document| (document, Vec::new())))
+}
+
+/// Reads one document that is judged and not used: integers may be wider than 64 bits.
+pub(super) fn read_to_judge(io: &mut Io<'_>, path: &Path) -> Result<Named, NodeError> {
+    named(io, path, |bytes| parse_to_judge(bytes, LIMITS))
+}
+
+/// How documents are read.
+const LIMITS: Limits = Limits { bytes_max: DOCUMENT_BYTES_MAX, depth_max: DEPTH_MAX };
+
+/// A document, and what is unwise about its text.
+type Parsed = Result<(Value, Vec<JsonError>), JsonError>;
+
+fn named(io: &mut Io<'_>, path: &Path, parse: fn(&[u8]) -> Parsed) -> Result<Named, NodeError> {
     let bytes = if path.as_os_str() == "-" {
         read_at_most(io.input)
     } else {
         File::open(path).and_then(|mut file| read_at_most(&mut file))
     }
     .map_err(|error| NodeError::file(path, &error))?;
-    let limits = Limits { bytes_max: DOCUMENT_BYTES_MAX, depth_max: DEPTH_MAX };
-    let document = parse(&bytes, limits).map_err(|error| {
-        let message = format!("this is no JSON document: {error}: mend it there");
-        Finding::new("json", "", &message)
-    });
-    Ok(Named { file: path.display().to_string(), document })
+    let file = path.display().to_string();
+    Ok(match parse(&bytes) {
+        Ok((document, wide)) => {
+            let unwise = wide.into_iter().map(too_wide).collect();
+            Named { file, document: Ok(document), unwise }
+        }
+        Err(error) => {
+            let message = format!("this is no JSON document: {error}: mend it there");
+            let finding = Finding::new("json", "", &message);
+            Named { file, document: Err(finding), unwise: Vec::new() }
+        }
+    })
+}
+
+/// What is unwise about an integer that not every reader can hold.
+pub(super) fn too_wide(error: JsonError) -> Finding {
+    Finding::new("json.integer-range", "", &format!("not every reader can read this: {error}"))
 }
 
 fn read_at_most(source: &mut dyn Read) -> std::io::Result<Vec<u8>> {
@@ -123,6 +151,8 @@ impl Named {
                 (verdict.errors, verdict.warnings)
             }
         };
+        let graver = if depth == Depth::Strict { &mut errors } else { &mut warnings };
+        graver.extend(self.unwise.iter().cloned());
         if depth == Depth::Shape {
             errors.retain(is_of_shape);
             warnings.clear();

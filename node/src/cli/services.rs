@@ -76,7 +76,7 @@ fn validate(
     let depth = if strict { Depth::Strict } else { Depth::Rules };
     let mut files = Vec::new();
     for path in reading::files(paths)? {
-        files.push(reading::read(io, &path)?.judge(&SERVICE, depth));
+        files.push(reading::read_to_judge(io, &path)?.judge(&SERVICE, depth));
     }
     let valid = files.iter().all(|file| file.valid);
     let warnings = files.iter().map(|file| file.warnings.len()).sum();

@@ -125,7 +125,7 @@ pub enum Parts {
 pub fn parts(line: &[u8]) -> Parts {
     let Some(rest) = line.strip_prefix(LINE_START) else { return Parts::Plain };
     // A link holds no braces, so the first one that closes is its own.
-    let Some(length) = rest.iter().position(|byte| *byte == b'}') else { return Parts::Broken };
+    let Some(length) = memchr::memchr(b'}', rest) else { return Parts::Broken };
     let after = LINE_START.len() + length + 1;
     match (Link::parse(&rest[..=length]), line.get(after)) {
         (Some(link), Some(b',')) => Parts::Linked(link, after + 1..line.len()),

@@ -5,6 +5,7 @@ mod line;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use srcos_lanes::ids::DeviceId;
 
 use self::line::{Facts, examine};
 use super::head::Head;
-use super::link::{Hash, hash_text, sha256};
+use super::link::{Hash, Link, hash_text, sha256};
 use super::scan::{BlockKind, Blocks};
 use super::{EventStoreError, LINE_BYTES_MAX};
 
@@ -22,6 +23,10 @@ pub const FINDINGS_MAX: usize = 1000;
 
 /// Most threads that a check uses: it is to be quick, and not to take a machine from its user.
 const THREADS_MAX: usize = 4;
+
+/// Lines that a thread takes at once: few enough that all threads end together, many enough that
+/// taking them costs nothing.
+const SHARE_LINES: usize = 64;
 
 /// What checking a store gave.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -133,11 +138,13 @@ struct Check {
     linked: u64,
     /// The line that should come next, and the last one that was there.
     next: u64,
-    last: Option<Facts>,
+    last: Option<Last>,
     /// Lines that were broken since the last good one: they stand for lines that seem missing.
     broken_since: u64,
     /// Lines passed over, as first and one beyond last: missing, unless they turn up later.
     gaps: BTreeMap<u64, u64>,
+    /// Empty lines before the first linked one, at most [`FINDINGS_MAX`].
+    blanks: Vec<u64>,
     /// The hash of the line at which the head ends.
     at_head: Option<Hash>,
     torn: Option<u64>,
@@ -146,6 +153,18 @@ struct Check {
     findings: BTreeMap<(u64, u64), StoreFinding>,
     total: u64,
     notes: Vec<String>,
+}
+
+/// The last line that was in its place.
+struct Last {
+    facts: Facts,
+    text: Vec<u8>,
+}
+
+impl Last {
+    fn signature_holds(&self) -> Option<bool> {
+        self.facts.signature_holds(&self.text)
+    }
 }
 
 impl Check {
@@ -169,6 +188,7 @@ impl Check {
             last: None,
             broken_since: 0,
             gaps: BTreeMap::new(),
+            blanks: Vec::new(),
             at_head: None,
             torn: None,
             ids: HashMap::new(),
@@ -202,34 +222,41 @@ impl Check {
     fn lines(&mut self, first_line: u64, bytes: &[u8], lines: &[&[u8]]) {
         let mut number = first_line;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-        let share = lines.len().div_ceil(threads).max(1);
+        let threads = threads.min(lines.len().div_ceil(SHARE_LINES));
         // Up to the first linked line it matters what came before each one.
         let mut digest = (self.linked > 0).then(|| self.digest.clone());
-        let examined: Vec<Facts> = std::thread::scope(|scope| {
-            let rest: Vec<_> = lines
-                .chunks(share)
-                .skip(1)
-                .map(|part| scope.spawn(move || part.iter().map(|line| examine(line)).collect()))
-                .collect();
+        let next = AtomicUsize::new(0);
+        let look = || {
+            let mut looked_at = Vec::new();
+            loop {
+                let first = next.fetch_add(SHARE_LINES, Ordering::Relaxed);
+                let Some(rest) = lines.get(first..).filter(|rest| !rest.is_empty()) else { break };
+                let share = rest.iter().take(SHARE_LINES).map(|line| examine(line));
+                looked_at.push((first, share.collect::<Vec<Facts>>()));
+            }
+            looked_at
+        };
+        let mut examined = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(look)).collect();
             if let Some(digest) = &mut digest {
                 digest.update(bytes);
             }
-            let own = lines.iter().take(share).map(|line| examine(line));
-            let mut all: Vec<Facts> = own.collect();
-            for part in rest {
+            let mut all = look();
+            for other in others {
                 // Holds: looking at a line never panics, which a property test shows.
-                let part: Vec<Facts> = part.join().expect("a line is looked at");
-                all.extend(part);
+                all.extend(other.join().expect("a line is looked at"));
             }
             all
         });
+        examined.sort_unstable_by_key(|(first, _)| *first);
+        let examined = examined.into_iter().flat_map(|(_, facts)| facts);
         for (line, facts) in lines.iter().zip(examined) {
             let before = (self.linked == 0).then(|| self.digest.clone());
             if digest.is_none() {
                 self.digest.update(line);
                 self.digest.update(b"\n");
             }
-            self.line(number, facts, before);
+            self.line(number, line, facts, before);
             number += 1;
         }
         if let Some(digest) = digest {
@@ -237,14 +264,12 @@ impl Check {
         }
     }
 
-    fn line(&mut self, line: u64, facts: Facts, before: Option<Sha256>) {
+    fn line(&mut self, line: u64, text: &[u8], facts: Facts, before: Option<Sha256>) {
         if facts.blank {
-            if self.linked > 0 || self.head.is_some() {
-                self.found(
-                    line,
-                    "foreign",
-                    "the line is empty; this program writes no empty lines",
-                );
+            match self.linked {
+                0 if self.blanks.len() < FINDINGS_MAX => self.blanks.push(line),
+                0 => {}
+                _ => self.found(line, "foreign", EMPTY),
             }
             return;
         }
@@ -277,6 +302,8 @@ impl Check {
         }
         if self.linked == 0 && link.n == line {
             self.linked = 1;
+            // It holds all before it, empty lines of others too.
+            self.blanks.clear();
             let before: Hash = before.unwrap_or_default().finalize().into();
             if link.prev != before {
                 let message = "something before this line, the first that is linked, was changed";
@@ -284,20 +311,24 @@ impl Check {
             }
         } else {
             self.linked += 1;
-            self.follow(line, &facts, link.n, link.prev);
+            self.follow(line, text, &facts);
         }
         if self.head.is_some_and(|head| head.count == link.n) {
             self.at_head = Some(facts.hash);
         }
         if link.n >= self.next {
             // The end of a run of one signer vouches for the run.
-            if let Some(last) = self.last.take()
-                && last.signer() != facts.signer()
+            let last = self.last.take();
+            if let Some(last) = &last
+                && last.facts.signer() != facts.signer()
             {
-                self.check_signature(&last, link.n - 1);
+                self.check_signature(last, link.n - 1);
             }
             self.next = link.n.saturating_add(1);
-            self.last = Some(facts);
+            let mut kept = last.map(|last| last.text).unwrap_or_default();
+            kept.clear();
+            kept.extend_from_slice(text);
+            self.last = Some(Last { facts, text: kept });
             self.broken_since = 0;
         }
     }
@@ -314,7 +345,8 @@ impl Check {
     }
 
     /// Whether a line goes with the one before.
-    fn follow(&mut self, line: u64, facts: &Facts, n: u64, prev: Hash) {
+    fn follow(&mut self, line: u64, text: &[u8], facts: &Facts) {
+        let Some(Link { n, prev, .. }) = facts.link else { return };
         if n > self.next {
             // Lines that are there and cannot be read are not missing besides.
             let from = self.next + self.broken_since.min(n - self.next);
@@ -341,13 +373,13 @@ impl Check {
             return;
         }
         let Some(last) = &self.last else { return };
-        if last.hash == prev {
+        if last.facts.hash == prev {
             return;
         }
         // One of the two was changed: their own signatures tell which. Without them it is the one
         // before, because a change of the one after would be seen at its own successor.
         let (before_holds, this_holds) = match self.findings.len() < FINDINGS_MAX {
-            true => (last.signature_holds(), facts.signature_holds()),
+            true => (last.signature_holds(), facts.signature_holds(text)),
             false => (None, None),
         };
         match (before_holds, this_holds) {
@@ -370,12 +402,12 @@ impl Check {
         }
     }
 
-    fn check_signature(&mut self, facts: &Facts, line: u64) {
-        match facts.signature_holds() {
+    fn check_signature(&mut self, last: &Last, line: u64) {
+        match last.signature_holds() {
             Some(false) if !self.is_known(line) => {
                 self.found(line, "changed", "the line was changed: its signature does not hold");
             }
-            Some(true) if self.device.is_some() && facts.signer() != self.device => {
+            Some(true) if self.device.is_some() && last.facts.signer() != self.device => {
                 self.found(line, "other_device", "the line is signed by another device");
             }
             _ => {}
@@ -394,7 +426,7 @@ impl Check {
                 self.torn = Some(line);
             }
             None if facts.link.is_none() && facts.problem.is_none() && self.linked == 0 => {
-                self.line(line, facts, None);
+                self.line(line, bytes, facts, None);
             }
             _ => {
                 self.broken(line, "truncated", "the line is cut short");
@@ -412,9 +444,14 @@ impl Check {
             self.found(from, "missing", message);
         }
         if let Some(last) = self.last.take() {
-            let n = last.link.map_or(0, |link| link.n);
+            let n = last.facts.link.map_or(0, |link| link.n);
             self.check_signature(&last, n);
             self.last = Some(last);
+        }
+        if self.linked > 0 || self.head.is_some() {
+            for line in std::mem::take(&mut self.blanks) {
+                self.found(line, "foreign", EMPTY);
+            }
         }
         let head = self.check_head();
         if self.linked > 0 && self.signers.is_empty() {
@@ -512,6 +549,7 @@ impl Check {
     }
 }
 
+const EMPTY: &str = "the line is empty; this program writes no empty lines";
 const UNLINKED: &str = "the line has no link: another program wrote it, or its link was taken away";
 
 /// A short form of an event id, for finding duplicates in little memory.

@@ -109,6 +109,8 @@ impl Engine {
             ReceiveError::Equivocation { seq } => {
                 let (lane, author, seq) = (run.lane, run.author, *seq);
                 self.push_event(Event::Equivocation { lane, author, seq });
+                // What waited for that journal waits no more.
+                self.waiting |= lane_waits(store, lane);
             }
             ReceiveError::Quarantined => {
                 self.refuse(device, run, "journal_quarantined", error.to_string());
@@ -213,7 +215,7 @@ impl Engine {
     }
 }
 
-fn lane_waits(store: &Store, lane: LaneId) -> bool {
+pub(super) fn lane_waits(store: &Store, lane: LaneId) -> bool {
     store.journals(lane).any(|(_, row)| row.applied < row.held)
 }
 

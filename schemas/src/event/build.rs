@@ -92,7 +92,7 @@ impl EventBuilder {
             secret_fields: Vec::new(),
         };
         let event = Event {
-            schema_version: EventSchema::V0_1,
+            schema_version: EventSchema,
             event_id: of.event_id,
             event_class: of.class,
             lane: of.lane,

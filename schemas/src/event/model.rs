@@ -9,6 +9,7 @@ use super::vocabulary::{
     Risk, Severity, SignatureState, SubjectType, Tier, TrustMode,
 };
 use super::when::When;
+use crate::contracts::constant_text;
 
 /// The contract's name, in every event.
 pub const EVENT_V0_1: &str = "sourceos.event.v0.1";
@@ -125,13 +126,9 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Op
     T::deserialize(from).map(Some)
 }
 
-/// The strict contract's name; no other is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum EventSchema {
-    /// Version 0.1.
-    #[default]
-    #[serde(rename = "sourceos.event.v0.1")]
-    V0_1,
+constant_text! {
+    /// The strict contract's name; no other is read.
+    EventSchema = EVENT_V0_1
 }
 
 /// One event.

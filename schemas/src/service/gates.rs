@@ -136,7 +136,7 @@ fn bundle_missing(incident_bundle: bool, classes: Option<&Value>) -> Option<Stri
 }
 
 /// Whether a member says something: it is not null, false, zero or empty.
-fn says_something(value: &Value) -> bool {
+pub(crate) fn says_something(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(said) => *said,

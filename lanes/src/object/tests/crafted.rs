@@ -11,7 +11,7 @@ use super::super::creation::{booleans, run_lengths, signed, unsigned};
 use super::super::elements::{Actor, OpId};
 use super::super::*;
 use super::hostile::sealed;
-use super::past::{Made, history, left, made, steps};
+use super::past::{C, Made, Step, history, left, made, steps, takes};
 use super::*;
 
 /// Who crafts.
@@ -61,6 +61,10 @@ fn value_of(op: &Crafted) -> (u64, Vec<u8>) {
 
 /// The bytes of a change with these operations.
 fn craft(deps: &[ChangeHash], seq: u64, start: u64, ops: &[Crafted]) -> Made {
+    craft_as(D, deps, seq, start, ops)
+}
+
+fn craft_as(author: Actor, deps: &[ChangeHash], seq: u64, start: u64, ops: &[Crafted]) -> Made {
     let named = |op: &Crafted| {
         let element = match op.at {
             At::Element(element) => Some(element),
@@ -69,14 +73,14 @@ fn craft(deps: &[ChangeHash], seq: u64, start: u64, ops: &[Crafted]) -> Made {
         op.object.into_iter().chain(element).chain(op.over.iter().copied()).collect::<Vec<_>>()
     };
     let others: BTreeSet<Actor> = ops.iter().flat_map(named).map(|op| op.0).collect();
-    let others: Vec<Actor> = others.into_iter().filter(|actor| *actor != D).collect();
+    let others: Vec<Actor> = others.into_iter().filter(|actor| *actor != author).collect();
     let index = |actor: Actor| {
         others.iter().position(|other| *other == actor).map_or(0, |at| at as u64 + 1)
     };
     let mut body = vec![deps.len() as u8];
     body.extend(deps.iter().flat_map(|dep| dep.0));
     body.push(16);
-    body.extend(D);
+    body.extend(author);
     unsigned(&mut body, seq);
     unsigned(&mut body, start);
     body.extend([0, 0]);
@@ -159,7 +163,7 @@ fn craft(deps: &[ChangeHash], seq: u64, start: u64, ops: &[Crafted]) -> Made {
     unsigned(&mut bytes, body.len() as u64);
     bytes.extend(body);
     let (bytes, hash) = sealed(bytes);
-    made(bytes, hash, D)
+    made(bytes, hash, author)
 }
 
 fn put(object: OpId, key: &str, value: i64, over: &[OpId]) -> Crafted {
@@ -262,13 +266,13 @@ fn an_element_of_another_list_is_not_written_to() {
         let right = at(m, in_m, &[in_m]);
         let both = craft(&[base[0].change.hash], 1, next, &[wrong.clone(), right.clone()]);
         verdicts_agree(&base, std::slice::from_ref(&both));
-        assert!(Object::new().with(&[base[0].incoming(), both.incoming()]).is_err());
+        takes(&Object::new(), &[&base[0], &both]).unwrap_err();
         let first = craft(&[base[0].change.hash], 1, next, &[right]);
         let second = craft(&[first.change.hash], 2, next + 1, &[wrong]);
         verdicts_agree(&base, &[first, second]);
     }
     let right = craft(&[base[0].change.hash], 1, next, &[at(l, in_l, &[in_l])]);
-    Object::new().with(&[base[0].incoming(), right.incoming()]).unwrap();
+    takes(&Object::new(), &[&base[0], &right]).unwrap();
 }
 
 /// One step of crafting: which operation is mimicked, and how.
@@ -343,6 +347,45 @@ impl Mimic {
     }
 }
 
+/// Two changes, the second of which follows the first. They follow a part of these, and may name
+/// all of them.
+fn two_crafted(
+    author: Actor,
+    changes: &[Made],
+    past: prop::sample::Index,
+    first: &[Mimic],
+    second: &[Mimic],
+) -> (usize, Made, Made) {
+    let known = 1 + past.index(changes.len());
+    let part: Vec<&Made> = changes[..known].iter().collect();
+    let seen = takes(&Object::new(), &part).unwrap();
+    let mut pool = ops_of(changes);
+    let start = ops_of(&changes[..known]).iter().map(|(id, _)| id.1).max().unwrap() + 1;
+    let ops: Vec<Crafted> = first.iter().map(|mimic| mimic.craft(&pool)).collect();
+    let one = craft_as(author, &seen.heads(), 1, start, &ops);
+    pool.extend((start..).zip(ops).map(|(number, op)| ((author, number), op)));
+    let next = start + first.len() as u64;
+    let ops: Vec<Crafted> = second.iter().map(|mimic| mimic.craft(&pool)).collect();
+    let two = craft_as(author, &[one.change.hash], 2, next, &ops);
+    (known, one, two)
+}
+
+/// A history by three authors, and two changes that a fourth one crafts.
+pub(crate) fn with_crafted(actors: [Actor; 4]) -> impl Strategy<Value = Vec<Made>> {
+    let some = || prop::collection::vec(mimic(), 1..4);
+    (steps(), any::<prop::sample::Index>(), some(), some()).prop_map(
+        move |(steps, past, first, second): (Vec<Step>, _, _, _)| {
+            let [a, b, c, d] = actors;
+            let mut changes = history(&steps, [a, b, c]);
+            if !changes.is_empty() {
+                let (_, one, two) = two_crafted(d, &changes, past, &first, &second);
+                changes.extend([one, two]);
+            }
+            changes
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
@@ -353,20 +396,9 @@ proptest! {
         first in prop::collection::vec(mimic(), 1..4),
         second in prop::collection::vec(mimic(), 1..4),
     ) {
-        let changes = history(&steps);
+        let changes = history(&steps, [A, B, C]);
         prop_assume!(!changes.is_empty());
-        // It follows a part of what there is, and may name all of it.
-        let known = 1 + past.index(changes.len());
-        let part: Vec<Incoming<'_>> = changes[..known].iter().map(Made::incoming).collect();
-        let seen = Object::new().with(&part).unwrap();
-        let mut pool = ops_of(&changes);
-        let start = ops_of(&changes[..known]).iter().map(|(id, _)| id.1).max().unwrap() + 1;
-        let ops: Vec<Crafted> = first.iter().map(|mimic| mimic.craft(&pool)).collect();
-        let one = craft(&seen.heads(), 1, start, &ops);
-        pool.extend((start..).zip(ops).map(|(number, op)| ((D, number), op)));
-        let next = start + first.len() as u64;
-        let ops: Vec<Crafted> = second.iter().map(|mimic| mimic.craft(&pool)).collect();
-        let two = craft(&[one.change.hash], 2, next, &ops);
+        let (known, one, two) = two_crafted(D, &changes, past, &first, &second);
         // As early as it can be, or as late, singly, or together.
         let mut early: Vec<&Made> = changes.iter().collect();
         early.splice(known..known, [&one, &two]);

@@ -5,11 +5,15 @@ use crate::journal::*;
 use crate::object::{Content, EncodedChange, Object};
 
 /// A journal of a lane, with entries of one change of one object each, which name no others.
-pub(super) fn journal(device: &Device, id: &str, changes: &[EncodedChange]) -> Vec<Vec<u8>> {
-    let author = device.store.as_ref().unwrap().author();
-    let mut prev = EntryHash::NONE;
-    let mut entries = Vec::new();
-    for (seq, change) in (1..).zip(changes) {
+pub(super) fn journal(
+    key: &SigningKey,
+    author: Author,
+    id: &str,
+    changes: &[EncodedChange],
+    mut entries: Vec<Vec<u8>>,
+) -> Vec<Vec<u8>> {
+    let mut prev = entries.last().map_or(EntryHash::NONE, |bytes| Entry::read(bytes).unwrap().hash);
+    for (seq, change) in (entries.len() as u64 + 1..).zip(changes) {
         let body = BodyParts { life: 1, id, change: &change.bytes }.write();
         let header = Header {
             version: HEADER_VERSION,
@@ -31,13 +35,25 @@ pub(super) fn journal(device: &Device, id: &str, changes: &[EncodedChange]) -> V
         }
         .to_bytes();
         prev = hash_header(&header);
-        entries.push(write_entry(
-            &sign_header(&header, &device.key),
-            &header,
-            &[Body::Here(&body)],
-        ));
+        entries.push(write_entry(&sign_header(&header, key), &header, &[Body::Here(&body)]));
     }
     entries
+}
+
+impl Device {
+    pub(super) fn journal(&self, id: &str, changes: &[EncodedChange]) -> Vec<Vec<u8>> {
+        self.journal_after(id, changes, Vec::new())
+    }
+
+    /// More entries of this device's journal, after these.
+    fn journal_after(
+        &self,
+        id: &str,
+        changes: &[EncodedChange],
+        before: Vec<Vec<u8>>,
+    ) -> Vec<Vec<u8>> {
+        journal(&self.key, self.store.as_ref().unwrap().author(), id, changes, before)
+    }
 }
 
 fn content(n: u64) -> Content {
@@ -82,40 +98,45 @@ fn followed() -> (Device, Device, Vec<EncodedChange>, EncodedChange) {
 #[test]
 fn a_change_whose_entry_names_too_little_waits_for_what_it_follows() {
     let (mut a, mut b, changes, follows) = followed();
-    let (first, then) = (journal(&a, "x", &changes), journal(&b, "x", &[follows]));
+    let (first, then) = (a.journal("x", &changes), b.journal("x", &[follows]));
     let (by_a, by_b) = (a.store().author(), b.store().author());
     let (mut early, mut late) = (Device::new(3), Device::new(4));
     late.take(by_a, &first);
     late.take(by_b, &then);
     early.take(by_b, &then);
-    assert_eq!(early.applied(&by_b), 0);
-    assert_eq!(early.row("x"), None);
+    assert_eq!(early.applied(&by_b), 1);
+    assert!(matches!(early.row("x").unwrap().state, RowState::Quarantined(_)));
     // A part of what it follows is not enough, and a restart forgets nothing.
     early.take(by_a, &first[..2]);
-    assert_eq!((early.applied(&by_a), early.applied(&by_b)), (2, 0));
+    assert_eq!(early.body("x"), Some(json!({"n": 2})));
+    assert!(matches!(early.row("x").unwrap().state, RowState::Quarantined(_)));
     early.store.take().unwrap().close().unwrap();
     early.reopen(Some(1)).unwrap();
     early.take(by_a, &first[2..]);
-    assert_eq!((early.applied(&by_a), early.applied(&by_b)), (3, 1));
     assert_eq!(early.body("x"), Some(json!({"n": 100})));
     let (early, late) = (early.row("x").unwrap(), late.row("x").unwrap());
-    assert_eq!((&early.heads.len(), &early.body, &early.state), (&1, &late.body, &late.state));
+    assert_eq!((&early.state, &late.state), (&RowState::Live, &RowState::Live));
+    assert_eq!((early.body, early.changes), (late.body, late.changes));
     assert_eq!(early.heads[0].hash, late.heads[0].hash);
 }
 
 #[test]
-fn a_change_that_follows_what_nobody_has_holds_up_its_author_alone() {
+fn a_change_that_follows_what_nobody_has_quarantines_its_object_alone() {
     let (mut a, mut b, _, follows) = followed();
     let mut c = Device::new(3);
     let by_b = b.store().author();
-    c.take(by_b, &journal(&b, "x", &[follows]));
-    assert_eq!(c.applied(&by_b), 0);
-    assert_eq!(c.row("x"), None);
-    assert_eq!(c.store().counts(LaneId::Normal).quarantined, 0);
-    c.put("x", json!(1)).unwrap();
-    a.put("y", json!(2)).unwrap();
+    let mut entries = b.journal("x", &[follows]);
+    let more = Object::create(&content(7), by_b.actor(), WallMillis(7));
+    entries = b.journal_after("y", &[more], entries);
+    c.take(by_b, &entries);
+    // What else its author wrote is applied.
+    assert_eq!(c.applied(&by_b), 2);
+    assert_eq!(c.body("y"), Some(json!({"n": 7})));
+    assert_eq!(c.store().counts(LaneId::Normal).quarantined, 1);
+    assert!(matches!(c.put("x", json!(1)), Err(WriteError::Quarantined { .. })));
+    a.put("z", json!(2)).unwrap();
     c.pull(&mut a);
-    assert_eq!((c.body("x"), c.body("y")), (Some(json!(1)), Some(json!(2))));
+    assert_eq!(c.body("z"), Some(json!(2)));
 }
 
 #[test]
@@ -130,10 +151,10 @@ fn a_change_that_can_never_be_applied_quarantines_its_object_alone() {
     let at = bad.bytes.windows(16).position(|bytes| bytes == by_a.actor()).unwrap() + 17;
     assert_eq!(bad.bytes[at], 3);
     bad.bytes[at] = 4;
-    let (bytes, hash) = crate::object::sealed_for_tests(bad.bytes);
+    let (bytes, hash) = crate::object::tests::hostile::sealed(bad.bytes);
     (bad.bytes, bad.hash) = (bytes, hash);
     let changes = [bad.clone(), follows_with(&follows, hash)];
-    c.take(by_a, &journal(&a, "x", &changes));
+    c.take(by_a, &a.journal("x", &changes));
     // What was refused is known to be, so that what follows it does not wait for it.
     assert_eq!(c.applied(&by_a), 2);
     assert_eq!(c.store().counts(LaneId::Normal).quarantined, 1);
@@ -148,7 +169,7 @@ fn follows_with(change: &EncodedChange, dep: crate::ids::ChangeHash) -> EncodedC
     let mut bytes = change.bytes.clone();
     let at = bytes.windows(32).position(|bytes| bytes == change.deps[0].0).unwrap();
     bytes[at..at + 32].copy_from_slice(&dep.0);
-    let (bytes, hash) = crate::object::sealed_for_tests(bytes);
+    let (bytes, hash) = crate::object::tests::hostile::sealed(bytes);
     EncodedChange { hash, bytes, deps: vec![dep] }
 }
 
@@ -229,7 +250,7 @@ fn two_histories_are_told_apart_within_one_turn() {
     let (mut a, mut c) = (Device::new(1), Device::new(3));
     let by_a = a.store().author();
     let change = |n| Object::new().set(&content(n), by_a.actor(), WallMillis(n)).unwrap().unwrap();
-    let (one, other) = (journal(&a, "x", &[change(1)]), journal(&a, "x", &[change(2)]));
+    let (one, other) = (a.journal("x", &[change(1)]), a.journal("x", &[change(2)]));
     let receive = |c: &mut Device, entries: &[Vec<u8>]| {
         let entries = entries.iter().map(Vec::as_slice).collect();
         let run = Run { lane: LaneId::Normal, author: by_a, entries };
@@ -297,21 +318,20 @@ fn a_body_that_every_member_may_have_cannot_be_left_out() {
 }
 
 #[test]
-fn what_follows_a_change_that_is_withheld_here_does_not_wait_for_it() {
+fn what_follows_a_change_that_is_withheld_here_quarantines_its_object_alone() {
     let (mut a, mut b) = (Device::new(1), Device::new(2));
     let (by_a, by_b) = (a.store().author(), b.store().author());
     let mut object = Object::new();
     let one = object.set(&content(1), by_a.actor(), WallMillis(1)).unwrap().unwrap();
     let follows = object.set(&content(2), by_b.actor(), WallMillis(2)).unwrap().unwrap();
     // A says that its change is confined, which B's entry does not.
-    let entry = journal(&a, "x", &[one]);
+    let entry = a.journal("x", &[one]);
     let mut header = Entry::read(&entry[0]).unwrap().header;
     header.items[0].confined = true;
     let header = header.to_bytes();
     let withheld = write_entry(&sign_header(&header, &a.key), &header, &[Body::Withheld]);
     let mut c = Device::new(3);
-    c.take(by_b, &journal(&b, "x", &[follows]));
-    assert_eq!(c.applied(&by_b), 0);
+    c.take(by_b, &b.journal("x", &[follows]));
     c.take(by_a, &[withheld]);
     assert_eq!((c.applied(&by_a), c.applied(&by_b)), (1, 1));
     assert!(matches!(c.row("x").unwrap().state, RowState::Quarantined(_)));
@@ -327,8 +347,8 @@ fn an_object_of_which_all_was_refused_is_told_of_alike_in_any_order() {
         let mut change = object.set(&content, author.actor(), WallMillis(1)).unwrap().unwrap();
         let at = change.bytes.windows(16).position(|bytes| bytes == author.actor()).unwrap() + 17;
         change.bytes[at] += 1;
-        let (bytes, hash) = crate::object::sealed_for_tests(change.bytes);
-        (author, journal(device, "x", &[EncodedChange { hash, bytes, deps: vec![] }]))
+        let (bytes, hash) = crate::object::tests::hostile::sealed(change.bytes);
+        (author, device.journal("x", &[EncodedChange { hash, bytes, deps: vec![] }]))
     };
     let (one, other) = (bad(&a, "internal"), bad(&b, "public"));
     let mut rows = Vec::new();
@@ -344,4 +364,65 @@ fn an_object_of_which_all_was_refused_is_told_of_alike_in_any_order() {
         rows.push((object.author, object.row.class, object.row.updated_at, object.row.confined));
     }
     assert_eq!(rows[0], rows[1]);
+}
+
+#[test]
+fn what_another_signs_of_a_change_is_no_word_about_it() {
+    let (mut a, mut b, changes, follows) = followed();
+    let h = Device::new(4);
+    let (by_a, by_b, by_h) =
+        (a.store().author(), b.store().author(), h.store.as_ref().unwrap().author());
+    // H puts its name to A's first change, with its bytes and without.
+    let copied = h.journal("x", &changes[..1]);
+    let mut header = Entry::read(&copied[0]).unwrap().header;
+    header.items[0].confined = true;
+    let header = header.to_bytes();
+    let withheld = vec![write_entry(&sign_header(&header, &h.key), &header, &[Body::Withheld])];
+    let (first, then) = (a.journal("x", &changes), b.journal("x", &[follows]));
+    for said in [&copied, &withheld] {
+        let orders = [
+            [(by_h, said), (by_b, &then), (by_a, &first)],
+            [(by_a, &first), (by_h, said), (by_b, &then)],
+            [(by_b, &then), (by_a, &first), (by_h, said)],
+        ];
+        for order in orders {
+            let mut c = Device::new(3);
+            for (author, entries) in order {
+                c.take(author, entries);
+            }
+            let row = c.row("x").unwrap();
+            assert_eq!((row.state, row.changes), (RowState::Live, 4));
+            assert_eq!(row.body, r#"{"n":100}"#);
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_journal_that_is_forked() {
+    let (mut a, m) = (Device::new(1), Device::new(2));
+    let by_m = m.store.as_ref().unwrap().author();
+    let mut c = Device::new(3);
+    let fork = |n| {
+        let change = Object::create(&content(n), by_m.actor(), WallMillis(n));
+        m.journal("m", &[change])
+    };
+    let (one, other) = (fork(1), fork(2));
+    c.take(by_m, &one);
+    // A has the other history, and builds on what follows in it.
+    a.take(by_m, &other);
+    a.put("m", json!({"n": 5})).unwrap();
+    a.put("y", json!(1)).unwrap();
+    let refused = {
+        let entries = other.iter().map(Vec::as_slice).collect();
+        let run = Run { lane: LaneId::Normal, author: by_m, entries };
+        c.store().receive(&run, &[MESH], WallMillis(9))
+    };
+    assert!(matches!(refused, Err(ReceiveError::Equivocation { .. })));
+    let by_a = a.store().author();
+    let snapshot = a.store().reader().snapshot().unwrap();
+    let entries = snapshot.entries(LaneId::Normal, &by_a, 1, usize::MAX, 9).unwrap();
+    c.take(by_a, &entries);
+    assert_eq!(c.applied(&by_a), 2);
+    assert_eq!(c.body("y"), Some(json!(1)));
+    assert!(matches!(c.row("m").unwrap().state, RowState::Quarantined(_)));
 }

@@ -235,3 +235,18 @@ fn the_profile_that_is_asked_for_must_hold() {
     assert_eq!(published.code, 1);
     assert!(!verdicts(&published)[0]["errors"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn an_integer_that_not_every_reader_can_hold_is_a_warning_and_an_error_in_strict() {
+    let text = std::fs::read_to_string(example("health/repair-plan.json")).unwrap();
+    let mut plan: Value = serde_json::from_str(&text).unwrap();
+    plan["checkpoint"]["generation"] = json!("wide");
+    let text = plan.to_string().replace("\"wide\"", "18446744073709551616");
+    let judged = shell(&["contracts", "validate", "--json", "-"], text.as_bytes());
+    let [verdict] = &verdicts(&judged)[..] else { panic!("one verdict: {}", judged.out) };
+    assert_eq!((judged.code, &verdict["valid"]), (0, &json!(true)), "{verdict}");
+    assert_eq!(verdict["warnings"][0]["rule"], "json.integer-range");
+    let strict = shell(&["contracts", "validate", "--strict", "--json", "-"], text.as_bytes());
+    assert_eq!(strict.code, 1);
+    assert_eq!(verdicts(&strict)[0]["errors"][0]["rule"], "json.integer-range");
+}

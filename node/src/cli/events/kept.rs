@@ -6,10 +6,10 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use srcos_schemas::contracts::{Options, validate};
 use srcos_schemas::event::rules::EVENT;
-use srcos_schemas::event::vocabulary::{Outcome, Severity};
+use srcos_schemas::event::vocabulary::Severity;
 use srcos_schemas::json::{DEPTH_MAX, Limits, parse};
 
 use super::args::{ListArgs, ShowArgs, VerifyArgs, VerifyStoreArgs, WriteArgs};
@@ -128,7 +128,7 @@ pub(super) fn write(globals: &Globals, io: &mut Io<'_>, args: &WriteArgs) -> Res
                     // What was read before is kept, and told.
                     add(globals, &mut io, &path, key.as_ref(), &std::mem::take(&mut batch))?;
                     let message = format!("line {line} of {}: {why}", file.display());
-                    return Err(NodeError::usage("event_invalid", message, "mend it there"));
+                    return Err(invalid(message, "mend it there"));
                 }
                 Step::Pause => {}
             }
@@ -167,8 +167,11 @@ fn check(io: &mut Io<'_>, file: &str, line: u64, event: &Value) -> Result<(), No
     }
     let place = if first.path.is_empty() { "the event" } else { first.path.as_str() };
     let message = format!("line {line} of {file}: {place}: {} [{}]", first.message, first.rule);
-    let hint = "see all of it with: srcos-node events validate";
-    Err(NodeError::usage("event_invalid", message, hint))
+    Err(invalid(message, "see all of it with: srcos-node events validate"))
+}
+
+fn invalid(message: String, hint: &str) -> NodeError {
+    ApiError::new(ErrorKind::DoesNotHold, "event_invalid", message, hint).into()
 }
 
 fn add(
@@ -248,10 +251,37 @@ struct Summary<'a> {
     created_at: Cow<'a, str>,
     #[serde(borrow)]
     event_class: Cow<'a, str>,
-    severity: Severity,
-    outcome: Outcome,
+    #[serde(borrow)]
+    severity: Cow<'a, str>,
+    #[serde(borrow)]
+    outcome: Cow<'a, str>,
     #[serde(borrow)]
     operator_narrative: SummaryNarrative<'a>,
+}
+
+impl<'a> Summary<'a> {
+    /// Of any object: a store of another program may hold events that are not of the contract.
+    fn read(line: &'a [u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(line).or_else(|_| {
+            let event: Map<String, Value> = serde_json::from_slice(line)?;
+            let told = |value: Option<&Value>, otherwise: &'static str| match value {
+                None => Cow::Borrowed(otherwise),
+                Some(Value::String(text)) => text.clone().into(),
+                Some(value) => value.to_string().into(),
+            };
+            let member = |name: &str| told(event.get(name), "<missing>");
+            let narrative = event.get("operator_narrative");
+            let summary = told(narrative.and_then(|told| told.get("summary")), "");
+            Ok(Self {
+                event_id: member("event_id"),
+                created_at: member("created_at"),
+                event_class: member("event_class"),
+                severity: member("severity"),
+                outcome: member("outcome"),
+                operator_narrative: SummaryNarrative { summary },
+            })
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -265,8 +295,8 @@ struct ListedEvent<'a> {
     event_id: &'a str,
     created_at: &'a str,
     event_class: &'a str,
-    severity: Severity,
-    outcome: Outcome,
+    severity: &'a str,
+    outcome: &'a str,
     summary: &'a str,
 }
 
@@ -283,7 +313,7 @@ pub(super) fn list(globals: &Globals, io: &mut Io<'_>, args: &ListArgs) -> Resul
     if globals.json {
         put(&mut output, "[")?;
     }
-    each_line(&path, |number, line| {
+    let gone_over = each_line(&path, |number, line| {
         any = true;
         let redacted;
         let line = match &renderer {
@@ -296,11 +326,11 @@ pub(super) fn list(globals: &Globals, io: &mut Io<'_>, args: &ListArgs) -> Resul
             }
         };
         // The link is one more member that is passed over.
-        let event: Summary<'_> =
-            serde_json::from_slice(line).map_err(|error| unreadable(&path, number, &error))?;
+        let event = Summary::read(line).map_err(|error| unreadable(&path, number, &error))?;
+        let severity = Severity::from_word(&event.severity);
         let wanted = args.class.is_none_or(|class| class.as_str() == event.event_class)
-            && args.severity.is_none_or(|least| event.severity >= least)
-            && args.outcome.is_none_or(|outcome| event.outcome == outcome);
+            && args.severity.is_none_or(|least| severity.is_some_and(|found| found >= least))
+            && args.outcome.is_none_or(|outcome| outcome.as_str() == event.outcome);
         if !wanted {
             return Ok(true);
         }
@@ -313,8 +343,8 @@ pub(super) fn list(globals: &Globals, io: &mut Io<'_>, args: &ListArgs) -> Resul
                 event_id: &event.event_id,
                 created_at: &event.created_at,
                 event_class: &event.event_class,
-                severity: event.severity,
-                outcome: event.outcome,
+                severity: &event.severity,
+                outcome: &event.outcome,
                 summary,
             };
             let comma = if listed > 0 { "," } else { "" };
@@ -323,17 +353,19 @@ pub(super) fn list(globals: &Globals, io: &mut Io<'_>, args: &ListArgs) -> Resul
         } else {
             let (id, class) = (plain(&event.event_id), plain(&event.event_class));
             let (at, summary) = (plain(&event.created_at), plain(summary));
-            let (severity, outcome) = (event.severity, event.outcome);
+            let (severity, outcome) = (plain(&event.severity), plain(&event.outcome));
             let text = format!("{id}\t{at}\t{class}\t{severity}\t{outcome}\t{summary}\n");
             put(&mut output, &text)?;
         }
         listed += 1;
         Ok(true)
-    })?;
+    });
+    // What was listed before a bad line is a whole document too.
     if globals.json {
         put(&mut output, "]\n")?;
     }
     std::io::Write::flush(&mut output).map_err(failed)?;
+    gone_over?;
     holds(any || !args.fail_empty)
 }
 

@@ -149,6 +149,28 @@ fn a_repeated_or_foreign_line_is_named() {
 }
 
 #[test]
+fn empty_lines_of_another_program_are_held_by_the_first_line_of_ours() {
+    let (_other, other, lines) = store(None);
+    let event = |line: &str| link::event_text(line.as_bytes(), &link::parts(line.as_bytes()));
+    let foreign = String::from_utf8(event(&lines[0])).unwrap();
+    fs::remove_file(Head::file(&other)).unwrap();
+    fs::write(&other, format!("\n{foreign}\n\n")).unwrap();
+    let check = |text: &str| {
+        fs::write(&other, text).unwrap();
+        verify(&other, open_quiet(&other).unwrap(), Expected::Anybody).unwrap()
+    };
+    let ours: Value = serde_json::from_slice(&event(&lines[1])).unwrap();
+    Writer::open(&other, None).unwrap().add(&[ours]).unwrap();
+    let text = fs::read_to_string(&other).unwrap();
+    let report = check(&text);
+    assert_eq!((report.valid, report.events, report.linked), (true, 2, 1), "{report:?}");
+    let report = check(&text[1..]);
+    assert!(!report.valid, "an empty line was taken out");
+    let report = check(&format!("\n{text}"));
+    assert!(report.findings.iter().any(|finding| finding.code == "foreign"), "{report:?}");
+}
+
+#[test]
 fn a_store_written_anew_by_somebody_else_is_not_taken_for_ours() {
     let own = SigningKey::from_bytes(&[5; 32]);
     let (_dir, path, _) = store(Some(SigningKey::from_bytes(&[6; 32])));
