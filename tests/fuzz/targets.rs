@@ -118,18 +118,16 @@ pub(crate) fn change(body: &[u8]) -> bool {
     let hash: [u8; 32] = Sha256::digest(&bytes[8..]).into();
     bytes[4..8].copy_from_slice(&hash[..4]);
     let hash = ChangeHash(hash);
-    // Its author as far as it can be told: the first that fits.
-    let takes = |object: &Object| {
-        let mut taken = Err(DocumentError::Actor);
-        for actor in AUTHORS.iter().chain([&[3; 16]]) {
-            let mut object = object.clone();
-            taken = object.apply(&bytes, hash, *actor).map(|()| (object, *actor));
-            if !matches!(taken, Err(DocumentError::Actor)) {
-                break;
-            }
-        }
-        taken
+    // Its author as far as it can be told: the first whom it does not contradict.
+    let authors = AUTHORS.iter().chain([&[3; 16]]);
+    let taken_by = |object: &Object, actor: [u8; 16]| {
+        let mut object = object.clone();
+        object.apply(&bytes, hash, actor).map(|()| object)
     };
+    let fits =
+        |actor: &&[u8; 16]| !matches!(taken_by(&Object::new(), **actor), Err(DocumentError::Actor));
+    let Some(actor) = authors.copied().find(|actor| fits(&actor)) else { return false };
+    let takes = |object: &Object| taken_by(object, actor);
     let incoming = |(change, actor): &'static (EncodedChange, [u8; 16])| Incoming {
         change: &change.bytes,
         hash: change.hash,
@@ -137,8 +135,10 @@ pub(crate) fn change(body: &[u8]) -> bool {
     };
     let mut object = Object::new();
     let mut first = None;
-    for change in PAST.iter() {
-        if first.is_none() {
+    for (at, change) in PAST.iter().enumerate() {
+        // Beside its author's own later changes it would be another history.
+        let alone = PAST[at..].iter().all(|(_, author)| *author != actor);
+        if first.is_none() && alone {
             first = match takes(&object) {
                 Err(DocumentError::MissingDeps(_)) => None,
                 verdict => Some(verdict),
@@ -155,7 +155,7 @@ pub(crate) fn change(body: &[u8]) -> bool {
             "{first:?} before what it does not follow, {last:?}"
         );
     }
-    let Ok((alone, actor)) = last else { return false };
+    let Ok(alone) = last else { return false };
     let mut together: Vec<Incoming<'_>> = PAST.iter().map(incoming).collect();
     together.push(Incoming { change: &bytes, hash, actor });
     let together = Object::new().with_each(&together, &BTreeMap::new());
