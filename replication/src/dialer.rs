@@ -27,6 +27,10 @@ pub const ANEW_AGE_MS_MIN: u64 = 6_000;
 /// sooner may have been on its way before.
 pub const DOUBT_MS: u64 = 1_000;
 
+/// Age in milliseconds at which the end of a link is no failure. A device and its copy take each
+/// other's place at every peer; without this they would do so as fast as they can dial.
+pub const LASTED_MS: u64 = 10_000;
+
 /// Where an address came from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Source {
@@ -51,6 +55,8 @@ struct Target {
     /// Addresses that were learned since the dial under way began.
     fresh: Vec<String>,
     link: Option<Link>,
+    /// Links in a row that did not last.
+    short_links: u32,
     failures: u32,
     next: MonoMillis,
 }
@@ -100,6 +106,7 @@ impl Dialer {
         self.offline = offline;
         for target in self.targets.values_mut() {
             target.failures = 0;
+            target.short_links = 0;
             target.next = now;
         }
     }
@@ -151,13 +158,16 @@ impl Dialer {
         }
     }
 
-    /// A connection is gone. It is dialled again at once, with some jitter, since both ends may.
+    /// A connection is gone. It is dialled again at once, with some jitter, since both ends may; later
+    /// each time where connections do not last.
     pub fn disconnected(&mut self, device: DeviceId, now: MonoMillis) {
         let jitter = self.draw(BACKOFF_MS_MIN);
         let Some(target) = self.targets.get_mut(&device) else { return };
-        target.link = None;
+        let link = target.link.take();
+        let lasted = link.is_some_and(|link| link.since.after_ms(LASTED_MS) <= now);
+        target.short_links = if lasted { 0 } else { target.short_links.saturating_add(1) };
         target.dialling = false;
-        target.failures += 1;
+        target.failures = target.short_links.max(1);
         target.next = now.after_ms(backoff(target.failures) / 2 + jitter);
     }
 
@@ -355,6 +365,28 @@ mod tests {
         assert_eq!(dialer.poll_timeout(), Some(doubted));
         dialer.heard(PEER, doubted.after_ms(DOUBT_MS));
         assert_eq!(dialer.poll_timeout(), None);
+    }
+
+    #[test]
+    fn links_that_do_not_last_are_dialled_later_each_time() {
+        let mut dialer = dialer();
+        dialer.address(PEER, "a", Source::Person, MonoMillis(0));
+        let mut now = MonoMillis(0);
+        let mut wait_after = |dialer: &mut Dialer, lasted_ms: u64| {
+            assert_eq!(dialer.poll(now), dial(&["a"], false));
+            dialer.connected(PEER, Some("a"), now);
+            dialer.opened(PEER);
+            now = now.after_ms(lasted_ms);
+            dialer.disconnected(PEER, now);
+            let wait = dialer.poll_timeout().unwrap().0 - now.0;
+            now = now.after_ms(wait);
+            wait
+        };
+        let waits: Vec<u64> = (0..12).map(|_| wait_after(&mut dialer, 100)).collect();
+        assert!(waits[0] <= 2 * BACKOFF_MS_MIN, "{waits:?}");
+        assert!(*waits.last().unwrap() >= BACKOFF_MS_MAX / 2, "{waits:?}");
+        // One that lasted begins anew.
+        assert!(wait_after(&mut dialer, LASTED_MS) <= 2 * BACKOFF_MS_MIN);
     }
 
     #[test]
