@@ -34,9 +34,13 @@ impl Driver {
         addrs.sort();
         addrs.dedup();
         let mut under_way = 0;
-        for dial in self.dials.values().filter(|d| d.device == Some(device)) {
+        for dial in self.dials.values_mut().filter(|d| d.device == Some(device)) {
             under_way += 1;
             addrs.retain(|addr| !dial.addrs.contains(addr));
+            if matches!(dial.goal, Goal::Sync(None)) {
+                // Where it is to answer for this one, it must want what this one wants.
+                dial.goal = Goal::Sync(anew);
+            }
         }
         if under_way > 0 && (addrs.is_empty() || under_way >= DIALS_PER_DEVICE_MAX) {
             // The dial under way answers for this one.
