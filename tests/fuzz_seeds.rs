@@ -31,9 +31,9 @@ use crate::support::{read, root, skips_slow};
 #[path = "fuzz/targets.rs"]
 mod targets;
 
-/// Mutations of each seed in an ordinary run, and in a slow one.
-const MUTATIONS: usize = 200;
-const MUTATIONS_SLOW: usize = 20_000;
+/// Mutations of a target's seeds in an ordinary run, and in a slow one, shared out evenly.
+const MUTATIONS: usize = 1_500;
+const MUTATIONS_SLOW: usize = 60_000;
 
 fn folder(kind: &str, target: &str) -> PathBuf {
     root().join("tests/fuzz").join(kind).join(target)
@@ -247,9 +247,11 @@ fn mutated(seed: &[u8], random: &mut Random) -> Vec<u8> {
 
 fn mutate_all(mutations: usize) {
     for (target, run) in targets::ALL {
-        for (name, seed) in inputs("seeds", target) {
+        let seeds = inputs("seeds", target);
+        let of_each = mutations / seeds.len().max(1);
+        for (name, seed) in seeds {
             let mut random = Random(0x9e37_79b9_7f4a_7c15);
-            for n in 0..mutations {
+            for n in 0..of_each {
                 let bytes = mutated(&seed, &mut random);
                 let ended = std::panic::catch_unwind(|| run(&bytes));
                 assert!(ended.is_ok(), "{target}/{name}, mutation {n} panics: {bytes:?}");
