@@ -2,16 +2,20 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `device.key` | the device's private key, mode 0600 |
+//! | `device.key` | the device's private key |
 //! | `store.redb` | the store |
 //! | `node.sock` | the unix socket, while a daemon runs |
 //! | `http.token` | the bearer token of the HTTP interface |
+//! | `events.jsonl`, with `.head` and `.ids` | the events that were kept |
+//!
+//! All are for their owner alone (`private`).
 //!
 //! Beside the directory, as `.NAME.opens`, lies how often the store was opened and how far it reached.
 //! A directory that was put back from a backup, or copied, disagrees with it, and then the node writes
 //! under a new incarnation.
 
 mod outside;
+mod private;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +36,10 @@ use crate::keys::{DeviceKey, random};
 
 /// The name of a device whose host has none.
 const NAME_DEFAULT: &str = "device";
+
+/// Files that earlier versions made readable for others, or that a copy may have made so.
+const PRIVATE_FILES: [&str; 5] =
+    ["store.redb", "store.redb.new", "events.jsonl", "events.jsonl.head", "events.jsonl.ids"];
 
 /// Reads both clocks. Monotonic time counts from the making of this value.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +120,15 @@ impl DataDir {
                 "use it, or name another directory with --data-dir",
             ));
         }
-        fs::create_dir_all(&self.path).map_err(|error| self.io("cannot be made", &error))?;
+        if !private::make_dir(&self.path).map_err(|error| self.io("cannot be made", &error))? {
+            let message = "others may enter it, and something else lies in it";
+            return Err(ApiError::new(
+                ErrorKind::BadInput,
+                "data_dir_open_to_others",
+                format!("{} is not fit for a data directory: {message}", self.path.display()),
+                "name a directory that is not there yet with --data-dir, or take its mode to 700",
+            ));
+        }
         // Now that it exists its real name is known.
         let dir = Self::new(&self.path);
         let key = DeviceKey::load_or_create(&dir.key_file()).map_err(key_error)?;
@@ -125,6 +141,8 @@ impl DataDir {
         let _ = fs::remove_file(&making);
         let options = dir.options(&key)?;
         let mut store = Store::create(&making, &options).map_err(store_error)?;
+        private::close(&making, private::FILE_MODE)
+            .map_err(|error| dir.io("cannot be closed to others", &error))?;
         store.set_mesh(roster.mesh()).map_err(store_error)?;
         store.put_roster_record(&roster.founding().0).map_err(store_error)?;
         let outside = outside(&store)?;
@@ -144,6 +162,7 @@ impl DataDir {
     /// Opens the store for writing.
     pub fn open(&self) -> Result<(DeviceKey, Store), ApiError> {
         self.check_initialised()?;
+        self.close_to_others()?;
         let key = self.key()?;
         let mut store =
             Store::open(&self.store_file(), &self.options(&key)?).map_err(store_error)?;
@@ -172,6 +191,15 @@ impl DataDir {
     /// Opens the store for reading only; changes nothing.
     pub fn open_reader(&self) -> Result<store::Reader, ApiError> {
         self.check_initialised()?;
+        if [self.path.clone(), self.store_file()]
+            .iter()
+            .all(|path| private::is_open(path).is_ok_and(|open| open))
+        {
+            tracing::warn!(
+                dir = %self.path.display(),
+                "other users can read this store; the next command that writes closes it to them"
+            );
+        }
         store::Reader::open(&self.store_file()).map_err(store_error)
     }
 
@@ -185,6 +213,24 @@ impl DataDir {
             format!("{} has no store", self.path.display()),
             "make one with: srcos-node init",
         ))
+    }
+
+    /// Takes from others what they may do with the directory and the files in it. The key is not
+    /// among them: one that others could read is no secret any more, and is refused.
+    fn close_to_others(&self) -> Result<(), ApiError> {
+        let files = PRIVATE_FILES.iter().map(|name| (self.path.join(name), private::FILE_MODE));
+        for (path, mode) in files.chain([(self.path.clone(), private::DIR_MODE)]) {
+            let closed = private::close(&path, mode).map_err(|error| {
+                let what = format!("can be read by others, and that cannot be mended: {error}");
+                let message = format!("{} {what}", path.display());
+                let hint = format!("as its owner, run: chmod {mode:o} {}", path.display());
+                ApiError::new(ErrorKind::StoreDamaged, "data_dir_open_to_others", message, hint)
+            })?;
+            if closed {
+                tracing::warn!(path = %path.display(), "other users could read this; not any more");
+            }
+        }
+        Ok(())
     }
 
     fn options(&self, key: &DeviceKey) -> Result<store::OpenOptions, ApiError> {
