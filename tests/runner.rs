@@ -19,6 +19,7 @@ mod process;
 mod readme;
 mod sim_scenarios;
 mod sim_seeds;
+mod stopping;
 mod support;
 mod two_hosts;
 mod two_nodes;

@@ -1,19 +1,20 @@
 //! The daemon from start to end: open, listen, serve, and stop when told.
 
+mod signals;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use libp2p::Multiaddr;
 use srcos_schemas::status::{InitDocument, ReadyDocument};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiError, ErrorKind, Node};
 use crate::cli::Backend;
 use crate::cli::args::{DemoArgs, Globals, HttpAddress, RunArgs, Transport as TransportArg};
 use crate::core::{Core, DaemonFacts};
-use crate::data_dir::{Clock, DataDir, internal};
+use crate::data_dir::{Clock, DataDir, internal, store_error};
 use crate::http::{self, Access, TcpAccess, Token};
 use crate::runtime::{self, Handle, Parts, STOP_TIMEOUT};
 use crate::served::Served;
@@ -42,17 +43,21 @@ impl Backend for Real {
     }
 
     fn run(&self, data_dir: &Path, globals: &Globals, args: RunArgs) -> Result<(), ApiError> {
-        let dir = DataDir::new(data_dir);
-        if args.init && !dir.is_initialised() {
-            dir.init(args.name.as_deref())?;
-        }
-        let dir = DataDir::new(data_dir);
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .map_err(internal)?;
-        let result = tokio.block_on(serve(dir, globals.json, args));
+        let told = {
+            let _runtime = tokio.enter();
+            signals::taken().map_err(internal)?
+        };
+        let dir = DataDir::new(data_dir);
+        if args.init && !dir.is_initialised() {
+            dir.init(args.name.as_deref())?;
+        }
+        let dir = DataDir::new(data_dir);
+        let result = tokio.block_on(serve(dir, globals.json, args, told));
         // What still blocks a thread must not keep the process.
         tokio.shutdown_timeout(std::time::Duration::from_millis(200));
         result
@@ -63,12 +68,20 @@ impl Backend for Real {
     }
 }
 
-async fn serve(dir: DataDir, json: bool, args: RunArgs) -> Result<(), ApiError> {
+async fn serve(
+    dir: DataDir,
+    json: bool,
+    args: RunArgs,
+    told: CancellationToken,
+) -> Result<(), ApiError> {
     let clock = Clock::start();
     let listen = addresses("--listen", &args.listen)?;
     let peers = addresses("--peer", &args.peer)?;
     // The store's lock makes this the only daemon of the directory.
     let mut core = Core::open(clock, &dir)?;
+    if told.is_cancelled() {
+        return core.store.close().map_err(store_error);
+    }
     let key = core.key.clone();
     let http = match args.http {
         HttpAddress::Off => None,
@@ -115,9 +128,8 @@ async fn serve(dir: DataDir, json: bool, args: RunArgs) -> Result<(), ApiError> 
     say_ready(json, &handle, &key.device().to_string(), http_address).await?;
 
     let result = tokio::select! {
-        result = told_to_stop() => {
+        () = told.cancelled() => {
             handle.shutdown();
-            result?;
             None
         }
         result = &mut ended => Some(result),
@@ -226,16 +238,6 @@ fn unusable(error: impl std::fmt::Display) -> ApiError {
         error.to_string(),
         "choose another address with --http, or --http off",
     )
-}
-
-async fn told_to_stop() -> Result<(), ApiError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 fn addresses(flag: &str, texts: &[String]) -> Result<Vec<Multiaddr>, ApiError> {
