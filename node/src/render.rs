@@ -25,6 +25,11 @@ pub fn short(id: &str) -> String {
     id.chars().take(8).collect()
 }
 
+/// So many of something: "1 file", "2 files".
+pub fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
 /// Text from elsewhere, harmless to a terminal.
 pub fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

@@ -424,13 +424,18 @@ pub struct IndexArgs {
     /// Stay, and follow what changes in the folder
     #[arg(long)]
     pub watch: bool,
-    /// Put this before each path to make the object's id; keeps folders apart in one lane
+    /// Put this before each path to make the object's id; keeps folders apart in one lane. With
+    /// another prefix the objects made under the one before stay
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub prefix: String,
+    /// Write also over objects that this folder did not make on this device, under this prefix;
+    /// without it their files are left out, and counted
+    #[arg(long)]
+    pub take_over: bool,
     /// Take hidden files too (never the inside of .git)
     #[arg(long)]
     pub hidden: bool,
-    /// Exit 1 if any file could not be indexed, instead of only listing it
+    /// Exit 1 if any file was left out or could not be indexed, instead of only listing it
     #[arg(long)]
     pub strict: bool,
 }
