@@ -289,15 +289,16 @@ impl Session<'_, '_> {
         json_line(self.io, document)
     }
 
-    /// Prints a sentence.
+    /// Prints a sentence. What it quotes cannot drive the terminal.
     pub(crate) fn say(&mut self, text: &str) -> Result<(), NodeError> {
-        writeln!(self.io.output, "{text}").map_err(|error| NodeError::output(&error))
+        writeln!(self.io.output, "{}", render::plain(text))
+            .map_err(|error| NodeError::output(&error))
     }
 
-    /// Prints a warning on standard error.
+    /// Prints a warning on standard error. What it quotes cannot drive the terminal.
     pub(crate) fn warn(&mut self, text: &str) {
         // A warning that cannot be written must not end the work that it is about.
-        let _ = writeln!(self.io.errors, "warning: {text}");
+        let _ = writeln!(self.io.errors, "warning: {}", render::plain(text));
     }
 
     /// Whether to show progress: to people who watch, and who did not ask for quiet.
