@@ -118,7 +118,8 @@ pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Res
     Ok(())
 }
 
-fn check(lane: LaneId, id: &str) -> Result<(), ApiError> {
+/// Whether an id can be one at all.
+pub(super) fn check(lane: LaneId, id: &str) -> Result<(), ApiError> {
     check_id(id).map_err(|error| {
         let hint = "use an id of 1 to 512 bytes";
         ApiError::new(ErrorKind::BadInput, "id_invalid", error.to_string(), hint)

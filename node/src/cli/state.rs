@@ -51,6 +51,7 @@ pub(super) async fn provenance(
 ) -> Result<(), NodeError> {
     match command {
         ProvenanceCommand::Log { lane, id } => {
+            super::objects::check(lane, &id)?;
             let path = format!("/admin/provenance/log/{lane}/{}", encode(&id));
             let log: ProvenanceLog = session.client.get(&path).await?;
             session.show(&log, render::provenance_log)?;

@@ -175,6 +175,36 @@ fn json_that_is_wrong_is_named_with_its_place() {
 }
 
 #[test]
+fn arguments_that_are_too_long_are_bad_input_and_name_the_limit() {
+    let shell = Shell::new();
+    assert!(shell.run(&["put", "normal", "a", "1"], "").is(0));
+    let long = "x".repeat(120_000);
+    let label = format!("k={long}");
+    let cases: [(&[&str], &str); 9] = [
+        (&["delete", "normal", "a", "--reason", &long], "1024"),
+        (&["list", "normal", "--prefix", &long], "512"),
+        (&["list", "normal", "--after", &long], "512"),
+        (&["list", "normal", "--kind", &long], "64"),
+        (&["list", "normal", "--label", &label], "1024"),
+        (&["put", "normal", "a", "1", "--if-match", &long], "heads"),
+        (&["get", "normal", &long], "512"),
+        (&["provenance", "log", "normal", &long], "512"),
+        (&["put", "normal", "a", "1", "--kind", &long], "64"),
+    ];
+    for (arguments, limit) in cases {
+        let outcome = shell.run(&[&["--json"], arguments].concat(), "");
+        assert!(outcome.is(2), "{:?} {:.300}", arguments[..2].to_vec(), outcome.err);
+        let message = outcome.error()["message"].to_string();
+        assert!(message.contains(limit) && message.len() < 300, "{message:.300}");
+    }
+    let many: Vec<String> = (0..9).map(|n| format!("k{n}=v")).collect();
+    let many = many.iter().flat_map(|label| ["--label", label]);
+    let many: Vec<&str> = ["list", "normal"].into_iter().chain(many).collect();
+    assert!(shell.run(&many, "").is(2));
+    assert!(shell.run(&["get", "normal", "a"], "").is(0));
+}
+
+#[test]
 fn a_write_can_be_conditional() {
     let shell = Shell::new();
     let put = |arguments: &[&str]| {

@@ -182,6 +182,17 @@ async fn bad_requests_say_what_is_wrong() {
         (request("DELETE", "/lanes/normal/objects/a?reason=+", &[], ""), 400, "reason_missing"),
         (request("GET", "/changes?after=x", &[], ""), 400, "cursor_malformed"),
         (request("GET", "/changes?after=99", &[], ""), 400, "cursor_unknown"),
+        (request("GET", "/changes", &[("last-event-id", "x")], ""), 400, "cursor_malformed"),
+        (request("GET", "/changes", &[("last-event-id", "")], ""), 400, "cursor_malformed"),
+        (request("GET", "/changes", &[("last-event-id", "99")], ""), 400, "cursor_unknown"),
+        (
+            request("GET", "/changes", &[("last-event-id", "0"), ("last-event-id", "0")], ""),
+            400,
+            "cursor_malformed",
+        ),
+        (request("GET", "/lanes/normal/objects?prefix=%ff", &[], ""), 400, "query_invalid"),
+        (request("GET", "/lanes/normal/objects?prefix=a%C3", &[], ""), 400, "query_invalid"),
+        (request("DELETE", "/lanes/normal/objects/a?reason=%ff", &[], ""), 400, "query_invalid"),
         (request("GET", "/none", &[], ""), 404, "route_unknown"),
         (request("POST", "/lanes", &[], ""), 405, "method_not_allowed"),
     ];
@@ -309,6 +320,30 @@ async fn changes_arrive_once_in_order_and_resume_after_a_cursor() {
     assert_eq!(changes.next().await.unwrap().unwrap().id, "300");
     assert_eq!(changes.next().await.unwrap().unwrap().id, "301");
     assert_eq!(memory.next().await.unwrap().unwrap().id, "301");
+}
+
+#[tokio::test]
+async fn reader_that_comes_back_goes_on_after_the_last_event_that_it_saw() {
+    let node: Arc<MemoryNode> = Arc::new(MemoryNode::new());
+    let client = crate::client::Client::direct(node.clone());
+    let app = router(node, Access::Local, CancellationToken::new());
+    let lines: String = (0..20).map(|n| format!("{{\"id\":\"{n}\",\"body\":{n}}}\n")).collect();
+    client.batch_lines(srcos_lanes::lane::LaneId::Normal, lines.into()).await.unwrap();
+    for (path, seen, starts) in [
+        ("/changes", "5", "5"),
+        // A reader that reconnects by itself repeats its first address.
+        ("/changes?after=0", "7", "7"),
+        ("/changes?after=9", "7", "9"),
+    ] {
+        let response = send(&app, request("GET", path, &[("last-event-id", seen)], "")).await;
+        assert_eq!(response.status(), 200, "{path}");
+        let mut body = response.into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(first.starts_with(format!("retry: 1000\nid: {starts}\n").as_bytes()), "{first:?}");
+        let next = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let wanted = starts.parse::<u64>().unwrap() + 1;
+        assert!(next.starts_with(format!("id: {wanted}\n").as_bytes()), "{next:?}");
+    }
 }
 
 #[tokio::test]
