@@ -14,6 +14,7 @@
 //! A directory that was put back from a backup, or copied, disagrees with it, and then the node writes
 //! under a new incarnation.
 
+mod head;
 mod outside;
 mod private;
 #[cfg(test)]
@@ -33,6 +34,11 @@ pub use self::outside::Mark;
 use self::outside::Outside;
 use crate::api::{ApiError, ErrorKind};
 use crate::keys::{DeviceKey, random};
+
+/// Longest path of a data directory, in bytes: with the longest name of a socket in it, and a zero at
+/// its end, it fits into what the system has for the address of one.
+pub const DIR_BYTES_MAX: usize = SOCKET_ADDRESS_BYTES - 1 - "/.node.sock".len();
+const SOCKET_ADDRESS_BYTES: usize = if cfg!(target_os = "linux") { 108 } else { 104 };
 
 /// The name of a device whose host has none.
 const NAME_DEFAULT: &str = "device";
@@ -120,6 +126,8 @@ impl DataDir {
                 "use it, or name another directory with --data-dir",
             ));
         }
+        let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        check_length(&absolute)?;
         if !private::make_dir(&self.path).map_err(|error| self.io("cannot be made", &error))? {
             let message = "others may enter it, and something else lies in it";
             return Err(ApiError::new(
@@ -131,6 +139,7 @@ impl DataDir {
         }
         // Now that it exists its real name is known.
         let dir = Self::new(&self.path);
+        check_length(&dir.path)?;
         let key = DeviceKey::load_or_create(&dir.key_file()).map_err(key_error)?;
         let name = name.map_or_else(host_name, str::to_owned);
         let nonce = random().map_err(internal)?;
@@ -164,8 +173,8 @@ impl DataDir {
         self.check_initialised()?;
         self.close_to_others()?;
         let key = self.key()?;
-        let mut store =
-            Store::open(&self.store_file(), &self.options(&key)?).map_err(store_error)?;
+        let mut store = Store::open(&self.store_file(), &self.options(&key)?)
+            .map_err(|e| self.not_opened(e))?;
         let now = outside(&store)?;
         // The store itself compares the count of opens; what it cannot know is how far it once reached.
         let same = |before: &Outside| before.opens + 1 == now.opens;
@@ -200,12 +209,33 @@ impl DataDir {
                 "other users can read this store; the next command that writes closes it to them"
             );
         }
-        store::Reader::open(&self.store_file()).map_err(store_error)
+        store::Reader::open(&self.store_file()).map_err(|error| self.not_opened(error))
+    }
+
+    /// Why the store could not be opened: a file that is damaged is told from a disk that failed and
+    /// from a node that was killed.
+    fn not_opened(&self, error: StoreError) -> ApiError {
+        let file = self.store_file();
+        let unclear = matches!(error, StoreError::NeedsRecovery | StoreError::Io(_));
+        let error = match unclear.then(|| head::damage(&file)).flatten() {
+            Some(what) => StoreError::Damaged { place: "file".to_owned(), what },
+            None => error,
+        };
+        let error = store_error(error);
+        if error.kind == ErrorKind::StoreDamaged {
+            error.at(file.display().to_string())
+        } else {
+            error
+        }
     }
 
     fn check_initialised(&self) -> Result<(), ApiError> {
-        if self.is_initialised() {
-            return Ok(());
+        match fs::symlink_metadata(self.store_file()) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == IoErrorKind::PermissionDenied => {
+                return Err(self.io("cannot be looked into", &error));
+            }
+            Err(_) => {}
         }
         Err(ApiError::new(
             ErrorKind::NotFound,
@@ -257,7 +287,7 @@ impl DataDir {
     fn io(&self, what: &str, error: &std::io::Error) -> ApiError {
         let hint = match error.kind() {
             IoErrorKind::PermissionDenied | IoErrorKind::ReadOnlyFilesystem => {
-                "check the permissions, or name another directory with --data-dir"
+                "run it as the directory's owner, or name another directory with --data-dir"
             }
             IoErrorKind::StorageFull => "free some space on that disk",
             _ => "check the path and the disk",
@@ -265,6 +295,21 @@ impl DataDir {
         let message = format!("{} {what}: {error}", self.path.display());
         ApiError::new(ErrorKind::StoreDamaged, "data_dir_unusable", message, hint)
     }
+}
+
+/// Whether a daemon can have its socket in a directory: the system takes no long paths for those.
+pub fn check_length(dir: &Path) -> Result<(), ApiError> {
+    let bytes = dir.as_os_str().len();
+    if bytes <= DIR_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the path of the data directory has {bytes} bytes; the limit is {DIR_BYTES_MAX}, or its unix \
+         socket could not be made"
+    );
+    let hint = "name a directory with a shorter path with --data-dir";
+    let error = ApiError::new(ErrorKind::BadInput, "data_dir_path_too_long", message, hint);
+    Err(error.at(dir.display().to_string()))
 }
 
 fn outside(store: &Store) -> Result<Outside, ApiError> {
@@ -329,12 +374,14 @@ pub fn roster_error(error: &RosterError) -> ApiError {
 }
 
 fn key_error(error: crate::keys::KeyError) -> ApiError {
-    ApiError::new(
-        ErrorKind::StoreDamaged,
-        "key_unusable",
-        error.to_string(),
-        "the key is the device's identity; put back the right file, mode 0600",
-    )
+    let hint = match error {
+        crate::keys::KeyError::Missing { .. } => {
+            "put it back from a backup; without it the store beside it is of no use: name another \
+             directory with --data-dir, run srcos-node init there, and pair it"
+        }
+        _ => "the key is the device's identity; put back the right file, mode 0600",
+    };
+    ApiError::new(ErrorKind::StoreDamaged, "key_unusable", error.to_string(), hint)
 }
 
 /// A fault that no input explains.

@@ -48,7 +48,7 @@ pub enum ServeError {
     #[error("{0} is not a loopback address; the node serves HTTP on this machine only")]
     NotLoopback(SocketAddr),
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}; choose another with --http, or --http off")]
+    #[error("HTTP cannot be served on {address}: {source}")]
     Address {
         /// The address.
         address: SocketAddr,
@@ -56,10 +56,10 @@ pub enum ServeError {
         source: io::Error,
     },
     /// Another process answers on the socket.
-    #[error("another node serves {0}; stop it first, or choose another data directory")]
+    #[error("another node serves {0}")]
     InUse(PathBuf),
     /// The socket cannot be made.
-    #[error("cannot make the socket {path}: {source}; check the data directory's owner and mode")]
+    #[error("the socket {path} cannot be made: {source}")]
     Socket {
         /// The socket file.
         path: PathBuf,
