@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::binary::{Running, Said, binary, cli, eventually, run};
-use crate::process::place;
+use crate::process::{ALONE, Node, place};
 
 /// Starts a node and signals it with no time between its `ready` and the signal: the shell that reads
 /// the line sends the signal itself.
@@ -67,4 +67,23 @@ fn signal_that_comes_before_the_store_is_open_ends_the_node_cleanly() {
         assert_eq!(ended.code(), Some(0), "{ended}");
         is_clean(&dir, "before the store was open");
     }
+}
+
+#[test]
+fn links_that_were_cut_on_purpose_stay_cut_over_a_restart() {
+    let place = place();
+    let mut node = Node::start(place.path(), "n", &ALONE);
+    let offline = |node: &Node| node.cli(&["status"]).document()["daemon"]["offline"].clone();
+    node.cli(&["network", "offline"]).is(0);
+    assert_eq!(offline(&node), true);
+    node.stop();
+    node.run();
+    assert_eq!(offline(&node), true);
+    node.kill();
+    node.run();
+    assert_eq!(offline(&node), true, "what was answered is durable");
+    node.cli(&["network", "online"]).is(0);
+    node.kill();
+    node.run();
+    assert_eq!(offline(&node), false);
 }

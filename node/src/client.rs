@@ -333,6 +333,8 @@ async fn handshake(stream: UnixStream) -> Result<SendRequest<Body>, ApiError> {
 fn is_nobody(error: &io::Error, path: &Path) -> bool {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
+        // The path is too long for a socket, so no daemon can have made one.
+        io::ErrorKind::InvalidInput => true,
         // A socket file that its daemon left behind.
         io::ErrorKind::ConnectionRefused => {
             std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())

@@ -88,7 +88,7 @@ fn word(value: &impl serde::Serialize) -> String {
 }
 
 /// `init`.
-pub fn init(made: &InitDocument, _coloured: bool) -> String {
+pub fn init(made: &InitDocument) -> String {
     format!(
         "{} is device {} in a mesh of one\nkey and store are in {}\n\
          next: srcos-node run",

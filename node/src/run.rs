@@ -14,7 +14,7 @@ use crate::api::{ApiError, ErrorKind, Node};
 use crate::cli::Backend;
 use crate::cli::args::{DemoArgs, Globals, HttpAddress, RunArgs, Transport as TransportArg};
 use crate::core::{Core, DaemonFacts};
-use crate::data_dir::{Clock, DataDir, internal, store_error};
+use crate::data_dir::{Clock, DataDir, check_length, internal, store_error};
 use crate::http::{self, Access, TcpAccess, Token};
 use crate::runtime::{self, Handle, Parts, STOP_TIMEOUT};
 use crate::served::Served;
@@ -77,6 +77,7 @@ async fn serve(
     let clock = Clock::start();
     let listen = addresses("--listen", &args.listen)?;
     let peers = addresses("--peer", &args.peer)?;
+    check_length(dir.path())?;
     // The store's lock makes this the only daemon of the directory.
     let mut core = Core::open(clock, &dir)?;
     if told.is_cancelled() {
@@ -92,7 +93,7 @@ async fn serve(
         started_at: clock.now().wall,
         http: http_address.map(|address| address.to_string()),
     });
-    let (unix, socket) = http::bind_unix(dir.path()).map_err(unusable)?;
+    let (unix, socket) = http::bind_unix(dir.path()).map_err(cannot_serve)?;
 
     let transports = Transports {
         quic: args.transport.contains(&TransportArg::Quic),
@@ -103,6 +104,8 @@ async fn serve(
         let hint = "name quic, tcp or both with --transport";
         ApiError::new(ErrorKind::BadInput, "network_unusable", error.to_string(), hint)
     })?;
+    // Before anything is listened on, so that nobody gets in meanwhile.
+    network.set_offline(core.is_kept_offline()?).map_err(internal)?;
     let listen = if listen.is_empty() { transports.listen_anywhere() } else { listen };
     let loopback = listen.iter().all(is_loopback);
     let (events, bound) = listen_all(&network, events, &listen).await?;
@@ -226,18 +229,30 @@ async fn bind_http(
     dir: &DataDir,
     address: SocketAddr,
 ) -> Result<(tokio::net::TcpListener, TcpAccess, SocketAddr), ApiError> {
-    let token = Token::load_or_create(dir.path()).map_err(unusable)?;
-    let (listener, address) = http::bind_tcp(address).await.map_err(unusable)?;
+    let token = Token::load_or_create(dir.path()).map_err(|error| directory_unusable(&error))?;
+    let (listener, address) = http::bind_tcp(address).await.map_err(cannot_serve)?;
     Ok((listener, TcpAccess::new(address, token), address))
 }
 
-fn unusable(error: impl std::fmt::Display) -> ApiError {
-    ApiError::new(
-        ErrorKind::BadInput,
-        "interface_unusable",
-        error.to_string(),
-        "choose another address with --http, or --http off",
-    )
+/// An interface could not be opened: an address is the caller's choice, the socket is not.
+fn cannot_serve(error: http::ServeError) -> ApiError {
+    use http::ServeError as E;
+    match &error {
+        E::NotLoopback(_) | E::Address { .. } => {
+            let hint = "choose another address with --http, or --http off";
+            ApiError::new(ErrorKind::BadInput, "interface_unusable", error.to_string(), hint)
+        }
+        E::InUse(_) => {
+            let hint = "stop it first, or name another directory with --data-dir";
+            ApiError::new(ErrorKind::StoreLocked, "socket_in_use", error.to_string(), hint)
+        }
+        E::Socket { .. } => directory_unusable(&error),
+    }
+}
+
+fn directory_unusable(error: &dyn std::error::Error) -> ApiError {
+    let hint = "check the owner, the mode and the disk of the data directory";
+    ApiError::new(ErrorKind::StoreDamaged, "data_dir_unusable", error.to_string(), hint)
 }
 
 fn addresses(flag: &str, texts: &[String]) -> Result<Vec<Multiaddr>, ApiError> {

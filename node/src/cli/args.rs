@@ -228,13 +228,16 @@ impl std::str::FromStr for HttpAddress {
     }
 }
 
+/// Most objects that a demo makes up: their lines are put together in memory, about 90 bytes each.
+pub const DEMO_OBJECTS_MAX: u64 = 1_000_000;
+
 /// `demo`.
 #[derive(Args, Debug, Clone)]
 pub struct DemoArgs {
-    /// Index this many made-up objects instead of the folder's files
-    #[arg(long, value_name = "N")]
+    /// Import this many made-up objects instead of indexing the folder's files
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=DEMO_OBJECTS_MAX))]
     pub objects: Option<u64>,
-    /// Keep both data directories in this folder
+    /// Keep both data directories in this folder, which must not hold those of a demo already
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
 }
@@ -494,7 +497,7 @@ pub enum PeersCommand {
 /// `network`.
 #[derive(Subcommand, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkCommand {
-    /// Cut all links and keep them cut
+    /// Cut all links and keep them cut, over restarts too
     Offline,
     /// Let the links come back
     Online,
