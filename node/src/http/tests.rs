@@ -376,6 +376,51 @@ async fn a_daemon_is_reached_through_its_socket_and_leaves_none_behind() {
 }
 
 #[tokio::test]
+async fn connections_without_a_token_make_room_for_others() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let token = Token::load_or_create(dir.path()).unwrap();
+    let bearer = token.text().to_owned();
+    let (listener, address) = bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let access = Access::Tcp(TcpAccess::new(address, token));
+    let stop = CancellationToken::new();
+    let app = router(Arc::new(MemoryNode::new()), access, stop.clone());
+    let serving = tokio::spawn(serve_tcp(listener, app, stop.clone()));
+    let text =
+        format!("GET /lanes HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {bearer}\r\n\r\n");
+    let ask = async |stream: &mut tokio::net::TcpStream| {
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+    };
+    // One that has shown the token stays, whatever comes after it.
+    let mut known = tokio::net::TcpStream::connect(address).await.unwrap();
+    ask(&mut known).await;
+    let mut halves = Vec::new();
+    for _ in 0..CONNECTIONS_MAX + 100 {
+        let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET /lanes HTTP/1.1\r\nhost:").await.unwrap();
+        halves.push(half);
+    }
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        ask(&mut stream).await;
+    });
+    answer.await.expect("it is answered while others say nothing");
+    let mut rest = [0; 1];
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(10), halves[0].read(&mut rest));
+    assert!(matches!(gone.await.unwrap(), Ok(0) | Err(_)), "the oldest made room");
+    // What it was still being sent is read first.
+    let mut answer = vec![0; 64 << 10];
+    assert!(known.read(&mut answer).await.unwrap() > 0);
+    ask(&mut known).await;
+    drop(halves);
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stale_socket_file_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(SOCKET_FILE);
