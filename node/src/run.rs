@@ -75,8 +75,12 @@ async fn serve(
     told: CancellationToken,
 ) -> Result<(), ApiError> {
     let clock = Clock::start();
-    let listen = addresses("--listen", &args.listen)?;
-    let peers = addresses("--peer", &args.peer)?;
+    let transports = Transports {
+        quic: args.transport.contains(&TransportArg::Quic),
+        tcp: args.transport.contains(&TransportArg::Tcp),
+    };
+    let listen = addresses("--listen", &args.listen, transports)?;
+    let peers = addresses("--peer", &args.peer, transports)?;
     check_length(dir.path())?;
     // The store's lock makes this the only daemon of the directory.
     let mut core = Core::open(clock, &dir)?;
@@ -95,10 +99,6 @@ async fn serve(
     });
     let (unix, socket) = http::bind_unix(dir.path()).map_err(cannot_serve)?;
 
-    let transports = Transports {
-        quic: args.transport.contains(&TransportArg::Quic),
-        tcp: args.transport.contains(&TransportArg::Tcp),
-    };
     let config = transport::Config { transports, ..transport::Config::default() };
     let (network, events) = transport::spawn(&config, &key).map_err(|error| {
         let hint = "name quic, tcp or both with --transport";
@@ -183,10 +183,11 @@ async fn listen_all(
     }
     if bound.is_empty() {
         return Err(ApiError::new(
-            ErrorKind::Unavailable,
+            // As for HTTP: an address that is taken is one that was not to be chosen.
+            ErrorKind::BadInput,
             "cannot_listen",
             format!("no address can be listened on: {}", failed.join("; ")),
-            "choose other addresses with --listen",
+            "choose other addresses with --listen, or port 0 for a free one",
         ));
     }
     for failed in failed {
@@ -255,18 +256,50 @@ fn directory_unusable(error: &dyn std::error::Error) -> ApiError {
     ApiError::new(ErrorKind::StoreDamaged, "data_dir_unusable", error.to_string(), hint)
 }
 
-fn addresses(flag: &str, texts: &[String]) -> Result<Vec<Multiaddr>, ApiError> {
-    let parse = |text: &String| {
-        text.parse::<Multiaddr>().map_err(|error| {
-            ApiError::new(
-                ErrorKind::BadInput,
-                "address_malformed",
-                format!("{flag} {text:?} is no multiaddress: {error}"),
-                "write it like /ip4/0.0.0.0/udp/4001/quic-v1 or /ip4/0.0.0.0/tcp/4001",
-            )
-        })
+fn addresses(
+    flag: &str,
+    texts: &[String],
+    transports: Transports,
+) -> Result<Vec<Multiaddr>, ApiError> {
+    texts.iter().map(|text| address(flag, text, transports)).collect()
+}
+
+/// An address that can be used, and not only read.
+fn address(flag: &str, text: &str, transports: Transports) -> Result<Multiaddr, ApiError> {
+    use libp2p::multiaddr::Protocol as P;
+    let refused = |code, message: String, hint: &str| {
+        Err(ApiError::new(ErrorKind::BadInput, code, message, hint))
     };
-    texts.iter().map(parse).collect()
+    let form = "write it like /ip4/192.0.2.7/udp/4001/quic-v1 or /ip4/192.0.2.7/tcp/4001";
+    let address: Multiaddr = match text.parse() {
+        Ok(address) => address,
+        Err(error) => {
+            let message = format!("{flag} {text:?} is no multiaddress: {error}");
+            return refused("address_malformed", message, form);
+        }
+    };
+    let parts: Vec<P<'_>> = address.iter().collect();
+    let (used, name) = match parts.as_slice() {
+        [P::Ip4(_) | P::Ip6(_), P::Udp(_), P::QuicV1, rest @ ..] if is_device(rest) => {
+            (transports.quic, "quic")
+        }
+        [P::Ip4(_) | P::Ip6(_), P::Tcp(_), rest @ ..] if is_device(rest) => (transports.tcp, "tcp"),
+        _ => {
+            let message = format!("{flag} {text:?} is no address of a sort that this node uses");
+            return refused("address_unsupported", message, form);
+        }
+    };
+    if !used {
+        let message = format!("{flag} {text:?} needs {name}, which --transport leaves out");
+        let hint = "give an address for the transports that are used, or name this one too";
+        return refused("transport_not_used", message, hint);
+    }
+    Ok(address)
+}
+
+/// Whether nothing, or a device, is named at the end of an address.
+fn is_device(rest: &[libp2p::multiaddr::Protocol<'_>]) -> bool {
+    matches!(rest, [] | [libp2p::multiaddr::Protocol::P2p(_)])
 }
 
 fn is_loopback(addr: &Multiaddr) -> bool {
@@ -276,4 +309,33 @@ fn is_loopback(addr: &Multiaddr) -> bool {
         Protocol::Ip6(ip) => ip.is_loopback(),
         _ => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_can_be_used_are_taken() {
+        let device = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        let code = |text: &str, quic: bool, tcp: bool| {
+            let result = address("--peer", text, Transports { quic, tcp });
+            result.map_or_else(|error| error.code, |_| "taken".to_owned())
+        };
+        let quic = "/ip4/192.0.2.7/udp/4101/quic-v1";
+        for text in [quic, "/ip6/::1/udp/0/quic-v1", &format!("{quic}/p2p/{device}")] {
+            assert_eq!(code(text, true, false), "taken", "{text}");
+            assert_eq!(code(text, false, true), "transport_not_used", "{text}");
+        }
+        for text in ["/ip4/192.0.2.7/tcp/4101", &format!("/ip4/192.0.2.7/tcp/1/p2p/{device}")] {
+            assert_eq!(code(text, false, true), "taken", "{text}");
+            assert_eq!(code(text, true, false), "transport_not_used", "{text}");
+        }
+        let strange =
+            ["/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4", "/dns4/x/tcp/1", "/ip4/1.2.3.4/tcp/1/ws"];
+        for text in strange {
+            assert_eq!(code(text, true, true), "address_unsupported", "{text}");
+        }
+        assert_eq!(code("192.0.2.7:4101", true, true), "address_malformed");
+    }
 }
