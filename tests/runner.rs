@@ -1,6 +1,7 @@
 //! Tests that need more than one crate, in one binary. `architecture` checks that no module is
 //! forgotten here.
 
+mod advice;
 mod architecture;
 mod away;
 mod bad_input;

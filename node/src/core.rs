@@ -240,6 +240,10 @@ pub fn summaries(status: &LanesStatus) -> Vec<LaneSummary> {
     status.lanes.iter().map(summary).collect()
 }
 
+fn words(number: u64, one: &str) -> String {
+    crate::render::count(usize::try_from(number).unwrap_or(usize::MAX), one)
+}
+
 /// What is wrong or worth knowing, from the state of the lanes.
 pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
     use srcos_schemas::lanes::LaneState;
@@ -259,8 +263,8 @@ pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
                 severity: Severity::Warning,
                 code: "objects_quarantined".into(),
                 message: format!(
-                    "lane {name} has {} quarantined objects",
-                    lane.objects.quarantined
+                    "lane {name} has {}",
+                    words(lane.objects.quarantined, "quarantined object")
                 ),
                 hint: format!("see them with: srcos-node list {name}"),
             });
@@ -270,8 +274,8 @@ pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
                 severity: Severity::Info,
                 code: "objects_conflicted".into(),
                 message: format!(
-                    "lane {name} has {} objects with concurrent values",
-                    lane.objects.conflicted
+                    "lane {name} has {} with concurrent values",
+                    words(lane.objects.conflicted, "object")
                 ),
                 hint: format!("look at one with: srcos-node get {name} ID --conflicts"),
             });

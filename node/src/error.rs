@@ -39,6 +39,14 @@ impl NodeError {
             .into()
     }
 
+    /// The same with another error of the node, if it is one.
+    pub fn map(self, change: impl FnOnce(ApiError) -> ApiError) -> Self {
+        match self {
+            Self::Api(error) => Self::Api(change(error)),
+            other => other,
+        }
+    }
+
     /// A request that is not right.
     pub fn usage(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         ApiError::new(ErrorKind::BadInput, code, message, hint).into()

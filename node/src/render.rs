@@ -138,8 +138,10 @@ pub fn status(status: &StatusDocument, coloured: bool) -> String {
     let peers = status.peers;
     let _ = writeln!(
         text,
-        "peers: {} members, {} connected, {} in sync",
-        peers.members, peers.connected, peers.in_sync
+        "peers: {}, {} connected, {} in sync",
+        count(peers.members, "member"),
+        peers.connected,
+        peers.in_sync
     );
     let mut lanes = table(&["lane", "status", "objects", "unapplied", "in sync with"], coloured);
     for lane in status.lanes.iter().filter(|lane| lane.status != LaneState::Dormant) {

@@ -45,14 +45,11 @@ impl Hints {
     }
 
     pub(crate) fn complete_error(&self, error: NodeError) -> NodeError {
-        match error {
-            NodeError::Api(error) => NodeError::Api(ApiError {
-                message: self.complete(&error.message),
-                hint: self.complete(&error.hint),
-                ..error
-            }),
-            other => other,
-        }
+        error.map(|error| ApiError {
+            message: self.complete(&error.message),
+            hint: self.complete(&error.hint),
+            ..error
+        })
     }
 }
 

@@ -113,7 +113,14 @@ fn what_is_put_can_be_read_listed_patched_and_deleted() {
         read.out
     );
     let deleted = shell.run(&["delete", "normal", "a/b", "--reason", "done"], "");
-    assert!(deleted.is(0));
+    assert_eq!(deleted.out, "normal/a/b: deleted here; peers follow as they connect\n");
+    for (lane, class, what) in
+        [("secure", "internal", "lane secure"), ("normal", "secret", "class secret")]
+    {
+        assert!(shell.run(&["put", lane, "c", "1", "--class", class], "").is(0));
+        let deleted = shell.run(&["delete", lane, "c", "--reason", "done"], "");
+        assert_eq!(deleted.out, format!("{lane}/c: deleted; {what} does not leave this device\n"));
+    }
     let gone = shell.run(&["--json", "get", "normal", "a/b"], "");
     assert!(gone.is(1));
     assert_eq!((gone.out.as_str(), &gone.error()["code"]), ("", &json!("object_absent")));
@@ -165,13 +172,22 @@ fn json_that_is_wrong_is_named_with_its_place() {
     assert!(outcome.is(2));
     assert_eq!(
         outcome.err,
-        "error: not valid JSON: duplicate key \"a\" at line 2 column 2\n  \
+        "error: normal/a: not valid JSON: duplicate key \"a\" at line 2 column 2\n  \
          try: mend the JSON and try again\n"
     );
     let file = shell.file("big.json", &format!("\"{}\"", "x".repeat(1 << 20)));
     let outcome = shell.run(&["put", "normal", "a", "--file", &file], "");
     assert!(outcome.is(2));
     assert!(outcome.err.contains("1048578 bytes is over the limit of 1048576 bytes"));
+    assert!(outcome.err.contains("keep large data in a file"), "{}", outcome.err);
+    let outcome = shell.run(&["--json", "put", "normal", "a", "--file", &file], "");
+    assert_eq!(outcome.error()["path"], *file);
+    for command in [["put", "normal", "a", "{"], ["patch", "normal", "a", "{"]] {
+        let outcome = shell.run(&[&["--json"], &command[..]].concat(), "");
+        assert_eq!(outcome.error()["path"], "normal/a");
+    }
+    let outcome = shell.run(&["--json", "put", "tombstone", "a", "1"], "");
+    assert_eq!(outcome.error()["path"], "tombstone/a");
 }
 
 #[test]
@@ -239,7 +255,7 @@ fn an_import_applies_everything_or_nothing() {
     assert_eq!(
         error["error"]["message"],
         "line 1235: not valid JSON: duplicate key \"id\" at line 1 column 11 \
-         (1 more lines are wrong); nothing was imported"
+         (1 more line is wrong); nothing was imported"
     );
     assert!(shell.run(&["--json", "list", "normal"], "").json()["objects"][0].is_null());
 
