@@ -26,6 +26,7 @@ mod content;
 mod creation;
 mod elements;
 mod error;
+mod graph;
 mod incoming;
 mod past;
 mod place;
@@ -113,6 +114,8 @@ pub struct Object {
     size: size::Size,
     /// Where the elements of its lists are, once a change from elsewhere asked for it.
     elements: OnceLock<Arc<Elements>>,
+    /// Its changes and what they follow, once a change that was made apart asked for it.
+    graph: OnceLock<Arc<graph::Graph>>,
 }
 
 impl Default for Object {
@@ -140,7 +143,13 @@ impl Object {
     /// An object to which nothing was written yet.
     pub fn new() -> Self {
         let doc = skeleton().doc.clone();
-        Self { doc, bytes: 0, size: size::Size::default(), elements: OnceLock::new() }
+        Self {
+            doc,
+            bytes: 0,
+            size: size::Size::default(),
+            elements: OnceLock::new(),
+            graph: OnceLock::new(),
+        }
     }
 
     /// An object as [`Object::save`] wrote it. For bytes from this device's own store: they are
@@ -161,7 +170,13 @@ impl Object {
                 size = size.with_ops(ChangeHash(change.hash.0), ops);
             }
         }
-        Ok(Self { doc, bytes: snapshot.len(), size, elements: OnceLock::new() })
+        Ok(Self {
+            doc,
+            bytes: snapshot.len(),
+            size,
+            elements: OnceLock::new(),
+            graph: OnceLock::new(),
+        })
     }
 
     /// All of it, its history included, for [`Object::load`].
@@ -192,6 +207,7 @@ impl Object {
             + count(stats.num_changes) * CHANGE_BYTES
             + self.bytes
             + self.elements.get().map_or(0, |elements| elements.size_estimate())
+            + self.graph.get().map_or(0, |graph| graph.size_estimate())
     }
 
     /// What the object says now.
@@ -241,8 +257,12 @@ impl Object {
         let size = self.size.with(hash, &read);
         size.check_written()?;
         guarded(|| past::Past::new(self).add(hash, read))?;
+        let read = chunk::Change::read(&bytes, hash, actor)?;
         if let Some(elements) = self.elements.get_mut() {
-            Arc::make_mut(elements).add(&chunk::Change::read(&bytes, hash, actor)?);
+            Arc::make_mut(elements).add(&read);
+        }
+        if let Some(graph) = self.graph.get_mut() {
+            Arc::make_mut(graph).add(Hash(hash.0), &read);
         }
         self.doc = doc;
         self.size = size;

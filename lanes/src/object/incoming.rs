@@ -10,6 +10,7 @@ use automerge::{ChangeHash as Hash, ReadDoc};
 use super::chunk::{Change, OPS_MAX};
 use super::elements::Elements;
 use super::error::DocumentError;
+use super::graph::Graph;
 use super::past::Past;
 use super::{Object, refused as refused_by, schema};
 use crate::ids::ChangeHash;
@@ -115,6 +116,11 @@ impl Object {
         self.elements.get_or_init(|| Arc::new(Elements::of(&self.doc)))
     }
 
+    /// Its changes and what they follow, found out once.
+    pub(super) fn graph(&self) -> &Graph {
+        self.graph.get_or_init(|| Arc::new(Graph::of(&self.doc)))
+    }
+
     /// Takes in those of a range that are right by themselves; fails where Automerge cannot take
     /// them, with where to divide the range.
     fn step(
@@ -201,12 +207,17 @@ impl Object {
         }
         let bytes: usize = members.iter().map(|at| changes[*at].change.len()).sum();
         let mut elements = self.elements.clone();
+        let mut graph = self.graph.clone();
+        // The last that was looked at may be left for another time.
+        let taken = || past.members().take(members.len());
         if let Some(elements) = elements.get_mut() {
-            // The last that was looked at may be left for another time.
-            let taken = past.members().take(members.len());
-            taken.for_each(|change| Arc::make_mut(elements).add(change));
+            taken().for_each(|change| Arc::make_mut(elements).add(change));
         }
-        let object = Self { doc, bytes: self.bytes + bytes, size, elements };
+        if let Some(graph) = graph.get_mut() {
+            let hashes = members.iter().map(|at| Hash(changes[*at].hash.0));
+            hashes.zip(taken()).for_each(|(hash, change)| Arc::make_mut(graph).add(hash, change));
+        }
+        let object = Self { doc, bytes: self.bytes + bytes, size, elements, graph };
         Ok(Step { object, members, refused, stalled, next, is_full })
     }
 }

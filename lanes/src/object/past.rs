@@ -26,6 +26,7 @@ use super::chunk::{
 };
 use super::elements::{Actor, OpId};
 use super::error::DocumentError;
+use super::graph::Apart;
 use super::schema::is_text_op;
 use super::{Object, skeleton};
 use crate::ids::ChangeHash;
@@ -75,21 +76,6 @@ struct Member<'c> {
     base: Base,
     /// The members in its past and itself.
     members: Bits,
-}
-
-/// Changes of the document that are not in a past.
-#[derive(Default)]
-struct Apart {
-    /// The last operation of each, by author and first operation.
-    ops: BTreeMap<OpId, u64>,
-    authors: BTreeSet<Actor>,
-}
-
-impl Apart {
-    fn has(&self, op: OpId) -> bool {
-        let before = self.ops.range((op.0, 0)..=op).next_back();
-        before.is_some_and(|(_, last)| op.1 <= *last)
-    }
 }
 
 /// A set of small numbers.
@@ -247,7 +233,7 @@ impl<'d, 'c> Past<'d, 'c> {
         };
         let apart = if whole { Rc::default() } else { self.apart(base) };
         let last = self.last_of.get(&actors[0]);
-        if apart.authors.contains(&actors[0]) || last.is_some_and(|last| !members.has(*last)) {
+        if apart.has_any_of(&actors[0]) || last.is_some_and(|last| !members.has(*last)) {
             return Err(DocumentError::Order("it does not follow its author's last change"));
         }
         Ok(Own { base, whole, members, apart, actors })
@@ -284,14 +270,9 @@ impl<'d, 'c> Past<'d, 'c> {
         if let Some(known) = self.apart.get(&base) {
             return Rc::clone(known);
         }
-        let mut apart = Apart::default();
-        for change in self.doc.get_changes_meta(&self.bases[base]) {
-            // A document's actors are 16 bytes long; see `Object::load`.
-            let Ok(actor) = Actor::try_from(change.actor.to_bytes()) else { continue };
-            apart.ops.insert((actor, change.start_op), change.max_op);
-            apart.authors.insert(actor);
-        }
-        self.looked_up += apart.ops.len();
+        let graph = self.object.graph();
+        let apart = graph.apart(&self.bases[base]);
+        self.looked_up += graph.len() / 64;
         let apart = Rc::new(apart);
         self.apart.insert(base, Rc::clone(&apart));
         apart
