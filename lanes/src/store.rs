@@ -14,10 +14,12 @@ mod documents;
 mod entries;
 mod expire;
 mod left_out;
+mod lives;
 mod open;
 mod overlay;
 mod read;
 mod receive;
+mod step;
 mod verify;
 mod write;
 
@@ -32,6 +34,7 @@ pub use read::{
     ShownObject, Snapshot, Visibility,
 };
 pub use receive::{Received, Run};
+pub use step::{Advanced, WORK_BYTES_TARGET};
 pub use verify::{Damage, JournalFacts, LaneFacts};
 pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX};
 
@@ -42,6 +45,7 @@ use crate::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
 use crate::lane::LaneId;
 use crate::tables::{self, CountsRow, JournalRow};
 use documents::DocumentCache;
+use step::Begun;
 
 /// The one writer of a store.
 pub struct Store {
@@ -56,6 +60,15 @@ pub struct Store {
     documents: DocumentCache,
     /// Journals whose next entry waits, and for which entry of which author.
     parked: BTreeMap<(LaneId, u32), (Author, u64)>,
+    /// Entries that a call has begun to apply, in order.
+    begun: BTreeMap<LaneId, Vec<Begun>>,
+    /// Bytes of rows and documents that one call may work on: [`WORK_BYTES_TARGET`], but in tests.
+    work_target: usize,
+    /// How many of them are left to the present call.
+    work_left: usize,
+    /// The most bytes that a step had in memory when it was written.
+    #[cfg(test)]
+    fullest: usize,
     /// Whether any change is left out of its object.
     leaves_out: bool,
     turn: Option<WriteTransaction>,
@@ -354,6 +367,7 @@ impl Store {
             self.latched = Some(error.to_string());
             self.turn = None;
             self.documents.clear();
+            self.begun.clear();
             self.forget_uncommitted();
         }
         result

@@ -153,6 +153,21 @@ impl Store {
         Ok(())
     }
 
+    /// Leaves a change out that nothing can make right, and says so of its object.
+    pub(super) fn refuse(
+        &mut self,
+        open: &mut Open<'_>,
+        touched: &mut Touched,
+        object: ObjectKey,
+        pending: &Pending,
+        error: &DocumentError,
+    ) -> Result<(), StoreError> {
+        self.leave_out(open, object, pending, error)?;
+        self.tell_of(touched, pending);
+        quarantine(touched, format!("change by {} is left out: {error}", pending.author.device));
+        Ok(())
+    }
+
     /// Takes those who waited for these changes off the list: in the order of their journals.
     fn wake(
         &self,
