@@ -66,6 +66,8 @@ pub struct Store {
     work_target: usize,
     /// How many of them are left to the present call.
     work_left: usize,
+    /// The present call has brought changes to an object, as each must, however large that is.
+    settled: bool,
     /// The most bytes that a step had in memory when it was written.
     #[cfg(test)]
     fullest: usize,

@@ -55,7 +55,7 @@ impl Store {
         self.with_turn(|store, turn| {
             let mut open = Open::new(turn)?;
             let mut step = Step::new(lane);
-            store.work_left = store.work_target;
+            store.begin_call();
             store.resume(turn, &mut open, &mut step, now)?;
             let mut progress = true;
             while progress && step.len() < limit && !store.is_tired() {
@@ -173,7 +173,8 @@ impl Store {
             class: header.classes.get(usize::from(item.class)).cloned().unwrap_or_default(),
             change: parts.change.to_vec(),
         };
-        let (once, grave) = (header.lane.definition().append_only, header.lane == LaneId::Tombstone);
+        let (once, grave) =
+            (header.lane.definition().append_only, header.lane == LaneId::Tombstone);
         let touched = overlay.touch(open, &key)?;
         let first = touched.row.is_none() && touched.damaged.is_none();
         let free = first && !self.has_left_out(open, item.key)?;

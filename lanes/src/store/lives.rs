@@ -45,7 +45,8 @@ fn highest(
 ) -> Result<u32, StoreError> {
     let first = tables::object_key(lane, id, 1);
     let last = tables::object_key(lane, id, u32::MAX);
-    let found = table.range::<&[u8]>(first.as_slice()..=last.as_slice())?.next_back().transpose()?;
+    let found =
+        table.range::<&[u8]>(first.as_slice()..=last.as_slice())?.next_back().transpose()?;
     Ok(found.and_then(|(key, _)| life_of(key.value())).unwrap_or(0))
 }
 

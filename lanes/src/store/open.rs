@@ -161,6 +161,7 @@ impl Store {
             begun: BTreeMap::new(),
             work_target: WORK_BYTES_TARGET,
             work_left: 0,
+            settled: false,
             #[cfg(test)]
             fullest: 0,
             leaves_out: false,
@@ -236,7 +237,9 @@ fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
             let row = tables::unseal(tables::OBJECTS, key, value.value())
                 .and_then(|bytes| tables::decode::<ObjectRow>(tables::OBJECTS, key, bytes));
             // A damaged row is found, and told of, where it is used.
-            let Ok(ObjectRow { state: RowState::Quarantined(_), first, .. }) = row else { continue };
+            let Ok(ObjectRow { state: RowState::Quarantined(_), first, .. }) = row else {
+                continue;
+            };
             let Some((lane, id, life)) = tables::split_object_key(key) else { continue };
             let unknown = ChangeHash([0; 32]);
             let key = tables::left_out_key(ObjectKey::new(lane, id, life), unknown, first);

@@ -84,7 +84,9 @@ impl Overlay {
             let (row, damaged) = match read {
                 Ok(row) => (row, None),
                 // One object that cannot be read is no reason to stop all others.
-                Err(StoreError::Damaged { place, what }) => (None, Some(format!("{place}: {what}"))),
+                Err(StoreError::Damaged { place, what }) => {
+                    (None, Some(format!("{place}: {what}")))
+                }
                 Err(error) => return Err(error),
             };
             let before = count_at(open, key, row.as_ref())?;
@@ -306,10 +308,11 @@ impl Store {
             if touched.damaged.is_some() {
                 continue;
             }
-            if self.is_tired() {
+            if self.is_tired() && self.settled {
                 written.left.extend(touched.pending.drain(..).map(|pending| pending.arrival.loc));
             } else if !touched.pending.is_empty() {
                 self.settle(open, &mut touched, &key)?;
+                self.settled = true;
                 self.work(touched.document.as_ref().map_or(0, Object::size_estimate));
             }
             if let Some(row) = &mut touched.row {

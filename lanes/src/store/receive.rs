@@ -101,7 +101,7 @@ impl Store {
             {
                 let mut open = Open::new(turn)?;
                 let mut step = Step::new(run.lane);
-                store.work_left = store.work_target;
+                store.begin_call();
                 for (entry, bytes) in new.iter().zip(raw) {
                     let mut row = store.journal_row(run.lane, number);
                     let caught_up = row.applied == row.held;

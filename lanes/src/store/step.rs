@@ -66,6 +66,12 @@ impl Step {
 }
 
 impl Store {
+    /// What a call may work on is counted from here.
+    pub(super) fn begin_call(&mut self) {
+        self.work_left = self.work_target;
+        self.settled = false;
+    }
+
     /// Whether the call has worked as much as one may.
     pub(super) fn is_tired(&self) -> bool {
         self.work_left == 0
@@ -135,7 +141,8 @@ impl Store {
 
     /// Writes what the step has in memory.
     fn write_out(&mut self, open: &mut Open<'_>, step: &mut Step) -> Result<(), StoreError> {
-        let Written { left, shown } = self.write_overlay(open, std::mem::take(&mut step.overlay))?;
+        let Written { left, shown } =
+            self.write_overlay(open, std::mem::take(&mut step.overlay))?;
         for loc in left {
             step.left.entry((loc.author, loc.seq)).or_default().insert(loc.item);
         }
@@ -153,7 +160,8 @@ impl Store {
     ) -> Result<Advanced, StoreError> {
         self.write_out(open, &mut step)?;
         let lane = step.lane;
-        let is_left = |(number, seq, _): &(u32, u64, bool)| step.left.contains_key(&(*number, *seq));
+        let is_left =
+            |(number, seq, _): &(u32, u64, bool)| step.left.contains_key(&(*number, *seq));
         let done = step.entries.iter().position(is_left).unwrap_or(step.entries.len());
         for (number, seq, marked) in &step.entries[..done] {
             if !marked {

@@ -50,7 +50,7 @@ fn a_damaged_row_stops_its_object_alone() {
         assert_eq!(b.body("y"), Some(json!({"n": 2})));
         let read = b.read_of("x");
         assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
-        assert_eq!(b.listed(), [("x".into(), false), ("y".into(), true)]);
+        assert_eq!(b.listed()[..2], [("x".into(), false), ("y".into(), true)]);
         for refused in [b.put("x", json!(3)).map(drop), b.delete("x").map(drop)] {
             assert!(matches!(refused, Err(WriteError::Damaged { .. })), "{refused:?}");
         }

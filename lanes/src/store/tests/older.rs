@@ -42,8 +42,7 @@ fn a_quarantine_of_version_1_does_not_lapse_with_the_next_change() {
     b.store()
         .with_turn(|_, turn| {
             let mut objects = turn.open_table(tables::OBJECTS)?;
-            let row: Option<tables::ObjectRow> =
-                tables::read_row(&objects, tables::OBJECTS, &key)?;
+            let row: Option<tables::ObjectRow> = tables::read_row(&objects, tables::OBJECTS, &key)?;
             let mut row = row.unwrap();
             row.state = RowState::Quarantined("a change was refused".into());
             tables::insert_row(&mut objects, tables::OBJECTS, &key, &row)
