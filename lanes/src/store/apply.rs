@@ -54,23 +54,23 @@ impl Store {
         }
         self.with_turn(|store, turn| {
             let mut open = Open::new(turn)?;
-            let mut step = Step::new(lane);
+            let mut step = Step::new(lane, now);
             store.begin_call();
-            store.resume(turn, &mut open, &mut step, now)?;
+            store.resume(turn, &mut open, &mut step)?;
             let mut progress = true;
             while progress && step.len() < limit && !store.is_tired() {
                 progress = false;
                 for number in &waiting {
                     while step.len() < limit
                         && !store.is_tired()
-                        && store.apply_next(turn, &mut open, &mut step, lane, *number, now)?
+                        && store.apply_next(turn, &mut open, &mut step, lane, *number)?
                     {
                         progress = true;
                     }
                 }
             }
             let full = step.len() >= limit;
-            let advanced = store.finish(&mut open, step, now)?;
+            let advanced = store.finish(&mut open, step)?;
             Ok(Advanced { more: advanced.more || full, ..advanced })
         })
     }
@@ -83,7 +83,6 @@ impl Store {
         step: &mut Step,
         lane: LaneId,
         number: u32,
-        now: WallMillis,
     ) -> Result<bool, StoreError> {
         let row = self.journal_row(lane, number);
         if row.applied >= row.held || self.parked.contains_key(&(lane, number)) {
@@ -102,7 +101,7 @@ impl Store {
             return Ok(false);
         }
         let items = 0..entry.bodies.len() as u16;
-        self.apply_entry(turn, open, step, number, &entry, items, now)?;
+        self.apply_entry(turn, open, step, number, &entry, items)?;
         Ok(true)
     }
 

@@ -100,7 +100,7 @@ impl Store {
             let mut received = Received::default();
             {
                 let mut open = Open::new(turn)?;
-                let mut step = Step::new(run.lane);
+                let mut step = Step::new(run.lane, now);
                 store.begin_call();
                 for (entry, bytes) in new.iter().zip(raw) {
                     let mut row = store.journal_row(run.lane, number);
@@ -119,10 +119,10 @@ impl Store {
                     let go_on = caught_up && !store.is_tired();
                     if go_on && store.is_ready(number, &entry.header) {
                         let items = 0..entry.bodies.len() as u16;
-                        store.apply_entry(turn, &mut open, &mut step, number, entry, items, now)?;
+                        store.apply_entry(turn, &mut open, &mut step, number, entry, items)?;
                     }
                 }
-                let applied = store.finish(&mut open, step, now)?.entries as u64;
+                let applied = store.finish(&mut open, step)?.entries as u64;
                 received.waiting = received.entries - applied;
             }
             Ok(received)

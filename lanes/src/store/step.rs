@@ -44,6 +44,7 @@ pub(super) struct Begun {
 /// The entries of one lane that a call applies, and the objects that they touch.
 pub(super) struct Step {
     lane: LaneId,
+    now: WallMillis,
     pub(super) overlay: Overlay,
     /// In order, and whether the applied mark of its journal was moved over it.
     entries: Vec<(u32, u64, bool)>,
@@ -54,9 +55,9 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub(super) fn new(lane: LaneId) -> Self {
+    pub(super) fn new(lane: LaneId, now: WallMillis) -> Self {
         let (overlay, entries) = (Overlay::default(), Vec::new());
-        Self { lane, overlay, entries, left: BTreeMap::new(), shown: Vec::new() }
+        Self { lane, now, overlay, entries, left: BTreeMap::new(), shown: Vec::new() }
     }
 
     /// Entries that it has looked at.
@@ -92,11 +93,10 @@ impl Store {
         number: u32,
         entry: &Entry<'_>,
         items: impl IntoIterator<Item = u16>,
-        now: WallMillis,
     ) -> Result<(), StoreError> {
         let seq = entry.header.seq;
         // At once, so that those are ready which build on it.
-        self.note_applied(step.lane, number, now);
+        self.note_applied(step.lane, number, step.now);
         step.entries.push((number, seq, true));
         for item in items {
             if self.is_tired() {
@@ -120,7 +120,6 @@ impl Store {
         turn: &WriteTransaction,
         open: &mut Open<'_>,
         step: &mut Step,
-        now: WallMillis,
     ) -> Result<(), StoreError> {
         for Begun { number, seq, items } in self.begun.remove(&step.lane).unwrap_or_default() {
             if self.is_tired() {
@@ -134,7 +133,7 @@ impl Store {
             let bytes = tables::read_with(&open.entries, tables::ENTRIES, &key, <[u8]>::to_vec);
             let Ok(Some(bytes)) = bytes else { break };
             let Ok(entry) = super::entries::read_stored(&key, &bytes) else { break };
-            self.apply_entry(turn, open, step, number, &entry, items, now)?;
+            self.apply_entry(turn, open, step, number, &entry, items)?;
         }
         Ok(())
     }
@@ -156,7 +155,6 @@ impl Store {
         &mut self,
         open: &mut Open<'_>,
         mut step: Step,
-        now: WallMillis,
     ) -> Result<Advanced, StoreError> {
         self.write_out(open, &mut step)?;
         let lane = step.lane;
@@ -165,7 +163,7 @@ impl Store {
         let done = step.entries.iter().position(is_left).unwrap_or(step.entries.len());
         for (number, seq, marked) in &step.entries[..done] {
             if !marked {
-                self.note_applied(lane, *number, now);
+                self.note_applied(lane, *number, step.now);
             }
             self.feed(open, &FeedRow::Entry { lane, author: *number, seq: *seq })?;
         }
