@@ -241,7 +241,8 @@ fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
                 continue;
             };
             let Some((lane, id, life)) = tables::split_object_key(key) else { continue };
-            let unknown = ChangeHash([0; 32]);
+            // No change has such a hash, nor such a place in the list.
+            let unknown = ChangeHash([0xff; 32]);
             let key = tables::left_out_key(ObjectKey::new(lane, id, life), unknown, first);
             tables::insert_row(&mut left_out, tables::LEFT_OUT, &key, &unknown)?;
         }
