@@ -258,6 +258,7 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("journal::ENTRY_BYTES_MAX", journal::ENTRY_BYTES_MAX as u64);
     check("journal::ENTRY_AFTER_MAX", journal::ENTRY_AFTER_MAX as u64);
     check("store::CACHE_BYTES", store::CACHE_BYTES as u64);
+    check("store::WORK_BYTES_TARGET", store::WORK_BYTES_TARGET as u64);
     check("store::VERIFY_TAIL_ENTRIES", store::VERIFY_TAIL_ENTRIES);
     check("wire::FRAME_BYTES_MAX", wire::FRAME_BYTES_MAX as u64);
     check("wire::MESSAGE_BYTES_MAX", wire::MESSAGE_BYTES_MAX as u64);
