@@ -16,6 +16,8 @@ use crate::tables::{self, FeedRow, Loc, RowState, TombstoneRow};
 
 /// What an item counts as by itself, in bytes of work: its hash is computed and rows are looked up.
 const ITEM_WORK_BYTES: usize = 512;
+/// What a deleted life counts as that is walked over, in bytes of work.
+const LIFE_WORK_BYTES: usize = 16;
 
 /// The body of an object in the tombstone lane.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -142,9 +144,10 @@ impl Store {
         entry: &Entry<'_>,
         index: u16,
     ) -> Result<(), StoreError> {
-        let held = overlay.bytes();
+        let (held, walked) = (overlay.bytes(), overlay.walked);
         self.materialise(turn, open, overlay, number, entry, index)?;
-        self.work(overlay.bytes() - held + ITEM_WORK_BYTES);
+        let lives = (overlay.walked - walked) * LIFE_WORK_BYTES;
+        self.work(overlay.bytes() - held + lives + ITEM_WORK_BYTES);
         Ok(())
     }
 
@@ -329,13 +332,18 @@ impl Store {
         };
         // Of several who deleted it apart, every device names the one who asked first.
         let asked = |grave: &TombstoneRow| (grave.requested_at, self.authors.get(grave.author));
+        let known = overlay.is_buried(open, &key)?;
         let first = match overlay.grave(open, &key) {
-            Ok(known) => known.is_none_or(|known| asked(&grave) < asked(&known)),
+            Ok(grave_known) => grave_known.is_none_or(|known| asked(&grave) < asked(&known)),
             // It is deleted all the same; by whom is not told any more.
             Err(StoreError::Damaged { .. }) => false,
             Err(error) => return Err(error),
         };
-        let before = overlay.current_life(open, lane, &target.id)?;
+        // Whether it is the life that is shown: of a far one it is known at once that it is not.
+        let before = tables::object_key(lane, &target.id, target.life - 1);
+        let shown = !known
+            && (target.life == 1 || overlay.is_buried(open, &before)?)
+            && overlay.current_life(open, lane, &target.id)? == target.life;
         if first || bug::active(Bug::LatestGrave) {
             overlay.bury(key.clone(), grave);
         }
@@ -343,10 +351,10 @@ impl Store {
         if let Some(row) = &mut touched.row {
             row.state = RowState::Hidden;
         }
-        let after = overlay.current_life(open, lane, &target.id)?;
-        if after != before {
+        if shown {
             // A later life may have waited for this.
-            let key = tables::object_key(lane, &target.id, after);
+            let next = overlay.current_life(open, lane, &target.id)?;
+            let key = tables::object_key(lane, &target.id, next);
             overlay.touch(open, &key)?;
             overlay.note_come(key);
         }

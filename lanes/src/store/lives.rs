@@ -82,9 +82,10 @@ impl Snapshot {
 }
 
 impl Overlay {
-    /// The life of an id that is shown, or would be, as the step leaves it.
+    /// The life of an id that is shown, or would be, as the step leaves it. The lives of one id are
+    /// walked over once in a step.
     pub(super) fn current_life(
-        &self,
+        &mut self,
         open: &Open<'_>,
         lane: LaneId,
         id: &str,
@@ -94,13 +95,18 @@ impl Overlay {
             let last = highest(&open.objects, lane, id)?.max(self.latest_life(lane, id));
             return Ok(last.max(deleted.saturating_add(1)));
         }
-        let mut known = 0;
+        let name = tables::object_key(lane, id, 0);
+        let mut known = self.ended.get(&name).copied().unwrap_or(0);
+        let from = known;
         loop {
             known = ended(&open.tombstones, lane, id, known)?;
             if !self.buries(&tables::object_key(lane, id, known.saturating_add(1))) {
-                return Ok(known.saturating_add(1));
+                break;
             }
             known += 1;
         }
+        self.walked += (known - from) as usize;
+        self.ended.insert(name, known);
+        Ok(known.saturating_add(1))
     }
 }

@@ -21,6 +21,10 @@ pub(super) struct Overlay {
     graves: BTreeMap<Vec<u8>, TombstoneRow>,
     /// Lives whose time has come by these deletions.
     come: Vec<Vec<u8>>,
+    /// How many lives of an id have ended at least, by the key of its life 0: no deletion is undone.
+    pub(super) ended: BTreeMap<Vec<u8>, u32>,
+    /// Lives that were walked over to find out.
+    pub(super) walked: usize,
     /// Bytes of changes, rows and documents that it holds, about.
     bytes: usize,
 }
@@ -300,7 +304,7 @@ impl Store {
         {
             self.fullest = self.fullest.max(overlay.bytes);
         }
-        let Overlay { touched, graves, come, bytes: _ } = overlay;
+        let Overlay { touched, graves, come, .. } = overlay;
         for (key, grave) in graves {
             tables::insert_row(&mut open.tombstones, tables::TOMBSTONES, &key, &grave)?;
         }

@@ -41,13 +41,21 @@ pub(super) struct Begun {
     items: BTreeSet<u16>,
 }
 
+/// An entry that a call applies.
+struct Marked {
+    number: u32,
+    seq: u64,
+    /// Where the applied mark of its journal was moved over it: since when it had waited.
+    waited_since: Option<WallMillis>,
+}
+
 /// The entries of one lane that a call applies, and the objects that they touch.
 pub(super) struct Step {
     lane: LaneId,
     now: WallMillis,
     pub(super) overlay: Overlay,
-    /// In order, and whether the applied mark of its journal was moved over it.
-    entries: Vec<(u32, u64, bool)>,
+    /// In order.
+    entries: Vec<Marked>,
     /// Items that are left for another call.
     left: BTreeMap<(u32, u64), BTreeSet<u16>>,
     /// Lives that came to light.
@@ -96,8 +104,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let seq = entry.header.seq;
         // At once, so that those are ready which build on it.
+        let waited_since = Some(self.journal_row(step.lane, number).waiting_since);
         self.note_applied(step.lane, number, step.now);
-        step.entries.push((number, seq, true));
+        step.entries.push(Marked { number, seq, waited_since });
         for item in items {
             if self.is_tired() {
                 step.left.entry((number, seq)).or_default().insert(item);
@@ -123,7 +132,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         for Begun { number, seq, items } in self.begun.remove(&step.lane).unwrap_or_default() {
             if self.is_tired() {
-                step.entries.push((number, seq, false));
+                step.entries.push(Marked { number, seq, waited_since: None });
                 if !items.is_empty() {
                     step.left.insert((number, seq), items);
                 }
@@ -158,25 +167,30 @@ impl Store {
     ) -> Result<Advanced, StoreError> {
         self.write_out(open, &mut step)?;
         let lane = step.lane;
-        let is_left =
-            |(number, seq, _): &(u32, u64, bool)| step.left.contains_key(&(*number, *seq));
+        let is_left = |entry: &Marked| step.left.contains_key(&(entry.number, entry.seq));
         let done = step.entries.iter().position(is_left).unwrap_or(step.entries.len());
-        for (number, seq, marked) in &step.entries[..done] {
-            if !marked {
-                self.note_applied(lane, *number, step.now);
+        let later = step.entries.split_off(done);
+        for Marked { number, seq, waited_since } in step.entries {
+            if waited_since.is_none() {
+                self.note_applied(lane, number, step.now);
             }
-            self.feed(open, &FeedRow::Entry { lane, author: *number, seq: *seq })?;
+            self.feed(open, &FeedRow::Entry { lane, author: number, seq })?;
         }
-        let mut begun = Vec::new();
-        for (number, seq, marked) in &step.entries[done..] {
-            if *marked {
-                let mut row = self.journal_row(lane, *number);
-                row.applied -= 1;
-                self.set_journal_row(lane, *number, row);
-            }
-            let items = step.left.remove(&(*number, *seq)).unwrap_or_default();
-            begun.push(Begun { number: *number, seq: *seq, items });
+        // The last first, so that of each journal the first says since when it waits.
+        for Marked { number, waited_since, .. } in later.iter().rev() {
+            let Some(waiting_since) = *waited_since else { continue };
+            let mut row = self.journal_row(lane, *number);
+            row.applied -= 1;
+            row.waiting_since = waiting_since;
+            self.set_journal_row(lane, *number, row);
         }
+        let begun: Vec<Begun> = later
+            .into_iter()
+            .map(|Marked { number, seq, .. }| {
+                let items = step.left.remove(&(number, seq)).unwrap_or_default();
+                Begun { number, seq, items }
+            })
+            .collect();
         if !begun.is_empty() {
             self.begun.entry(lane).or_default().extend(begun);
         }
