@@ -85,7 +85,9 @@ impl Store {
             // Before a gap is looked for: what is refused is not asked for from its beginning.
             return Err(match unsigned() {
                 true => crate::journal::EntryError::Signature { seq: last_seq }.into(),
-                false => ReceiveError::TooManyJournals { device, lane: run.lane, max: journals_max },
+                false => {
+                    ReceiveError::TooManyJournals { device, lane: run.lane, max: journals_max }
+                }
             });
         }
         let held = journal.map_or(0, |row| row.held);

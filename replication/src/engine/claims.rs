@@ -55,11 +55,7 @@ impl Claim {
 
 impl Claims {
     /// What the store remembers of the claims of a peer.
-    pub(super) fn load(
-        &mut self,
-        snapshot: &Snapshot,
-        device: DeviceId,
-    ) -> Result<(), StoreError> {
+    pub(super) fn load(&mut self, snapshot: &Snapshot, device: DeviceId) -> Result<(), StoreError> {
         let bytes = snapshot.peer_fact(device, FACT)?;
         let claim: Option<Claim> = bytes.and_then(|bytes| postcard::from_bytes(&bytes).ok());
         self.0.extend(claim.filter(|claim| claim.unproven > 0).map(|claim| (device, claim)));
@@ -89,7 +85,8 @@ impl Claims {
         incarnation: Incarnation,
     ) -> Result<(), StoreError> {
         for (device, claim) in self.0.iter_mut().filter(|(_, c)| c.of == Some(incarnation)) {
-            *claim = Claim { unproven: claim.unproven.saturating_sub(1), of: None, until: claim.until };
+            *claim =
+                Claim { unproven: claim.unproven.saturating_sub(1), of: None, until: claim.until };
             if claim.unproven == 0 {
                 claim.until = None;
             }
@@ -119,15 +116,12 @@ impl Engine {
         let many = LaneId::ALL.into_iter().any(|lane| journals(lane) >= CLAIM_JOURNALS_MAX);
         let claim = self.claims.0.entry(device).or_default();
         if many || !claim.is_believed(now.mono) {
-            self.push_event(Event::Refused {
-                from: device,
-                lane,
-                author,
-                code: "entries_never_written",
-                why: "it claims to hold entries of this device that are not here, as it did before, \
-                      and has not shown one"
-                    .into(),
-            });
+            let why = match many {
+                true => "this device has begun so many journals that it believes entries alone",
+                false => "it claimed before to hold entries of this device, and has shown none",
+            };
+            let (from, code, why) = (device, "entries_never_written", why.to_owned());
+            self.push_event(Event::Refused { from, lane, author, code, why });
             return Ok(());
         }
         claim.unproven = claim.unproven.saturating_add(1);

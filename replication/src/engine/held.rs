@@ -85,7 +85,8 @@ fn shortened(all: &LaneReceipt) -> LaneReceipt {
     devices.dedup();
     let mut of_each = DEVICE_JOURNALS_MAX;
     let latest = |of_each: usize| {
-        let journals = devices.iter().flat_map(move |of| all.held.of_device(*of).rev().take(of_each));
+        let journals =
+            devices.iter().flat_map(move |of| all.held.of_device(*of).rev().take(of_each));
         journals.map(|(author, tip)| (*author, *tip))
     };
     while of_each > 1 && latest(of_each).count() > RECEIPT_AUTHORS_MAX {
@@ -138,7 +139,8 @@ mod tests {
         for (devices, of_each) in [(45, most), (200, most), (4_096, 3), (9_000, 1), (2, 5_000)] {
             let all = lane(1, devices, of_each);
             let named = shortened(&all);
-            let known = named.held.0.iter().all(|(author, tip)| all.held.0.get(author) == Some(tip));
+            let known =
+                named.held.0.iter().all(|(author, tip)| all.held.0.get(author) == Some(tip));
             assert!(known && named.held.0.len() <= RECEIPT_AUTHORS_MAX);
             let mut seen: Vec<_> = named.held.0.keys().map(|author| author.device).collect();
             seen.dedup();

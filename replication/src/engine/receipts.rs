@@ -176,7 +176,7 @@ fn forks(store: &Store, lane: LaneId, author: &Author, theirs: &Tip) -> Result<b
     if row.held == theirs.seq {
         return Ok(row.held_hash != theirs.hash);
     }
-    let snapshot = store.reader().snapshot()?;
-    let Some(bytes) = snapshot.entry(lane, author, theirs.seq)? else { return Ok(false) };
-    Ok(Entry::read(&bytes).is_ok_and(|entry| entry.hash != theirs.hash))
+    let found = store.entries(lane, author, theirs.seq, 1, 1)?;
+    let found = found.first().and_then(|bytes| Entry::read(bytes).ok());
+    Ok(found.is_some_and(|entry| entry.header.seq == theirs.seq && entry.hash != theirs.hash))
 }

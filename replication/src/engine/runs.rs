@@ -175,9 +175,8 @@ impl Engine {
         if from > to || said.is_some_and(|view| refuses(&self.roster, &view.held, &author)) {
             return Ok(false);
         }
-        let snapshot = store.reader().snapshot()?;
         let mut entries =
-            snapshot.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
+            store.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
         entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
         // A run must end with a signature that holds. Our own entries have one each, and so has the
         // last that is held of a journal: that is how it came. Entries before it that came under its
@@ -194,7 +193,7 @@ impl Engine {
                 let end = |entries: &[Vec<u8>]| from + entries.len() as u64 - 1;
                 while entries.last().is_some_and(|bytes| !verifies(end(&entries), bytes)) {
                     let next = from + entries.len() as u64;
-                    let next = snapshot.entries(lane, &author, next, 1, 1)?;
+                    let next = store.entries(lane, &author, next, 1, 1)?;
                     if from + entries.len() as u64 > to
                         || next.is_empty()
                         || entries.len() >= RUN_ENTRIES_MAX

@@ -96,6 +96,20 @@ fn journal_beyond_the_bound_without_a_signature_accuses_its_sender() {
     assert!(matches!(refused, Err(ReceiveError::Entry(_))), "{refused:?}");
 }
 
+/// A gap makes a device ask for what is before it, and what comes then would be refused again.
+#[test]
+fn what_follows_in_a_refused_journal_is_refused_and_no_gap() {
+    let mut b = Device::new(2);
+    b.offer_all(0..DEVICE_JOURNALS_MAX as u64);
+    let changes = [1, 2].map(|n| {
+        let content = Content::of(json!({ "n": n })).unwrap();
+        Object::create(&content, author(500).actor(), WallMillis(n))
+    });
+    let entries = journal(&mallory(), author(500), "x", &changes, Vec::new());
+    let refused = b.offer(author(500), &entries[1]);
+    assert!(matches!(refused, Err(ReceiveError::TooManyJournals { .. })), "{refused:?}");
+}
+
 #[test]
 fn nobody_waits_for_a_journal_that_is_refused_for_their_number() {
     let last = JOURNALS - 1;

@@ -47,7 +47,8 @@ fn entry(key: &SigningKey, mesh: MeshId, n: u64) -> (Author, Vec<u8>) {
 impl World {
     /// Mallory tells a node of these journals, over a connection of its own.
     fn flood(&mut self, node: usize, journals: impl Iterator<Item = u64>) {
-        let (key, mesh) = (self.nodes[MALLORY].key.clone(), self.nodes[node].engine.roster().mesh());
+        let (key, mesh) =
+            (self.nodes[MALLORY].key.clone(), self.nodes[node].engine.roster().mesh());
         self.connect(node, MALLORY);
         self.run();
         let link = self.links.pop().unwrap();
