@@ -1,7 +1,7 @@
 //! The journals of a store in memory: their rows, which of them wait, and how many each device has.
 //!
 //! A device begins a journal in each lane with each of its incarnations, and a new incarnation costs
-//! it nothing. So the journals of one device in one lane are bounded (ADR 0017): what every member
+//! it nothing. So the journals of one device in one lane are bounded (ADR 0018): what every member
 //! keeps and names in its receipts must not be for one member to make endless.
 
 use std::collections::{BTreeMap, BTreeSet};

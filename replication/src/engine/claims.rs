@@ -2,7 +2,7 @@
 //!
 //! A device that was put back from a backup hears so from its peers, and must not go on in a journal
 //! of which they hold more than it does. So the first word is believed at once. It may be a lie: then
-//! it costs an incarnation, of which others take a bounded number (ADR 0017). So a peer that has
+//! it costs an incarnation, of which others take a bounded number (ADR 0018). So a peer that has
 //! claimed what it never showed waits longer each time, over restarts too, and from some number of
 //! journals on nobody's word is enough. An entry that this device signed is proof, and always is.
 
