@@ -201,6 +201,17 @@ pub enum WriteError {
         /// The object.
         id: String,
     },
+    /// The device has begun as many journals in the lane as others take.
+    #[error(
+        "this device has begun {max} journals in lane {lane}, and other devices take no more of it; \
+         nothing more is written there: pair it anew under another key"
+    )]
+    JournalsSpent {
+        /// The lane.
+        lane: LaneId,
+        /// The limit.
+        max: usize,
+    },
     /// What would be signed is nothing that a device would take.
     #[error("the entry would be refused by every device, and is not written: {0}")]
     Entry(EntryError),
@@ -272,6 +283,19 @@ pub enum ReceiveError {
     Equivocation {
         /// The first place that differs.
         seq: u64,
+    },
+    /// The device has begun more journals than are taken in.
+    #[error(
+        "device {device} has {max} journals in lane {lane} and no more are taken; an honest device \
+         has a few: look at it, revoke it, and pair it anew under another key"
+    )]
+    TooManyJournals {
+        /// Whose they are.
+        device: DeviceId,
+        /// The lane.
+        lane: LaneId,
+        /// The limit.
+        max: usize,
     },
     /// The journal is quarantined after an equivocation.
     #[error("the journal is quarantined: its author signed two histories")]
