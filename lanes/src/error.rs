@@ -149,7 +149,9 @@ pub enum WriteError {
     #[error("lane {0} is written by the node alone; delete objects to write tombstones")]
     NodeOnly(LaneId),
     /// The lane only grows.
-    #[error("lane {lane} is append-only and already holds {id:?}; write a new object instead")]
+    #[error(
+        "lane {lane} is append-only: what it holds, like {id:?}, is neither changed nor deleted"
+    )]
     AppendOnly {
         /// The lane.
         lane: LaneId,

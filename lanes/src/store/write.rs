@@ -166,8 +166,18 @@ impl Store {
         {
             return Err(WriteError::Quarantined { id: op.id.clone(), why: why.clone() });
         }
-        if lane.definition().append_only && present.is_some() {
-            return Err(WriteError::AppendOnly { lane, id: op.id.clone() });
+        if lane.definition().append_only
+            && let Some(row) = present
+        {
+            // What is there already is not written again, and so not refused.
+            let old = row_content(lane, &op.id, row)?;
+            let same = |put: &PutContent| put_content(put, Some(&old)).is_ok_and(|new| new == old);
+            return match &op.action {
+                Action::Put(put) if same(put) => {
+                    Ok(Outcome { lane, id: op.id.clone(), life: latest, changed: false })
+                }
+                _ => Err(WriteError::AppendOnly { lane, id: op.id.clone() }),
+            };
         }
         if present.is_none() && latest >= journal::LIFE_MAX {
             return Err(WriteError::LivesSpent { lane, id: op.id.clone() });
