@@ -426,7 +426,20 @@ impl Snapshot {
         bytes_target: usize,
         entries_max: usize,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
-        let Some(number) = self.author_number(author)? else { return Ok(Vec::new()) };
+        match self.author_number(author)? {
+            Some(number) => self.entries_of(lane, number, from, bytes_target, entries_max),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn entries_of(
+        &self,
+        lane: LaneId,
+        number: u32,
+        from: u64,
+        bytes_target: usize,
+        entries_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
         let entries = self.table(tables::ENTRIES)?;
         let first = tables::entry_key(lane, number, from);
         let last = tables::entry_key(lane, number, u64::MAX);
@@ -649,6 +662,27 @@ fn damaged_object(lane: LaneId, id: &str, life: u32, why: String) -> ShownObject
         types: BTreeMap::new(),
     };
     ShownObject { lane, id: id.to_owned(), life, author: DeviceId([0; 32]), row }
+}
+
+impl super::Store {
+    /// What was committed of a journal, as [`Snapshot::entries`] gives it.
+    pub fn entries(
+        &self,
+        lane: LaneId,
+        author: &Author,
+        from: u64,
+        bytes_target: usize,
+        entries_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        // The writer knows the authors' numbers, for which a snapshot looks through them all.
+        match self.authors.number(author) {
+            Some(number) => {
+                let snapshot = self.reader().snapshot()?;
+                snapshot.entries_of(lane, number, from, bytes_target, entries_max)
+            }
+            None => Ok(Vec::new()),
+        }
+    }
 }
 
 fn is_expired(row: &ObjectRow, now: WallMillis) -> bool {

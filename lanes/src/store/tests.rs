@@ -15,6 +15,7 @@ mod damaged;
 mod failing;
 mod limits;
 mod lives;
+mod many;
 mod misled;
 mod older;
 mod orders;
