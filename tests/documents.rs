@@ -267,7 +267,10 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("journal::ENTRY_BODIES_BYTES_TARGET", journal::ENTRY_BODIES_BYTES_TARGET as u64);
     check("journal::ENTRY_BYTES_MAX", journal::ENTRY_BYTES_MAX as u64);
     check("journal::ENTRY_AFTER_MAX", journal::ENTRY_AFTER_MAX as u64);
+    check("store::DEVICE_JOURNALS_MAX", store::DEVICE_JOURNALS_MAX as u64);
+    check("store::REVOKED_JOURNALS_MAX", store::REVOKED_JOURNALS_MAX as u64);
     check("store::CACHE_BYTES", store::CACHE_BYTES as u64);
+    check("store::WORK_BYTES_TARGET", store::WORK_BYTES_TARGET as u64);
     check("store::VERIFY_TAIL_ENTRIES", store::VERIFY_TAIL_ENTRIES);
     check("wire::FRAME_BYTES_MAX", wire::FRAME_BYTES_MAX as u64);
     check("wire::MESSAGE_BYTES_MAX", wire::MESSAGE_BYTES_MAX as u64);
@@ -279,6 +282,8 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("engine::DIGEST_EVERY_MS", engine::DIGEST_EVERY_MS);
     check("engine::SILENCE_MS_MAX", engine::SILENCE_MS_MAX);
     check("engine::RENEW_EVERY_MS", engine::RENEW_EVERY_MS);
+    check("engine::RENEW_WAIT_MS_MAX", engine::RENEW_WAIT_MS_MAX);
+    check("engine::CLAIM_JOURNALS_MAX", engine::CLAIM_JOURNALS_MAX as u64);
     check("engine::RECEIPT_AUTHORS_MAX", engine::RECEIPT_AUTHORS_MAX as u64);
     check("engine::EVENTS_MAX", engine::EVENTS_MAX as u64);
     check("roster::RECORDS_MAX", roster::RECORDS_MAX as u64);
