@@ -19,6 +19,7 @@ mod overlay;
 mod read;
 mod receive;
 mod verify;
+mod waiting;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +33,8 @@ pub use read::{
     ShownObject, Snapshot, Visibility,
 };
 pub use receive::{Received, Run};
-pub use verify::{Damage, JournalFacts, LaneFacts};
+pub use verify::{DAMAGED_SHOWN_MAX, Damage, JournalFacts, LaneFacts};
+pub use waiting::Waiting;
 pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX};
 
 use crate::bug::{self, Bug};

@@ -10,6 +10,7 @@ pub mod contain;
 pub mod core;
 pub mod data_dir;
 pub mod demo;
+pub mod diagnosis;
 pub mod discovery;
 pub mod documents;
 pub mod error;

@@ -256,7 +256,7 @@ impl Node for MemoryNode {
         Ok(PeersDocument { device, mesh, peers: Vec::new() })
     }
 
-    fn revoke(&self, device: &str, _reason: &str) -> Result<PeerDocument, ApiError> {
+    fn revoke(&self, device: &str, _reason: &str, _leave: bool) -> Result<PeerDocument, ApiError> {
         Err(absent(LaneId::Normal, device))
     }
 
@@ -264,7 +264,7 @@ impl Node for MemoryNode {
         Err(absent(LaneId::Normal, device))
     }
 
-    fn pair_invite(&self, _ttl_ms: Option<u64>) -> Result<InviteDocument, ApiError> {
+    fn pair_invite(&self, _ttl_ms: Option<u64>, _watched: bool) -> Result<InviteDocument, ApiError> {
         Ok(InviteDocument {
             id: "1".to_owned(),
             code: "7-alpha".to_owned(),

@@ -26,6 +26,7 @@ use crate::contain::contained;
 use crate::core::{Core, Link};
 use crate::data_dir::{Clock, internal, store_error};
 use crate::discovery::{self, Announcement, Candidate, Discovery, Ports, Tag};
+use crate::diagnosis;
 use crate::documents;
 use crate::keys::{device_of_peer, random};
 use crate::pairing::{PairingInput, Pairings};
@@ -64,6 +65,7 @@ pub struct Handle {
     reader: Reader,
     applied: watch::Receiver<u64>,
     failure: Arc<Mutex<Option<String>>>,
+    not_a_member: Arc<Mutex<Option<String>>>,
     clock: Clock,
 }
 
@@ -107,6 +109,11 @@ impl Handle {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why this device is no member of its mesh, if so.
+    pub fn not_a_member(&self) -> Option<String> {
+        self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The daemon's clock.
     pub fn clock(&self) -> Clock {
         self.clock
@@ -118,12 +125,16 @@ impl Handle {
         let _ = self.stop.try_send(());
     }
 
-    /// Opens an invitation.
-    pub fn pair_invite(&self, ttl_ms: Option<u64>) -> Result<InviteDocument, ApiError> {
+    /// Opens an invitation, which is taken back when it is `watched` and nobody asks after it any more.
+    pub fn pair_invite(
+        &self,
+        ttl_ms: Option<u64>,
+        watched: bool,
+    ) -> Result<InviteDocument, ApiError> {
         self.call_daemon(move |daemon| {
             let now = daemon.core.now();
             let addresses = daemon.core.network.listen.iter().cloned().collect();
-            let document = daemon.pairings.invite(&daemon.core, now, ttl_ms, addresses)?;
+            let document = daemon.pairings.invite(&daemon.core, now, ttl_ms, watched, addresses)?;
             daemon.announce();
             Ok(document)
         })
@@ -132,7 +143,10 @@ impl Handle {
     /// How far an invitation has come.
     pub fn pair_invite_status(&self, id: &str) -> Result<InviteStatus, ApiError> {
         let id = id.to_owned();
-        self.call_daemon(move |daemon| daemon.pairings.invite_status(&id))
+        self.call_daemon(move |daemon| {
+            let now = daemon.core.now();
+            daemon.pairings.invite_status(now, &id)
+        })
     }
 
     /// Takes an invitation back.
@@ -150,8 +164,9 @@ impl Handle {
         let (secret, addrs) = (secret.to_owned(), addrs.to_vec());
         self.call_daemon(move |daemon| {
             let now = daemon.core.now();
-            let seen: Vec<Candidate> = daemon.candidates.values().cloned().collect();
-            daemon.pairings.join(&daemon.core, now, &secret, &addrs, &seen)
+            let seen = || daemon.candidates.values().cloned().collect::<Vec<Candidate>>();
+            let seen = daemon.discovery.is_some().then(seen);
+            daemon.pairings.join(&daemon.core, now, &secret, &addrs, seen.as_deref())
         })
     }
 
@@ -220,6 +235,7 @@ pub struct Daemon {
     /// A turn could not be committed: nothing is written or told any more.
     write_failed: bool,
     failure: Arc<Mutex<Option<String>>>,
+    not_a_member: Arc<Mutex<Option<String>>>,
 }
 
 /// Starts the loop on a thread of its own. The receiver ends with the loop, and says how it ended.
@@ -229,12 +245,14 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
     let next = parts.core.store.feed_next();
     let (applied, applied_seen) = watch::channel(documents::cursor_before(next).0);
     let failure = Arc::new(Mutex::new(None));
+    let not_a_member = Arc::new(Mutex::new(None));
     let handle = Handle {
         calls,
         stop,
         reader: parts.core.store.reader(),
         applied: applied_seen,
         failure: Arc::clone(&failure),
+        not_a_member: Arc::clone(&not_a_member),
         clock: parts.core.clock,
     };
     let (discovery, found) = parts.discovery.unzip();
@@ -253,7 +271,10 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         applied,
         write_failed: false,
         failure,
+        not_a_member,
     };
+    // Known before anybody can ask.
+    daemon.note_membership();
     let inputs = Inputs {
         network: parts.network,
         discovery: found,
@@ -656,7 +677,9 @@ impl Daemon {
                 let who = if by_peer { "the peer" } else { "this node" };
                 tracing::info!(%device, reason = reason.code(), detail, who, "closing a link");
                 self.core.network.count("srcos_closes_total", reason.code());
-                if reason != AbortReason::ShuttingDown {
+                if reason == AbortReason::Revoked && by_peer {
+                    self.refused(device);
+                } else if reason != AbortReason::ShuttingDown {
                     let why = format!("{who} ended the link: {}", reason.code());
                     self.core.network.errors.insert(device, why);
                 }
@@ -689,11 +712,28 @@ impl Daemon {
         }
     }
 
+    /// A peer turned this device away as revoked. Only a signed record makes that so; without one it is
+    /// what that peer says.
+    fn refused(&mut self, device: DeviceId) {
+        let roster = self.core.engine.roster();
+        if roster.is_member(self.core.key.device()) && roster.is_member(device) {
+            self.core.network.refused_by.insert(device);
+        }
+        self.core.network.errors.insert(device, "it refuses this device as revoked".to_owned());
+    }
+
+    fn note_membership(&self) {
+        let out = diagnosis::of_membership(self.core.engine.roster(), self.core.key.device());
+        let mut said = self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner);
+        *said = out.map(|found| found.message);
+    }
+
     fn opened(&mut self, conn: ConnId, device: DeviceId) {
         let link_id = LinkId(conn.0);
         self.transport.accept(link_id);
         self.dialer.opened(device);
         self.core.network.errors.remove(&device);
+        self.core.network.refused_by.remove(&device);
         self.core.network.count("srcos_links_opened_total", "");
         let Some((link, _)) = self.links.get(&link_id) else { return };
         tracing::info!(%device, addr = %link.addr, "link open");
@@ -713,10 +753,12 @@ impl Daemon {
 
     /// Tells everyone below who belongs to the mesh.
     fn members_changed(&mut self) {
+        self.note_membership();
         let now = self.core.now();
         let own = self.core.key.device();
         let members: BTreeSet<DeviceId> =
             self.core.engine.roster().members().keys().copied().filter(|d| *d != own).collect();
+        self.core.network.refused_by.retain(|device| members.contains(device));
         self.dialer.set_members(&members);
         if self.transport.set_members(members.clone()).is_err() {
             tracing::warn!("the network is busy; it learns of new members later");

@@ -64,6 +64,7 @@ impl Store {
             };
             if let Some(loc) = loc {
                 purge_body(open, lane, loc)?;
+                self.count_absent(lane, &[Body::Purged]);
             }
             open.tails.remove(tail.as_slice())?;
         }

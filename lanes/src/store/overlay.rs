@@ -6,6 +6,7 @@ use super::{Open, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
+use crate::journal::Body;
 use crate::lane::LaneId;
 use crate::object::{Conflict, ConflictValue, Object, View};
 use crate::tables::{
@@ -192,13 +193,14 @@ fn conflict_row(conflict: &Conflict) -> ConflictRow {
 
 /// What one object adds to the counters of its lane.
 fn count(row: Option<&ObjectRow>) -> CountsRow {
-    let Some(row) = row else { return CountsRow::default() };
+    let Some(row) = row else { return CountsRow { absent: None, ..CountsRow::default() } };
     let live = u64::from(row.state == RowState::Live);
     CountsRow {
         live,
         hidden: u64::from(row.state == RowState::Hidden),
         conflicted: live * u64::from(!row.conflicts.is_empty()),
         quarantined: u64::from(matches!(row.state, RowState::Quarantined(_))),
+        absent: None,
     }
 }
 
@@ -245,6 +247,17 @@ impl Store {
 
     /// Takes an object out of the counters of its lane.
     pub(super) fn uncount(&mut self, lane: LaneId, row: &ObjectRow) {
-        self.recount(lane, count(Some(row)), CountsRow::default());
+        self.recount(lane, count(Some(row)), count(None));
+    }
+
+    /// Counts the bodies of a new entry that are not here.
+    pub(super) fn count_absent(&mut self, lane: LaneId, bodies: &[Body<'_>]) {
+        if bodies.iter().all(|body| matches!(body, Body::Here(_))) {
+            return;
+        }
+        if let Some(absent) = &mut self.counts.entry(lane).or_default().absent {
+            bodies.iter().for_each(|body| absent.add(body));
+            self.changed_counts.insert(lane);
+        }
     }
 }

@@ -112,6 +112,7 @@ impl Store {
                         row.waiting_since = now;
                     }
                     store.set_journal_row(run.lane, number, row);
+                    store.count_absent(run.lane, &entry.bodies);
                     received.entries += 1;
                     received.items += entry.header.items.len() as u64;
                     if caught_up && store.is_ready(number, &entry.header) {

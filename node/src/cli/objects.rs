@@ -9,6 +9,7 @@ use srcos_schemas::objects::{ContentDocument, PatchDocument, check_id};
 
 use super::Session;
 use super::args::{DeleteArgs, GetArgs, ListArgs, PatchArgs, PutArgs, WatchArgs};
+use super::membership::{is_member, warn_out};
 use crate::api::{ApiError, Detail, ErrorKind, Heads, ListQuery};
 use crate::error::NodeError;
 use crate::http::read_json;
@@ -35,7 +36,11 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
     };
     let heads = if args.if_absent { Some(Heads::default()) } else { heads(args.if_match) };
     let written = session.client.put(args.lane, &args.id, &content, heads.as_ref()).await?;
-    tell_written(session, &written)
+    tell_written(session, &written)?;
+    if !is_member(session).await {
+        warn_out(session);
+    }
+    Ok(())
 }
 
 pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Result<(), NodeError> {
@@ -49,7 +54,11 @@ pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Res
     let patch = PatchDocument { body, types, add, ..PatchDocument::default() };
     let heads = heads(args.if_match);
     let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await?;
-    tell_written(session, &written)
+    tell_written(session, &written)?;
+    if !is_member(session).await {
+        warn_out(session);
+    }
+    Ok(())
 }
 
 fn tell_written(
@@ -90,10 +99,17 @@ pub(super) async fn delete(
     check(args.lane, &args.id)?;
     let heads = heads(args.if_match);
     let object = session.client.delete(args.lane, &args.id, &args.reason, heads.as_ref()).await?;
+    let member = is_member(session).await;
     if session.globals.json {
-        return session.json_line(&object);
+        session.json_line(&object)?;
+    } else {
+        let then = if member { "; peers follow as they connect" } else { "" };
+        session.say(&format!("{}/{}: deleted here{then}", args.lane, args.id))?;
     }
-    session.say(&format!("{}/{}: deleted here; peers follow as they connect", args.lane, args.id))
+    if !member {
+        warn_out(session);
+    }
+    Ok(())
 }
 
 pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Result<(), NodeError> {
