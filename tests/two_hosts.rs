@@ -166,7 +166,8 @@ fn check(args: &[&str]) {
 /// speaks to them as to members.
 fn claims(stranger: &mut Node, args: &[&str], mesh: &[&Node]) {
     stranger.stop();
-    let mut core = Core::open(Clock::start(), &DataDir::new(&stranger.dir)).expect("its store opens");
+    let mut core =
+        Core::open(Clock::start(), &DataDir::new(&stranger.dir)).expect("its store opens");
     for member in mesh {
         let device = member.device().parse().expect("the ready line names the device");
         let now = core.now();
@@ -183,7 +184,7 @@ fn claims(stranger: &mut Node, args: &[&str], mesh: &[&Node]) {
 /// A figure that a node counts.
 fn figure(node: &Node, name: &str) -> u64 {
     let metrics = node.caller().get("/metrics").is(200).body.clone();
-    let text = String::from_utf8(metrics).expect("metrics are text");
+    let text = metrics;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
     line.unwrap_or(0.0) as u64
 }

@@ -71,11 +71,7 @@ pub fn of_waiting(
     Ok(found)
 }
 
-fn late(
-    state: &LaneStatus,
-    waiting: &[Waiting],
-    names: &BTreeMap<DeviceId, String>,
-) -> Diagnosis {
+fn late(state: &LaneStatus, waiting: &[Waiting], names: &BTreeMap<DeviceId, String>) -> Diagnosis {
     let named = |device: DeviceId| match names.get(&device) {
         Some(name) => format!("{name} ({})", device.short()),
         None => format!("{}, which this mesh does not know", device.short()),

@@ -15,8 +15,8 @@ use srcos_lanes::tables::{AbsentRow, CountsRow, JournalRow};
 use srcos_replication::peers::{LanePeer as PeerStanding, LaneState as Standing};
 use srcos_schemas::json::canonical;
 use srcos_schemas::lanes::{
-    AbsentBodies, JournalState, LanePeer, LanePeerState, LaneState, LaneStatus, ObjectCounts, ReplicationMode,
-    ReplicationState,
+    AbsentBodies, JournalState, LanePeer, LanePeerState, LaneState, LaneStatus, ObjectCounts,
+    ReplicationMode, ReplicationState,
 };
 use srcos_schemas::objects::{
     AUTOMERGE_BYTES_MAX, BatchOp, ChangeDocument, ChangeOp, ConflictDocument, ConflictValue,

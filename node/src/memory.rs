@@ -264,7 +264,11 @@ impl Node for MemoryNode {
         Err(absent(LaneId::Normal, device))
     }
 
-    fn pair_invite(&self, _ttl_ms: Option<u64>, _watched: bool) -> Result<InviteDocument, ApiError> {
+    fn pair_invite(
+        &self,
+        _ttl_ms: Option<u64>,
+        _watched: bool,
+    ) -> Result<InviteDocument, ApiError> {
         Ok(InviteDocument {
             id: "1".to_owned(),
             code: "7-alpha".to_owned(),

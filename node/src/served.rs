@@ -259,9 +259,7 @@ impl Node for Served {
             }
         }
         let worst = diagnosis.iter().map(|found| found.severity).max();
-        if readiness.state == ReadyState::Healthy
-            && worst >= Some(Severity::Warning)
-        {
+        if readiness.state == ReadyState::Healthy && worst >= Some(Severity::Warning) {
             readiness.state = ReadyState::Degraded;
             readiness.reason = diagnosis
                 .iter()
@@ -449,11 +447,7 @@ impl Node for Served {
         })
     }
 
-    fn pair_invite(
-        &self,
-        ttl_ms: Option<u64>,
-        watched: bool,
-    ) -> Result<InviteDocument, ApiError> {
+    fn pair_invite(&self, ttl_ms: Option<u64>, watched: bool) -> Result<InviteDocument, ApiError> {
         self.handle("an invitation")?.pair_invite(ttl_ms, watched)
     }
 

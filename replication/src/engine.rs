@@ -58,7 +58,7 @@ pub const RECEIPT_AUTHORS_MAX: usize = 4_096;
 pub const PEERS_SAVE_MS: u64 = 5_000;
 /// Bytes of roster records that a revoked device is shown when it is turned away, at most: those of a
 /// large household over years. Beyond that it is told in one word only, since it may come often.
-pub const REVOKED_TOLD_BYTES_MAX: usize = 256 * 1024;
+pub const REVOKED_TOLD_BYTES_MAX: usize = 128 * 1024;
 /// Waiting entries that one turn applies, at most, so that a turn stays short.
 pub const ADVANCE_ENTRIES_MAX: usize = 256;
 /// Expired objects that one turn removes, at most.

@@ -24,9 +24,7 @@ impl Snapshot {
     pub fn waiting(&self, lane: LaneId, limit: usize) -> Result<Vec<Waiting>, StoreError> {
         let journals = self.journals(lane)?;
         let applied = |author: &Author, seq: u64| {
-            journals
-                .iter()
-                .any(|(of, row)| of == author && (row.applied >= seq || row.forked))
+            journals.iter().any(|(of, row)| of == author && (row.applied >= seq || row.forked))
         };
         let mut late: Vec<_> =
             journals.iter().filter(|(_, row)| row.applied < row.held && !row.forked).collect();

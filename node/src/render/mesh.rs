@@ -113,7 +113,8 @@ pub fn provenance_log(log: &ProvenanceLog, coloured: bool) -> String {
 
 /// `provenance verify`.
 pub fn provenance_verify(verified: &ProvenanceVerify, coloured: bool) -> String {
-    let header = ["lane", "journals", "entries", "signatures", "bodies", "not here", "rows", "wrong"];
+    let header =
+        ["lane", "journals", "entries", "signatures", "bodies", "not here", "rows", "wrong"];
     let mut list = table(&header, coloured);
     for lane in &verified.lanes {
         let wrong = lane.findings.len();
