@@ -203,7 +203,7 @@ fn gets_nothing(place: &Path, stranger: &mut Node, args: &[&str], mesh: &[&Node]
     // Not by asking either: nobody invites.
     for member in mesh {
         let address = address_on_lan(member);
-        let guess = ["pair", "join", "7-able-able-able", "--addr", &address];
+        let guess = ["pair", "join", "7-walnut-opera-tiger", "--addr", &address];
         let code = stranger.cli(&guess).code;
         assert!([2, 4].contains(&code), "a stranger joined or hung: {code}");
     }

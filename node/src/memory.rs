@@ -12,8 +12,8 @@ use srcos_schemas::objects::{
     BatchOp, BatchResult, ChangeDocument, ChangeOp, ListPage, ObjectDocument,
 };
 use srcos_schemas::peers::{
-    InviteDocument, InviteStatus, JoinDocument, JoinedDevice, NetworkDocument, PeerDocument,
-    PeersDocument,
+    InviteDocument, InviteStatus, JoinDocument, JoinedDevice, Membership, NetworkDocument,
+    PeerDocument, PeersDocument,
 };
 use srcos_schemas::provenance::{ProvenanceLog, ProvenanceVerify};
 use srcos_schemas::status::{
@@ -253,7 +253,19 @@ impl Node for MemoryNode {
 
     fn peers(&self) -> Result<PeersDocument, ApiError> {
         let (device, mesh) = ("ab".repeat(32), "cd".repeat(32));
-        Ok(PeersDocument { device, mesh, peers: Vec::new() })
+        let own = PeerDocument {
+            device: device.clone(),
+            name: "laptop".to_owned(),
+            membership: Membership::Member,
+            this_device: true,
+            link: None,
+            last_seen_at: None,
+            admitted_at: Timestamp(0),
+            admitted_by: device.clone(),
+            revoked: None,
+            last_error: None,
+        };
+        Ok(PeersDocument { device, mesh, peers: vec![own] })
     }
 
     fn revoke(&self, device: &str, _reason: &str, _leave: bool) -> Result<PeerDocument, ApiError> {

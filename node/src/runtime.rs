@@ -602,7 +602,10 @@ impl Daemon {
         tracing::info!(%device, %reason, "link closed");
         self.core.network.links.remove(&device);
         self.core.network.count("srcos_links_closed_total", reason.code());
-        self.core.network.errors.insert(device, format!("link closed: {reason}"));
+        // That it was turned away says more than that the link is gone.
+        if !self.core.network.refused_by.contains(&device) {
+            self.core.network.errors.insert(device, format!("link closed: {reason}"));
+        }
         self.dialer.disconnected(device, now.mono);
     }
 

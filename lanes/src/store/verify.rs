@@ -1,6 +1,6 @@
 //! Verification: what the journals say against what their hashes and signatures prove. Facts only.
 
-use redb::{ReadableTable, TableHandle};
+use redb::TableHandle;
 
 use super::read::parse;
 use super::{Snapshot, Store};

@@ -216,7 +216,7 @@ async fn an_invitation_ends_with_who_waits_for_it() {
     let open = |laptop: &mut Host, watched| {
         laptop.pairings.invite(&laptop.core, start, None, watched, Vec::new()).unwrap().id
     };
-    let mut status = |laptop: &mut Host, id: &str, ms| {
+    let status = |laptop: &mut Host, id: &str, ms| {
         laptop.pairings.step(&mut laptop.core, after(ms)).unwrap();
         laptop.pairings.invite_status(after(ms), id).unwrap()
     };
@@ -238,7 +238,7 @@ async fn an_invitation_ends_with_who_waits_for_it() {
 async fn a_code_without_an_address_is_refused_where_nobody_is_looked_for() {
     let mut desktop = Host::new("desktop").await;
     let now = desktop.core.now();
-    let code = "7-able-able-able";
+    let code = "7-walnut-opera-tiger";
     let error = desktop.pairings.join(&desktop.core, now, code, &[], None).unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::BadInput, "inviter_nowhere_to_look"));
     let address = "/ip4/127.0.0.1/tcp/1".to_owned();

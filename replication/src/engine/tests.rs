@@ -433,9 +433,9 @@ fn device_that_holds_entries_of_one_mesh_is_not_taken_into_another() {
     assert_eq!(node.engine.roster().mesh(), before);
     assert_eq!(node.store.mesh(), Some(before));
     // One that wrote alone, and in its own mesh only, is free to go.
-    assert_eq!(world.nodes[founder].engine.bound(&world.nodes[founder].store), None);
-    world.put(founder, "alone", json!(1));
-    assert_eq!(world.nodes[founder].engine.bound(&world.nodes[founder].store), None);
+    let alone = world.add_node(8);
+    world.put(alone, "x", json!(1));
+    assert_eq!(world.nodes[alone].engine.bound(&world.nodes[alone].store), None);
 }
 
 #[test]
