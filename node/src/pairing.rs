@@ -585,7 +585,7 @@ impl Pairings {
 }
 
 /// Why a device cannot join another mesh than its own.
-pub fn bound_error(bound: Bound) -> ApiError {
+fn bound_error(bound: Bound) -> ApiError {
     let code = match bound {
         Bound::Member { .. } => "already_in_a_mesh",
         Bound::Others { .. } | Bound::Own => "store_of_another_mesh",

@@ -581,7 +581,6 @@ fn mesh_error(error: srcos_replication::engine::MeshError) -> ApiError {
         ),
         MeshError::Roster(error) => crate::data_dir::roster_error(&error),
         MeshError::Store(error) => store_error(error),
-        MeshError::Bound(bound) => crate::pairing::bound_error(bound),
     }
 }
 

@@ -200,6 +200,17 @@ pub enum MeshError {
     /// By the store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// This device does not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The records do not admit it.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
+    /// They cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// What the store holds could not come along.
     #[error(transparent)]
     Bound(#[from] Bound),
@@ -470,7 +481,7 @@ impl Engine {
         store: &mut Store,
         now: Now,
         records: &[Vec<u8>],
-    ) -> Result<(), MeshError> {
+    ) -> Result<(), JoinError> {
         let roster = Roster::from_records(records)?;
         if roster.mesh() == self.roster.mesh() {
             return self.rejoin(store, now, records);

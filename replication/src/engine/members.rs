@@ -8,7 +8,7 @@ use srcos_lanes::ids::{DeviceId, Now};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
-use super::{Bound, ConnId, Engine, Event, MeshError, REVOKED_TOLD_BYTES_MAX};
+use super::{Bound, ConnId, Engine, Event, JoinError, MeshError, REVOKED_TOLD_BYTES_MAX};
 use crate::roster::{Inserted, JournalMark, RosterError};
 use crate::session::Session;
 use crate::wire::{AbortReason, Message};
@@ -49,7 +49,7 @@ impl Engine {
         store: &mut Store,
         now: Now,
         records: &[Vec<u8>],
-    ) -> Result<(), MeshError> {
+    ) -> Result<(), JoinError> {
         for record in records {
             self.take_record(store, now, record)?;
         }

@@ -429,7 +429,7 @@ fn device_that_holds_entries_of_one_mesh_is_not_taken_into_another() {
         node.engine.roster().records_in_order().map(|record| record.0.clone()).collect();
     let node = &mut world.nodes[1];
     let error = node.engine.join(&mut node.store, now, &records).unwrap_err();
-    assert!(matches!(error, MeshError::Bound(Bound::Others { devices: 1 })), "{error}");
+    assert!(matches!(error, JoinError::Bound(Bound::Others { devices: 1 })), "{error}");
     assert_eq!(node.engine.roster().mesh(), before);
     assert_eq!(node.store.mesh(), Some(before));
     // One that wrote alone, and in its own mesh only, is free to go.
