@@ -224,6 +224,7 @@ fn stranger_who_speaks_the_sync_protocol_hears_not_even_the_names_of_lanes() {
     tokio.block_on(async {
         let (transport, mut events) = spawn_transport(&Config::default(), &key).unwrap();
         transport.set_members([device].into()).unwrap();
+        let mut answered = 0;
         for words in [&[&hello, &roster][..], &[&hello, &hello], &[&roster]] {
             transport.dial(device, vec![a.address().parse().unwrap()]).unwrap();
             let mut heard = Vec::new();
@@ -253,8 +254,10 @@ fn stranger_who_speaks_the_sync_protocol_hears_not_even_the_names_of_lanes() {
                 .iter()
                 .all(|said| matches!(said, Message::ProofNeeded | Message::Abort { .. }));
             assert!(harmless, "{said:?}");
-            assert!(matches!(said.last(), Some(Message::Abort { .. })), "{said:?}");
+            answered += said.len();
         }
+        // The last word may be lost with the connection, but not all of them.
+        assert!(answered > 0, "the stranger was heard");
         transport.shutdown().await;
     });
 }

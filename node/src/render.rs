@@ -277,7 +277,7 @@ pub fn lane_description(lane: &LaneDescription, _coloured: bool) -> String {
         ("purged", lane.purge.clone()),
         (
             "may be late by",
-            format!("{} entries, {} ms", sla.replay_lag_entries_max, sla.replay_lag_ms_max),
+            format!("{} entries, or {} ms", sla.replay_lag_entries_max, sla.replay_lag_ms_max),
         ),
         ("sign of life every", format!("{} ms", sla.heartbeat_age_ms_max)),
     ];

@@ -27,7 +27,6 @@ use crate::api::{ApiError, ErrorKind};
 use crate::contain::contained;
 use crate::core::{Core, Link};
 use crate::data_dir::{Clock, internal, store_error};
-use crate::diagnosis;
 use crate::discovery::{self, Announcement, Candidate, Discovery, Ports, Tag};
 use crate::documents;
 use crate::keys::{device_of_peer, random};

@@ -39,16 +39,15 @@ async fn invite(
     no_wait: bool,
 ) -> Result<(), NodeError> {
     let ttl_ms = ttl.map(|seconds| seconds.saturating_mul(1000));
+    // From before there is an invitation: one that nobody waits for must not stay open.
+    let interrupted = (!no_wait).then(told_to_end).transpose()?;
     let body = json!({"ttl_ms": ttl_ms, "watched": !no_wait});
     let invite: InviteDocument = session.client.post("/admin/pair/invites", &body).await?;
     session.show(&invite, render::invite)?;
     session.io.output.flush().map_err(|error| NodeError::output(&error))?;
-    if no_wait {
-        return Ok(());
-    }
-    let path = format!("/admin/pair/invites/{}", encode(&invite.id));
-    let interrupted = told_to_end()?;
+    let Some(interrupted) = interrupted else { return Ok(()) };
     let mut interrupted = std::pin::pin!(interrupted);
+    let path = format!("/admin/pair/invites/{}", encode(&invite.id));
     let (code, message) = loop {
         match session.client.get::<InviteStatus>(&path).await? {
             InviteStatus::Waiting => {}
@@ -68,8 +67,7 @@ async fn invite(
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
             () = interrupted.as_mut() => {
-                // An invitation that nobody waits for must not stay open. Where this cannot be said any
-                // more, the daemon notices that nobody asks.
+                // Where this cannot be said any more, the daemon notices that nobody asks.
                 session.client.delete_path::<InviteStatus>(&path).await?;
                 break ("invite_cancelled", "the invitation was taken back".to_owned());
             }
