@@ -23,6 +23,9 @@ use crate::data_dir::{Clock, DataDir, Mark, internal, store_error};
 use crate::documents::{LaneFacts, lane_status, time};
 use crate::keys::{DeviceKey, random};
 
+/// The name under which it is kept of this device that its links are to be cut.
+const OFFLINE: &str = "offline-1";
+
 /// The one writer.
 pub struct Core {
     /// The clocks.
@@ -125,6 +128,20 @@ impl Core {
     /// Both clocks, now.
     pub fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// Whether all links were to be cut when this was last asked for.
+    pub fn is_kept_offline(&self) -> Result<bool, ApiError> {
+        let snapshot = self.store.reader().snapshot().map_err(store_error)?;
+        let kept = snapshot.peer_fact(self.key.device(), OFFLINE).map_err(store_error)?;
+        Ok(kept.is_some_and(|kept| kept == [1]))
+    }
+
+    /// Keeps, with the turn, whether all links are to be cut: a restart must not undo what was asked
+    /// for until it is taken back.
+    pub fn keep_offline(&mut self, offline: bool) -> Result<(), ApiError> {
+        let device = self.key.device();
+        self.store.put_peer_fact(device, OFFLINE, &[u8::from(offline)]).map_err(store_error)
     }
 
     /// Makes the turn durable.

@@ -19,6 +19,10 @@ fn warning(code: &str, message: String, hint: impl Into<String>) -> Diagnosis {
     Diagnosis { severity: Severity::Warning, code: code.to_owned(), message, hint: hint.into() }
 }
 
+fn words(number: u64, one: &str) -> String {
+    crate::render::count(usize::try_from(number).unwrap_or(usize::MAX), one)
+}
+
 /// From the state of the lanes.
 pub fn of_lanes(status: &LanesStatus) -> Vec<Diagnosis> {
     let mut found = Vec::new();
@@ -36,7 +40,7 @@ pub fn of_lanes(status: &LanesStatus) -> Vec<Diagnosis> {
             let count = lane.objects.quarantined;
             found.push(warning(
                 "objects_quarantined",
-                format!("lane {name} has {count} quarantined objects"),
+                format!("lane {name} has {}", words(count, "quarantined object")),
                 format!("see them with: srcos-node list {name}"),
             ));
         }
@@ -45,7 +49,10 @@ pub fn of_lanes(status: &LanesStatus) -> Vec<Diagnosis> {
             found.push(Diagnosis {
                 severity: Severity::Info,
                 code: "objects_conflicted".into(),
-                message: format!("lane {name} has {count} objects with concurrent values"),
+                message: format!(
+                    "lane {name} has {} with concurrent values",
+                    words(count, "object")
+                ),
                 hint: format!("look at one with: srcos-node get {name} ID --conflicts"),
             });
         }

@@ -1,6 +1,6 @@
 //! Journals whose next entry waits: for which entry of whom.
 
-use super::Snapshot;
+use super::{DEVICE_JOURNALS_MAX, Snapshot};
 use crate::error::StoreError;
 use crate::ids::{Author, WallMillis};
 use crate::journal::Entry;
@@ -24,7 +24,15 @@ impl Snapshot {
     pub fn waiting(&self, lane: LaneId, limit: usize) -> Result<Vec<Waiting>, StoreError> {
         let journals = self.journals(lane)?;
         let applied = |author: &Author, seq: u64| {
-            journals.iter().any(|(of, row)| of == author && (row.applied >= seq || row.forked))
+            let row = journals.iter().find(|(of, _)| of == author);
+            match row {
+                Some((_, row)) => row.applied >= seq || row.forked,
+                // Of a device that has too many none is taken, and nothing waits for it.
+                None => {
+                    let same = journals.iter().filter(|(of, _)| of.device == author.device);
+                    same.count() >= DEVICE_JOURNALS_MAX
+                }
+            }
         };
         let mut late: Vec<_> =
             journals.iter().filter(|(_, row)| row.applied < row.held && !row.forked).collect();
