@@ -285,12 +285,14 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("engine::RENEW_WAIT_MS_MAX", engine::RENEW_WAIT_MS_MAX);
     check("engine::CLAIM_JOURNALS_MAX", engine::CLAIM_JOURNALS_MAX as u64);
     check("engine::RECEIPT_AUTHORS_MAX", engine::RECEIPT_AUTHORS_MAX as u64);
+    check("engine::REVOKED_TOLD_BYTES_MAX", engine::REVOKED_TOLD_BYTES_MAX as u64);
     check("engine::EVENTS_MAX", engine::EVENTS_MAX as u64);
     check("roster::RECORDS_MAX", roster::RECORDS_MAX as u64);
     check("roster::ROSTER_BYTES_MAX", roster::ROSTER_BYTES_MAX as u64);
     check("pairing::INVITE_MS_DEFAULT", pairing::INVITE_MS_DEFAULT);
     check("pairing::INVITE_MS_MAX", pairing::INVITE_MS_MAX);
     check("pairing::STEP_MS_MAX", pairing::STEP_MS_MAX);
+    check("pairing::INVITE_WATCH_MS", srcos_node::pairing::INVITE_WATCH_MS);
     check("pairing::FIRST_FRAME_MS_MAX", srcos_node::pairing::FIRST_FRAME_MS_MAX);
     check("pairing::STREAMS_MAX", srcos_node::pairing::STREAMS_MAX as u64);
     check("ticket::ADDRESSES_MAX", ticket::ADDRESSES_MAX as u64);

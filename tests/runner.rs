@@ -16,6 +16,7 @@ mod export_automerge;
 mod fuzz_seeds;
 mod http_api;
 mod kill_nine;
+mod membership;
 mod process;
 mod readme;
 mod sim_scenarios;

@@ -59,6 +59,14 @@ fn lanes_and_classes_that_are_confined_never_arrive() {
     assert_eq!(a.live("normal"), 3);
     a.verifies();
     b.verifies();
+
+    // In step, and not alike: what was kept back is said where it is missing.
+    let normal = b.cli(&["lanes", "status", "normal"]).json();
+    let absent = &normal["lanes"][0]["journal"]["absent_bodies"];
+    assert_eq!(absent, &json!({"withheld": 2, "purged": 0, "missing": 0}), "{normal}");
+    let verified = b.cli(&["provenance", "verify", "normal"]).json();
+    assert_eq!(&verified["lanes"][0]["absent_bodies"], absent, "{verified}");
+    assert_eq!(verified["lanes"][0]["rows"], 1, "{verified}");
 }
 
 #[test]

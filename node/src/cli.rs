@@ -309,6 +309,14 @@ impl Session<'_, '_> {
         let _ = writeln!(self.io.errors, "warning: {}", render::plain(text));
     }
 
+    /// Says on standard error how far something is, unless asked for quiet or for JSON.
+    pub(crate) fn note(&mut self, text: &str) {
+        if !self.globals.json && !self.globals.quiet {
+            // As for a warning.
+            let _ = writeln!(self.io.errors, "{text}");
+        }
+    }
+
     /// Whether to show progress: to people who watch, and who did not ask for quiet.
     pub(crate) fn shows_progress(&self) -> bool {
         !self.globals.json && !self.globals.quiet && std::io::stderr().is_terminal()

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use libp2p::Multiaddr;
 use srcos_lanes::ids::{DeviceId, MonoMillis, Now};
+use srcos_replication::engine::Bound;
 use srcos_replication::pairing::{
     Code, Inviter, InviterEvent, JoinRequest, Joiner, JoinerEvent, Refusal, Secret, Stream,
 };
@@ -22,6 +23,7 @@ pub use self::streams::{FIRST_FRAME_MS_MAX, STREAMS_MAX};
 use crate::api::{ApiError, ErrorKind};
 use crate::core::{Core, names};
 use crate::data_dir::internal;
+use crate::diagnosis;
 use crate::discovery::Candidate;
 use crate::documents::time;
 use crate::keys::random;
@@ -36,6 +38,9 @@ pub const JOIN_ADDRESSES_MAX: usize = 64;
 /// Time after which the next address is tried as well, in milliseconds: on one network an answer takes
 /// a few, and an address that leads nowhere takes many seconds to say so (RFC 8305 has the same figure).
 pub const JOIN_STAGGER_MS: u64 = 250;
+/// How long an invitation that somebody waits for stays open after the last word from who waits, in
+/// milliseconds: they ask several times a second, and a busy machine may be slow.
+pub const INVITE_WATCH_MS: u64 = 10_000;
 /// Addresses that are tried at the same time, at most.
 const JOIN_ATTEMPTS_MAX: usize = 8;
 
@@ -62,6 +67,22 @@ struct Invite {
     id: String,
     inviter: Inviter,
     status: InviteStatus,
+    /// When it is taken back, unless who waits for it asks again.
+    watched: Option<MonoMillis>,
+}
+
+impl Invite {
+    fn cancel(&mut self) {
+        if self.status == InviteStatus::Waiting {
+            self.inviter.cancel();
+            self.status = InviteStatus::Cancelled;
+        }
+    }
+
+    /// When it is taken back because nobody waits for it any more.
+    fn forsaken_at(&self) -> Option<MonoMillis> {
+        self.watched.filter(|_| self.status == InviteStatus::Waiting)
+    }
 }
 
 struct Join {
@@ -155,17 +176,23 @@ impl Pairings {
         open.map(|invite| invite.inviter.code().nameplate().to_string())
     }
 
-    /// Opens an invitation; one that was open is withdrawn.
+    /// Opens an invitation; one that was open is withdrawn. One that is `watched` ends when nobody
+    /// asks after it any more.
     pub fn invite(
         &mut self,
         core: &Core,
         now: Now,
         ttl_ms: Option<u64>,
+        watched: bool,
         listen: Vec<String>,
     ) -> Result<InviteDocument, ApiError> {
         let seed = random().map_err(internal)?;
         let mesh = core.engine.roster().mesh();
         let me = core.key.device();
+        if let Some(out) = diagnosis::of_membership(core.engine.roster(), me) {
+            let message = format!("nobody can be invited from here: {}", out.message);
+            return Err(ApiError::new(ErrorKind::Refused, "device_revoked", message, out.hint));
+        }
         let addresses = useful(listen);
         let inviter = Inviter::open(now, me, mesh, ttl_ms, addresses, seed).map_err(|error| {
             let hint = "ask for 1 s to 1 h, or leave the time out";
@@ -178,35 +205,36 @@ impl Pairings {
             ticket: inviter.ticket().to_text(),
             expires_at: time(inviter.ticket().expires_at),
         };
-        self.invite = Some(Invite { id, inviter, status: InviteStatus::Waiting });
+        let watched = watched.then(|| now.mono.after_ms(INVITE_WATCH_MS));
+        self.invite = Some(Invite { id, inviter, status: InviteStatus::Waiting, watched });
         Ok(document)
     }
 
-    /// How far an invitation has come.
-    pub fn invite_status(&self, id: &str) -> Result<InviteStatus, ApiError> {
-        let invite = self.invite.as_ref().filter(|invite| invite.id == id);
-        invite.map(|invite| invite.status.clone()).ok_or_else(|| unknown("invitation", id))
+    /// How far an invitation has come. Who asks is there, and waits for it.
+    pub fn invite_status(&mut self, now: Now, id: &str) -> Result<InviteStatus, ApiError> {
+        let invite = self.invite.as_mut().filter(|invite| invite.id == id);
+        let invite = invite.ok_or_else(|| unknown("invitation", id))?;
+        invite.watched = invite.watched.map(|_| now.mono.after_ms(INVITE_WATCH_MS));
+        Ok(invite.status.clone())
     }
 
     /// Takes an invitation back.
     pub fn cancel(&mut self, id: &str) -> Result<InviteStatus, ApiError> {
         let invite = self.invite.as_mut().filter(|invite| invite.id == id);
         let invite = invite.ok_or_else(|| unknown("invitation", id))?;
-        if invite.status == InviteStatus::Waiting {
-            invite.inviter.cancel();
-            invite.status = InviteStatus::Cancelled;
-        }
+        invite.cancel();
         Ok(invite.status.clone())
     }
 
-    /// Starts to join.
+    /// Starts to join. `seen` are the devices that announced themselves on the local network; nothing
+    /// where nobody listens for them.
     pub fn join(
         &mut self,
         core: &Core,
         now: Now,
         text: &str,
         addrs: &[String],
-        seen: &[Candidate],
+        seen: Option<&[Candidate]>,
     ) -> Result<JoinDocument, ApiError> {
         if self.join.as_ref().is_some_and(|join| !join.is_over()) {
             return Err(ApiError::new(
@@ -216,16 +244,15 @@ impl Pairings {
                 "wait until that attempt has ended",
             ));
         }
-        let members = core.engine.roster().members().len();
-        if members > 1 {
-            return Err(ApiError::new(
-                ErrorKind::Refused,
-                "already_in_a_mesh",
-                format!("this device is in a mesh of {members} devices and can be in one only"),
-                "revoke this device there first, or join with a new data directory",
-            ));
-        }
         let secret = read_secret(text)?;
+        // What the store holds has no place in another mesh; back into its own, only a ticket leads,
+        // which says of which mesh it is.
+        let mesh = core.engine.roster().mesh();
+        let returns = matches!(&secret, JoinSecret::Ticket(ticket) if ticket.mesh == mesh);
+        let bound = core.engine.bound(&core.store).filter(|_| !returns);
+        if let Some(bound) = bound {
+            return Err(bound_error(bound));
+        }
         self.joins += 1;
         let mut join = Join {
             number: self.joins,
@@ -258,10 +285,19 @@ impl Pairings {
             join.told_where |= !addresses.is_empty();
             addresses.iter().for_each(|addr| join.add(addr));
         }
-        for candidate in seen {
+        for candidate in seen.into_iter().flatten() {
             if join.matches(candidate) {
                 candidate.addrs.iter().for_each(|addr| join.add(addr));
             }
+        }
+        if seen.is_none() && join.waiting.is_empty() {
+            return Err(ApiError::new(
+                ErrorKind::BadInput,
+                "inviter_nowhere_to_look",
+                "this daemon looks for nobody on the local network (--no-mdns), and nothing says where \
+                 the inviting device is",
+                "give its address with --addr, or use a ticket, which names it",
+            ));
         }
         let document = JoinDocument { id: join.id.clone(), status: join.status.clone() };
         self.join = Some(join);
@@ -308,9 +344,9 @@ impl Pairings {
             JoinSecret::Code(code) => Secret::Code(code.clone()),
             JoinSecret::Ticket(ticket) => Secret::Ticket(Box::new(ticket.clone())),
         };
-        let members = roster.members().len();
+        let bound = core.engine.bound(&core.store).map(|_| roster.mesh());
         let started = random().map_err(internal).and_then(|seed| {
-            Joiner::start(now, me, stream, &secret, request, members, seed).map_err(|error| {
+            Joiner::start(now, me, stream, &secret, request, bound, seed).map_err(|error| {
                 let hint = "use a new code from the other device";
                 ApiError::new(ErrorKind::Refused, "join_refused", error.to_string(), hint)
             })
@@ -397,6 +433,7 @@ impl Pairings {
         let joiner = join.and_then(|join| join.joiner.as_ref()?.1.poll_timeout());
         let due = [
             invite.and_then(|invite| invite.inviter.poll_timeout()),
+            invite.and_then(Invite::forsaken_at),
             join.map(|join| join.deadline),
             join.filter(|join| join.may_try()).map(|join| join.next_attempt),
             joiner,
@@ -407,6 +444,10 @@ impl Pairings {
 
     fn step_invite(&mut self, core: &mut Core, now: Now) -> Result<(), ApiError> {
         let Some(invite) = &mut self.invite else { return Ok(()) };
+        if invite.forsaken_at().is_some_and(|at| at <= now.mono) {
+            tracing::info!("nobody waits for the invitation any more: it is taken back");
+            invite.cancel();
+        }
         invite.inviter.handle_timeout(now);
         while let Some(event) = invite.inviter.poll_event() {
             tracing::debug!(?event, "pairing");
@@ -476,7 +517,7 @@ impl Pairings {
                     JoinerEvent::Confirmed => join.status = JoinStatus::Receiving,
                     JoinerEvent::Joined { mesh, records } => {
                         let records: Vec<Vec<u8>> = records.into_iter().map(|r| r.0).collect();
-                        if let Err(error) = core.engine.join(&mut core.store, &records) {
+                        if let Err(error) = core.engine.join(&mut core.store, now, &records) {
                             joiner.cancel(Refusal::NotStored);
                             join.status = failed("join_failed", &error.to_string());
                             continue;
@@ -541,6 +582,17 @@ impl Pairings {
         transmits.into_iter().for_each(|transmit| self.streams.send(transmit));
         Ok(())
     }
+}
+
+/// Why a device cannot join another mesh than its own.
+fn bound_error(bound: Bound) -> ApiError {
+    let code = match bound {
+        Bound::Member { .. } => "already_in_a_mesh",
+        Bound::Others { .. } | Bound::Own => "store_of_another_mesh",
+    };
+    let hint = "for another mesh use a new data directory (--data-dir), and carry objects over with \
+                export and import; to come back into its own mesh use a ticket from there, not a code";
+    ApiError::new(ErrorKind::Refused, code, format!("this device cannot join: {bound}"), hint)
 }
 
 fn failed(code: &'static str, message: &str) -> JoinStatus {

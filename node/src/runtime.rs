@@ -5,6 +5,8 @@
 //! sends frames and dials. So nobody is told of anything that a crash could take back, and many
 //! small writes share one sync of the disk.
 
+mod membership;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +66,7 @@ pub struct Handle {
     reader: Reader,
     applied: watch::Receiver<u64>,
     failure: Arc<Mutex<Option<String>>>,
+    not_a_member: Arc<Mutex<Option<String>>>,
     clock: Clock,
 }
 
@@ -107,6 +110,11 @@ impl Handle {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why this device is no member of its mesh, if so.
+    pub fn not_a_member(&self) -> Option<String> {
+        self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The daemon's clock.
     pub fn clock(&self) -> Clock {
         self.clock
@@ -118,12 +126,16 @@ impl Handle {
         let _ = self.stop.try_send(());
     }
 
-    /// Opens an invitation.
-    pub fn pair_invite(&self, ttl_ms: Option<u64>) -> Result<InviteDocument, ApiError> {
+    /// Opens an invitation, which is taken back when it is `watched` and nobody asks after it any more.
+    pub fn pair_invite(
+        &self,
+        ttl_ms: Option<u64>,
+        watched: bool,
+    ) -> Result<InviteDocument, ApiError> {
         self.call_daemon(move |daemon| {
             let now = daemon.core.now();
             let addresses = daemon.core.network.listen.iter().cloned().collect();
-            let document = daemon.pairings.invite(&daemon.core, now, ttl_ms, addresses)?;
+            let document = daemon.pairings.invite(&daemon.core, now, ttl_ms, watched, addresses)?;
             daemon.announce();
             Ok(document)
         })
@@ -132,7 +144,10 @@ impl Handle {
     /// How far an invitation has come.
     pub fn pair_invite_status(&self, id: &str) -> Result<InviteStatus, ApiError> {
         let id = id.to_owned();
-        self.call_daemon(move |daemon| daemon.pairings.invite_status(&id))
+        self.call_daemon(move |daemon| {
+            let now = daemon.core.now();
+            daemon.pairings.invite_status(now, &id)
+        })
     }
 
     /// Takes an invitation back.
@@ -150,8 +165,9 @@ impl Handle {
         let (secret, addrs) = (secret.to_owned(), addrs.to_vec());
         self.call_daemon(move |daemon| {
             let now = daemon.core.now();
-            let seen: Vec<Candidate> = daemon.candidates.values().cloned().collect();
-            daemon.pairings.join(&daemon.core, now, &secret, &addrs, &seen)
+            let seen = || daemon.candidates.values().cloned().collect::<Vec<Candidate>>();
+            let seen = daemon.discovery.is_some().then(seen);
+            daemon.pairings.join(&daemon.core, now, &secret, &addrs, seen.as_deref())
         })
     }
 
@@ -218,6 +234,7 @@ pub struct Daemon {
     /// A turn could not be committed: nothing is written or told any more.
     write_failed: bool,
     failure: Arc<Mutex<Option<String>>>,
+    not_a_member: Arc<Mutex<Option<String>>>,
 }
 
 /// Starts the loop on a thread of its own. The receiver ends with the loop, and says how it ended.
@@ -227,12 +244,14 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
     let next = parts.core.store.feed_next();
     let (applied, applied_seen) = watch::channel(documents::cursor_before(next).0);
     let failure = Arc::new(Mutex::new(None));
+    let not_a_member = Arc::new(Mutex::new(None));
     let handle = Handle {
         calls,
         stop,
         reader: parts.core.store.reader(),
         applied: applied_seen,
         failure: Arc::clone(&failure),
+        not_a_member: Arc::clone(&not_a_member),
         clock: parts.core.clock,
     };
     let offline = parts.core.is_kept_offline()?;
@@ -252,7 +271,10 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         applied,
         write_failed: false,
         failure,
+        not_a_member,
     };
+    // Known before anybody can ask.
+    daemon.note_membership();
     let inputs = Inputs {
         network: parts.network,
         discovery: found,
@@ -585,7 +607,10 @@ impl Daemon {
         tracing::info!(%device, %reason, "link closed");
         self.core.network.links.remove(&device);
         self.core.network.count("srcos_links_closed_total", reason.code());
-        self.core.network.errors.insert(device, format!("link closed: {reason}"));
+        // That it was turned away says more than that the link is gone.
+        if !self.core.network.refused_by.contains(&device) {
+            self.core.network.errors.insert(device, format!("link closed: {reason}"));
+        }
         self.dialer.disconnected(device, now.mono);
     }
 
@@ -668,7 +693,9 @@ impl Daemon {
                 let who = if by_peer { "the peer" } else { "this node" };
                 tracing::info!(%device, reason = reason.code(), detail, who, "closing a link");
                 self.core.network.count("srcos_closes_total", reason.code());
-                if reason != AbortReason::ShuttingDown {
+                if reason == AbortReason::Revoked && by_peer {
+                    self.refused(device);
+                } else if reason != AbortReason::ShuttingDown {
                     let why = format!("{who} ended the link: {}", reason.code());
                     self.core.network.errors.insert(device, why);
                 }
@@ -706,6 +733,7 @@ impl Daemon {
         self.transport.accept(link_id);
         self.dialer.opened(device);
         self.core.network.errors.remove(&device);
+        self.core.network.refused_by.remove(&device);
         self.core.network.count("srcos_links_opened_total", "");
         let Some((link, _)) = self.links.get(&link_id) else { return };
         tracing::info!(%device, addr = %link.addr, "link open");
@@ -721,44 +749,6 @@ impl Daemon {
             self.note_failure(kept.map_err(store_error));
         }
         self.core.network.links.insert(device, open);
-    }
-
-    /// Tells everyone below who belongs to the mesh.
-    fn members_changed(&mut self) {
-        let now = self.core.now();
-        let own = self.core.key.device();
-        let members: BTreeSet<DeviceId> =
-            self.core.engine.roster().members().keys().copied().filter(|d| *d != own).collect();
-        self.dialer.set_members(&members);
-        if self.transport.set_members(members.clone()).is_err() {
-            tracing::warn!("the network is busy; it learns of new members later");
-        }
-        if let Some(discovery) = &self.discovery {
-            // Only a preference among candidates: the next change says it again.
-            let _ = discovery.set_known(members.clone());
-        }
-        for addr in self.peers.clone() {
-            let address = bare(&addr).to_string();
-            match peer_device(&addr) {
-                Some(device) => self.dialer.address(device, &address, Source::Person, now.mono),
-                // Whoever is there proves who it is; the others refuse the dial.
-                None => members.iter().for_each(|device| {
-                    self.dialer.address(*device, &address, Source::Person, now.mono);
-                }),
-            }
-        }
-        if let Ok(snapshot) = self.core.store.reader().snapshot() {
-            for device in &members {
-                if let Ok(Some(bytes)) = snapshot.peer_fact(*device, ADDRESSES)
-                    && let Ok(address) = std::str::from_utf8(&bytes)
-                {
-                    self.dialer.address(*device, address, Source::Learned, now.mono);
-                }
-            }
-        }
-        for candidate in self.candidates.values().cloned().collect::<Vec<_>>() {
-            self.dial_candidate(&candidate, now);
-        }
     }
 
     // ---- pairing ----

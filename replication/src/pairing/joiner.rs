@@ -19,14 +19,14 @@ const PAYLOAD_BYTES_MAX: usize = ROSTER_BYTES_MAX + 5 * (RECORDS_MAX + 1);
 /// Why an attempt to join was not begun.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// The device has a mesh with others in it.
+    /// The device's store belongs to a mesh, and the invite is not known to be of that one.
     #[error(
-        "this device is in a mesh with {members} members and can be in one mesh only: leave it \
-         first by revoking this device, or start another one in a new data directory"
+        "this device's store belongs to mesh {mesh}, which only a ticket of that very mesh can take \
+         it back to: use one, or join another mesh from a new data directory"
     )]
-    AlreadyInMesh {
-        /// Members of the mesh that it is in.
-        members: usize,
+    OtherMesh {
+        /// The mesh to which it belongs.
+        mesh: MeshId,
     },
     /// The device at the other end is not the one that the ticket names.
     #[error("the device that answered is {found}, the ticket is from {named}: check its addresses")]
@@ -113,19 +113,22 @@ impl std::fmt::Debug for Joiner {
 }
 
 impl Joiner {
-    /// Begins to join over a stream to the inviter. `members` counts those of the mesh that the
-    /// device `me` is in now. `seed` is random, secret and never used twice.
+    /// Begins to join over a stream to the inviter. `bound` is the mesh that the store of the device
+    /// `me` cannot leave, if so. `seed` is random, secret and never used twice.
     pub fn start(
         now: Now,
         me: DeviceId,
         stream: Stream,
         secret: &Secret,
         request: JoinRequest,
-        members: usize,
+        bound: Option<MeshId>,
         seed: [u8; 32],
     ) -> Result<Self, JoinError> {
-        if members > 1 {
-            return Err(JoinError::AlreadyInMesh { members });
+        // A code does not say of which mesh it is, and an admission by the wrong one would stand.
+        if let Some(mesh) = bound
+            && !matches!(secret, Secret::Ticket(ticket) if ticket.mesh == mesh)
+        {
+            return Err(JoinError::OtherMesh { mesh });
         }
         if stream.device == me {
             return Err(JoinError::OwnInvite);

@@ -216,7 +216,7 @@ fn man_in_the_middle_with_his_own_key_gains_nothing() {
         stream(MALLORY),
         &laptop.ticket(),
         request(DESKTOP),
-        1,
+        None,
         [2; 32],
     );
     let error = JoinError::OtherInviter { named: id(LAPTOP), found: id(MALLORY) };
