@@ -110,7 +110,7 @@ fn graph(
     for path in reading::files(paths)? {
         let named = reading::read(io, &path)?;
         // What a manifest must say beyond its shape is no matter of the graph.
-        match named.typed(Depth::Shape) {
+        match named.typed::<ServiceManifest>(Depth::Shape) {
             Ok(manifest) => {
                 let before =
                     manifests.iter().find(|(_, known)| known.service_id == manifest.service_id);

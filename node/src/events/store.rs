@@ -250,7 +250,7 @@ impl End {
         let mut blocks = Blocks::new(source, self.bytes, self.count + 1);
         let mut end = self;
         // Lines of another program may stand before the first that is linked.
-        let mut plain = (!self.linked).then(Sha256::new);
+        let mut plain = (!end.linked).then(Sha256::new);
         const NO_HEAD: &str =
             "its head is missing, so lines cut off at its end would not be missed: put it back";
         while let Some(block) = blocks.next_block().map_err(io("read"))? {

@@ -1,6 +1,5 @@
 //! Events in a store: added, listed, shown and checked.
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 
