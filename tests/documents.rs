@@ -223,7 +223,7 @@ fn limits_of_the_control_plane_are_those_of_the_code() {
 #[test]
 fn limits_in_the_documents_are_those_of_the_code() {
     use srcos_lanes::{journal, object, store};
-    use srcos_node::{discovery, events, transport};
+    use srcos_node::{asked, client, discovery, events, http, transport};
     use srcos_replication::{dialer, engine, pairing, roster, ticket, wire};
     use srcos_schemas::event::coalesce;
     use srcos_schemas::{json, objects};
@@ -240,6 +240,16 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("coalesce::SOURCES_MAX", coalesce::SOURCES_MAX as u64);
     check("coalesce::SAMPLES_MAX", coalesce::SAMPLES_MAX as u64);
     check("objects::ID_BYTES_MAX", objects::ID_BYTES_MAX as u64);
+    check("store::REASON_BYTES_MAX", store::REASON_BYTES_MAX as u64);
+    check("asked::LIST_LABELS_MAX", asked::LIST_LABELS_MAX as u64);
+    check("asked::HEADS_MAX", asked::HEADS_MAX as u64);
+    check("asked::ADDRESS_BYTES_MAX", asked::ADDRESS_BYTES_MAX as u64);
+    check("client::SIGN_OF_LIFE_AFTER_MS", client::SIGN_OF_LIFE_AFTER_MS);
+    check("client::SIGN_OF_LIFE_MS_MAX", client::SIGN_OF_LIFE_MS_MAX);
+    check("client::STREAM_SILENCE_MS_MAX", client::STREAM_SILENCE_MS_MAX);
+    check("http::CONNECTIONS_MAX", http::CONNECTIONS_MAX as u64);
+    #[cfg(target_os = "linux")]
+    check("data_dir::DIR_BYTES_MAX", srcos_node::data_dir::DIR_BYTES_MAX as u64);
     check("objects::BATCH_OPS_MAX", objects::BATCH_OPS_MAX as u64);
     check("objects::BATCH_BYTES_MAX", objects::BATCH_BYTES_MAX as u64);
     check("objects::PAGE_LIMIT_MAX", objects::PAGE_LIMIT_MAX as u64);
@@ -258,6 +268,8 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("journal::ENTRY_BODIES_BYTES_TARGET", journal::ENTRY_BODIES_BYTES_TARGET as u64);
     check("journal::ENTRY_BYTES_MAX", journal::ENTRY_BYTES_MAX as u64);
     check("journal::ENTRY_AFTER_MAX", journal::ENTRY_AFTER_MAX as u64);
+    check("store::DEVICE_JOURNALS_MAX", store::DEVICE_JOURNALS_MAX as u64);
+    check("store::REVOKED_JOURNALS_MAX", store::REVOKED_JOURNALS_MAX as u64);
     check("store::CACHE_BYTES", store::CACHE_BYTES as u64);
     check("store::VERIFY_TAIL_ENTRIES", store::VERIFY_TAIL_ENTRIES);
     check("wire::FRAME_BYTES_MAX", wire::FRAME_BYTES_MAX as u64);
@@ -270,6 +282,8 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("engine::DIGEST_EVERY_MS", engine::DIGEST_EVERY_MS);
     check("engine::SILENCE_MS_MAX", engine::SILENCE_MS_MAX);
     check("engine::RENEW_EVERY_MS", engine::RENEW_EVERY_MS);
+    check("engine::RENEW_WAIT_MS_MAX", engine::RENEW_WAIT_MS_MAX);
+    check("engine::CLAIM_JOURNALS_MAX", engine::CLAIM_JOURNALS_MAX as u64);
     check("engine::RECEIPT_AUTHORS_MAX", engine::RECEIPT_AUTHORS_MAX as u64);
     check("engine::EVENTS_MAX", engine::EVENTS_MAX as u64);
     check("roster::RECORDS_MAX", roster::RECORDS_MAX as u64);

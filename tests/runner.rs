@@ -1,6 +1,7 @@
 //! Tests that need more than one crate, in one binary. `architecture` checks that no module is
 //! forgotten here.
 
+mod advice;
 mod architecture;
 mod away;
 mod bad_input;
@@ -19,6 +20,7 @@ mod process;
 mod readme;
 mod sim_scenarios;
 mod sim_seeds;
+mod stopping;
 mod support;
 mod two_hosts;
 mod two_nodes;

@@ -23,6 +23,9 @@ use crate::data_dir::{Clock, DataDir, Mark, internal, store_error};
 use crate::documents::{LaneFacts, lane_status, time};
 use crate::keys::{DeviceKey, random};
 
+/// The name under which it is kept of this device that its links are to be cut.
+const OFFLINE: &str = "offline-1";
+
 /// The one writer.
 pub struct Core {
     /// The clocks.
@@ -125,6 +128,20 @@ impl Core {
         self.clock.now()
     }
 
+    /// Whether all links were to be cut when this was last asked for.
+    pub fn is_kept_offline(&self) -> Result<bool, ApiError> {
+        let snapshot = self.store.reader().snapshot().map_err(store_error)?;
+        let kept = snapshot.peer_fact(self.key.device(), OFFLINE).map_err(store_error)?;
+        Ok(kept.is_some_and(|kept| kept == [1]))
+    }
+
+    /// Keeps, with the turn, whether all links are to be cut: a restart must not undo what was asked
+    /// for until it is taken back.
+    pub fn keep_offline(&mut self, offline: bool) -> Result<(), ApiError> {
+        let device = self.key.device();
+        self.store.put_peer_fact(device, OFFLINE, &[u8::from(offline)]).map_err(store_error)
+    }
+
     /// Makes the turn durable.
     pub fn commit(&mut self) -> Result<(), ApiError> {
         let now = self.now();
@@ -223,6 +240,10 @@ pub fn summaries(status: &LanesStatus) -> Vec<LaneSummary> {
     status.lanes.iter().map(summary).collect()
 }
 
+fn words(number: u64, one: &str) -> String {
+    crate::render::count(usize::try_from(number).unwrap_or(usize::MAX), one)
+}
+
 /// What is wrong or worth knowing, from the state of the lanes.
 pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
     use srcos_schemas::lanes::LaneState;
@@ -242,8 +263,8 @@ pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
                 severity: Severity::Warning,
                 code: "objects_quarantined".into(),
                 message: format!(
-                    "lane {name} has {} quarantined objects",
-                    lane.objects.quarantined
+                    "lane {name} has {}",
+                    words(lane.objects.quarantined, "quarantined object")
                 ),
                 hint: format!("see them with: srcos-node list {name}"),
             });
@@ -253,8 +274,8 @@ pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
                 severity: Severity::Info,
                 code: "objects_conflicted".into(),
                 message: format!(
-                    "lane {name} has {} objects with concurrent values",
-                    lane.objects.conflicted
+                    "lane {name} has {} with concurrent values",
+                    words(lane.objects.conflicted, "object")
                 ),
                 hint: format!("look at one with: srcos-node get {name} ID --conflicts"),
             });

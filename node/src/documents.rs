@@ -286,6 +286,9 @@ pub fn write_error(error: WriteError) -> ApiError {
         WriteError::LivesSpent { .. } => {
             (ErrorKind::Refused, "lives_spent", "choose another id for the object")
         }
+        WriteError::JournalsSpent { .. } => {
+            (ErrorKind::Refused, "journals_spent", "pair this device anew under another key")
+        }
         WriteError::ChangeTooLarge { .. } => (
             ErrorKind::TooLarge,
             "change_too_large",

@@ -4,6 +4,7 @@
 //! [`api::Node`].
 
 pub mod api;
+pub mod asked;
 pub mod cli;
 pub mod client;
 pub mod contain;

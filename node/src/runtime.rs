@@ -164,10 +164,8 @@ impl Handle {
     /// Cuts all links, or lets them come back.
     pub fn network_offline(&self, offline: bool) -> Result<NetworkDocument, ApiError> {
         self.call_daemon(move |daemon| {
-            let now = daemon.core.now();
-            daemon.transport.set_offline(offline).map_err(internal)?;
-            daemon.dialer.set_offline(offline, now.mono);
-            daemon.core.network.offline = offline;
+            daemon.set_offline(offline)?;
+            daemon.core.keep_offline(offline)?;
             let network = &daemon.core.network;
             Ok(NetworkDocument {
                 offline,
@@ -237,6 +235,7 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         failure: Arc::clone(&failure),
         clock: parts.core.clock,
     };
+    let offline = parts.core.is_kept_offline()?;
     let (discovery, found) = parts.discovery.unzip();
     let (pairing, paired) = mpsc::channel(64);
     let mut daemon = Daemon {
@@ -266,6 +265,11 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
     std::thread::Builder::new()
         .name("srcos-writer".to_owned())
         .spawn(move || {
+            if offline {
+                tracing::warn!("all links are cut on purpose, until: srcos-node network online");
+                let cut = daemon.set_offline(true);
+                daemon.note_failure(cut);
+            }
             daemon.members_changed();
             daemon.announce();
             let result = contained(|| daemon.run(&tokio, inputs));
@@ -595,6 +599,14 @@ impl Daemon {
             tracing::info!(device = %link.device, addr = %link.addr, ?source, "link in doubt: an address changed");
             self.dialer.doubt(link.device, now.mono);
         }
+    }
+
+    fn set_offline(&mut self, offline: bool) -> Result<(), ApiError> {
+        let now = self.core.now();
+        self.transport.set_offline(offline).map_err(internal)?;
+        self.dialer.set_offline(offline, now.mono);
+        self.core.network.offline = offline;
+        Ok(())
     }
 
     // ---- discovery ----

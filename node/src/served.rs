@@ -4,6 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use data_encoding::HEXLOWER;
+use srcos_lanes::error::WriteError;
 use srcos_lanes::ids::{DeviceId, WallMillis};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::policy::ReplicationPolicy;
@@ -141,12 +142,15 @@ impl Served {
 
     fn write_one(&self, lane: LaneId, op: Op) -> Result<Written, ApiError> {
         let id = op.id.clone();
+        let must_be_new = op.if_heads.as_ref().is_some_and(Vec::is_empty);
         let changed = self.call(move |core| {
             let now = core.now();
-            let outcomes = core
-                .engine
-                .write(&mut core.store, now, lane, &[op])
-                .map_err(documents::write_error)?;
+            let outcomes = core.engine.write(&mut core.store, now, lane, &[op]).map_err(
+                |error| match error {
+                    WriteError::Stale { lane, id } if must_be_new => exists_already(lane, &id),
+                    error => documents::write_error(error),
+                },
+            )?;
             Ok(outcomes.first().is_some_and(|outcome| outcome.changed))
         })?;
         Ok(Written { object: self.shown(lane, &id, Detail::default())?, changed })
@@ -195,6 +199,15 @@ impl Served {
         };
         Readiness { state, reason }
     }
+}
+
+fn exists_already(lane: LaneId, id: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::PreconditionFailed,
+        "heads_differ",
+        format!("object {id:?} in lane {lane} exists already"),
+        "write without the condition to change it, or choose another id",
+    )
 }
 
 fn no_name(device: &DeviceId) -> String {

@@ -14,6 +14,7 @@
 //! Time only moves forward between calls. Connection ids are the caller's and never reused. The
 //! link under a connection authenticates the device at the other end and keeps order.
 
+mod claims;
 mod handshake;
 mod held;
 mod members;
@@ -30,9 +31,11 @@ use srcos_lanes::signature::Signer;
 use srcos_lanes::store::{Op, Outcome, Run, Store};
 
 use crate::peers::{self, Contact, LanePeer, LaneView, Peer};
-use crate::roster::{Roster, RosterError};
+use crate::roster::{MARKS_MAX, Roster, RosterError};
 use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
 use crate::wire::{AbortReason, Message};
+use claims::Claims;
+pub use claims::{CLAIM_JOURNALS_MAX, RENEW_WAIT_MS_MAX};
 use held::Held;
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
@@ -49,10 +52,12 @@ pub const SILENCE_MS_MAX: u64 = 3 * DIGEST_EVERY_MS;
 /// Least time between two requests to send again, in milliseconds.
 pub const RESET_EVERY_MS: u64 = 1_000;
 /// Least time between two incarnations that one peer makes this device begin by its word alone, in
-/// milliseconds: it may lie about what it holds of our journal. An entry that this device signed is
-/// proof, and is believed at once.
+/// milliseconds: it may lie about what it holds of our journal. It doubles with each claim that is
+/// not proven, up to [`RENEW_WAIT_MS_MAX`]. An entry that this device signed is proof, and is believed
+/// at once.
 pub const RENEW_EVERY_MS: u64 = 600_000;
-/// Journals that a receipt may name in one lane, at most: as many as a large mesh has.
+/// Journals that a receipt names in one lane, at most: as many as a large mesh has. Where more are held
+/// the latest of each device are named, and such a receipt of all lanes fits into one message.
 pub const RECEIPT_AUTHORS_MAX: usize = 4_096;
 /// Time for which what peers said may stay unwritten, in milliseconds.
 pub const PEERS_SAVE_MS: u64 = 5_000;
@@ -161,8 +166,7 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
-    /// By whose word alone this engine began an incarnation, and when.
-    claims: BTreeMap<DeviceId, MonoMillis>,
+    claims: Claims,
     /// The time of the last turn, which is when what follows from it is sent.
     told_time: Now,
 }
@@ -221,16 +225,15 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
-            claims: BTreeMap::new(),
+            claims: Claims::default(),
             told_time: Now { mono: MonoMillis(0), wall: WallMillis(0) },
         };
         for device in engine.other_members().collect::<Vec<_>>() {
             let (peer, _) = Peer::load(&snapshot, device)?;
             engine.peers.insert(device, peer);
+            engine.claims.load(&snapshot, device)?;
         }
-        engine.waiting = LaneId::ALL
-            .into_iter()
-            .any(|lane| store.journals(lane).any(|(_, row)| row.applied < row.held));
+        engine.waiting = LaneId::ALL.into_iter().any(|lane| store.waits(lane));
         Ok(engine)
     }
 
@@ -394,7 +397,7 @@ impl Engine {
             self.expiry_known = false;
         }
         // A peer's entry may have waited for one of ours.
-        self.waiting |= runs::lane_waits(store, lane);
+        self.waiting |= store.waits(lane);
         Ok(outcomes)
     }
 
@@ -419,7 +422,9 @@ impl Engine {
         device: DeviceId,
         reason: &str,
     ) -> Result<(), MeshError> {
-        let marks = members::journal_marks(store, device);
+        // What one record cannot name is testified to next.
+        let mut marks = members::journal_marks(store, device);
+        marks.truncate(MARKS_MAX);
         let record = self.roster.revoke(device, reason, marks, now.wall, &*self.signer)?;
         self.add_own_record(store, now, &record.0)
     }

@@ -4,7 +4,7 @@ use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::overlay::{Arrival, Overlay, Pending, Touched};
-use super::{Open, Store};
+use super::{DEVICE_JOURNALS_MAX, Open, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, DeviceId, WallMillis};
@@ -38,13 +38,9 @@ impl Store {
         now: WallMillis,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        let waiting: Vec<u32> = self
-            .lane_journals(lane)
-            .filter(|(_, row)| row.applied < row.held)
-            .map(|(number, _)| number)
-            .collect();
+        let waiting: Vec<u32> = self.journals.waiting(lane).collect();
         // What is parked is looked at again when what it waits for is here.
-        if waiting.iter().all(|number| self.parked.contains_key(&(lane, *number))) {
+        if waiting.iter().all(|number| self.parked.has(lane, *number)) {
             return Ok(0);
         }
         self.with_turn(|store, turn| {
@@ -82,7 +78,7 @@ impl Store {
         now: WallMillis,
     ) -> Result<bool, StoreError> {
         let row = self.journal_row(lane, number);
-        if row.applied >= row.held || self.parked.contains_key(&(lane, number)) {
+        if row.applied >= row.held || self.parked.has(lane, number) {
             return Ok(false);
         }
         let key = tables::entry_key(lane, number, row.applied + 1);
@@ -98,19 +94,21 @@ impl Store {
     }
 
     /// Whether the entries that an entry's header names are applied. Of a forked journal no more
-    /// will be, so that nothing waits for it. The header is its author's word and may name too
-    /// little; what then is missing is seen when its changes come to their objects.
+    /// will be, nor of one that is refused because its device has too many, so that nothing waits for
+    /// it. The header is its author's word and may name too little; what then is missing is seen when
+    /// its changes come to their objects.
     pub(super) fn is_ready(&mut self, number: u32, header: &Header) -> bool {
         if bug::active(Bug::ApplyEarly) {
             return true;
         }
-        let applied = |after: &After| {
-            let row = self.journal(header.lane, &after.author);
-            row.is_some_and(|row| row.applied >= after.seq || row.forked)
+        let lane = header.lane;
+        let applied = |after: &After| match self.journal(lane, &after.author) {
+            Some(row) => row.applied >= after.seq || row.forked,
+            None => self.device_journals(lane, after.author.device) >= DEVICE_JOURNALS_MAX,
         };
         let missing = header.after.iter().find(|after| !applied(after));
         if let Some(after) = missing {
-            self.parked.insert((header.lane, number), (after.author, after.seq));
+            self.parked.park(lane, number, after.author, after.seq);
         }
         missing.is_none()
     }
@@ -194,13 +192,9 @@ impl Store {
 
     /// Journals that wait for an entry of this one are looked at again.
     pub(super) fn unpark(&mut self, lane: LaneId, number: u32) {
-        let Some(author) = self.authors.get(number).filter(|_| !self.parked.is_empty()) else {
-            return;
-        };
+        let Some(author) = self.authors.get(number) else { return };
         let row = self.journal_row(lane, number);
-        self.parked.retain(|(of, _), (waited, seq)| {
-            *of != lane || *waited != author || (*seq > row.applied && !row.forked)
-        });
+        self.parked.wake(lane, author, if row.forked { u64::MAX } else { row.applied });
     }
 
     /// The document of an object as the step has left it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
 
-use super::{Authors, DocumentCache, Reader, Store};
+use super::{Authors, DocumentCache, Journals, Parked, Reader, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, DeviceId, Incarnation, MeshId};
@@ -149,7 +149,7 @@ impl Store {
         }
         let mut store = Self {
             mesh: snapshot.meta(meta::MESH, MeshId)?,
-            journals: snapshot.journal_rows()?,
+            journals: Journals::new(snapshot.journal_rows()?, &authors),
             counts: snapshot.counts_rows()?,
             feed_next: snapshot.feed_next()?,
             db,
@@ -157,7 +157,7 @@ impl Store {
             incarnation,
             authors,
             documents: DocumentCache::new(),
-            parked: BTreeMap::new(),
+            parked: Parked::default(),
             leaves_out: false,
             turn: None,
             versions: BTreeMap::new(),

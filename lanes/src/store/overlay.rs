@@ -1,6 +1,6 @@
 //! The objects that a step touches: read once, changed in memory, written once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Open, Store};
 use crate::bug::{self, Bug};
@@ -151,6 +151,7 @@ impl Touched {
             confined |= arrival.confined;
             self.tail.push((changes, arrival.loc));
         }
+        let heads: BTreeSet<&ChangeHash> = heads.iter().collect();
         let known = before.iter().flat_map(|row| row.heads.iter().copied());
         let arrived =
             arrivals.iter().map(|arrival| HeadRow { hash: arrival.hash, loc: arrival.loc });

@@ -409,7 +409,20 @@ impl Snapshot {
         bytes_target: usize,
         entries_max: usize,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
-        let Some(number) = self.author_number(author)? else { return Ok(Vec::new()) };
+        match self.author_number(author)? {
+            Some(number) => self.entries_of(lane, number, from, bytes_target, entries_max),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn entries_of(
+        &self,
+        lane: LaneId,
+        number: u32,
+        from: u64,
+        bytes_target: usize,
+        entries_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
         let entries = self.table(tables::ENTRIES)?;
         let first = tables::entry_key(lane, number, from);
         let last = tables::entry_key(lane, number, u64::MAX);
@@ -609,6 +622,27 @@ impl Snapshot {
     fn author_number(&self, author: &Author) -> Result<Option<u32>, StoreError> {
         // There are few authors: devices times restores.
         Ok(self.authors()?.iter().position(|known| known == author).map(|number| number as u32))
+    }
+}
+
+impl super::Store {
+    /// What was committed of a journal, as [`Snapshot::entries`] gives it.
+    pub fn entries(
+        &self,
+        lane: LaneId,
+        author: &Author,
+        from: u64,
+        bytes_target: usize,
+        entries_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        // The writer knows the authors' numbers, for which a snapshot looks through them all.
+        match self.authors.number(author) {
+            Some(number) => {
+                let snapshot = self.reader().snapshot()?;
+                snapshot.entries_of(lane, number, from, bytes_target, entries_max)
+            }
+            None => Ok(Vec::new()),
+        }
     }
 }
 

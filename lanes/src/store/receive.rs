@@ -1,7 +1,7 @@
 //! Taking in entries from a peer: every check before the first write, then durable, then applied.
 
 use super::overlay::Overlay;
-use super::{Open, Store};
+use super::{DEVICE_JOURNALS_MAX, Open, REVOKED_JOURNALS_MAX, Store};
 use crate::bug::{self, Bug};
 use crate::error::{ReceiveError, StoreError};
 use crate::ids::{Author, MeshId, WallMillis};
@@ -39,12 +39,34 @@ impl Store {
     ///
     /// `meshes` are those in which the author may have written. The signature of the last entry
     /// vouches, through the chain, for all before it. A refused run leaves the store as it was,
-    /// but for the evidence of an equivocation.
+    /// but for the evidence of an equivocation. Of one device at most [`DEVICE_JOURNALS_MAX`]
+    /// journals are taken in.
     pub fn receive(
         &mut self,
         run: &Run<'_>,
         meshes: &[MeshId],
         now: WallMillis,
+    ) -> Result<Received, ReceiveError> {
+        self.take(run, meshes, now, DEVICE_JOURNALS_MAX)
+    }
+
+    /// As [`Store::receive`], for a run of a revoked device that members testify to: at most
+    /// [`REVOKED_JOURNALS_MAX`] journals are taken in, since other members may have kept other ones.
+    pub fn receive_of_revoked(
+        &mut self,
+        run: &Run<'_>,
+        meshes: &[MeshId],
+        now: WallMillis,
+    ) -> Result<Received, ReceiveError> {
+        self.take(run, meshes, now, REVOKED_JOURNALS_MAX)
+    }
+
+    fn take(
+        &mut self,
+        run: &Run<'_>,
+        meshes: &[MeshId],
+        now: WallMillis,
+        journals_max: usize,
     ) -> Result<Received, ReceiveError> {
         let mut entries = Vec::with_capacity(run.entries.len());
         for bytes in &run.entries {
@@ -56,6 +78,17 @@ impl Store {
         let journal = self.journal(run.lane, &run.author).copied();
         if journal.is_some_and(|row| row.forked) {
             return Err(ReceiveError::Quarantined);
+        }
+        let unsigned = || !last.verify_signature() && !bug::active(Bug::SkipSignature);
+        let device = run.author.device;
+        if journal.is_none() && self.device_journals(run.lane, device) >= journals_max {
+            // Before a gap is looked for: what is refused is not asked for from its beginning.
+            return Err(match unsigned() {
+                true => crate::journal::EntryError::Signature { seq: last_seq }.into(),
+                false => {
+                    ReceiveError::TooManyJournals { device, lane: run.lane, max: journals_max }
+                }
+            });
         }
         let held = journal.map_or(0, |row| row.held);
         let first_seq = entries[0].header.seq;
@@ -73,7 +106,7 @@ impl Store {
             // The run starts after our last entry, and continues another one: a fork before it.
             return Err(crate::journal::EntryError::Chain { seq: row.held + 1 }.into());
         }
-        if !last.verify_signature() && !bug::active(Bug::SkipSignature) {
+        if unsigned() {
             return Err(crate::journal::EntryError::Signature { seq: last_seq }.into());
         }
         for entry in new.iter().filter(|_| !bug::active(Bug::SkipBodies)) {

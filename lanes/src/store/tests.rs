@@ -13,6 +13,7 @@ use crate::tables::RowState;
 mod caught_up;
 mod failing;
 mod limits;
+mod many;
 mod misled;
 mod orders;
 mod typed;

@@ -58,10 +58,10 @@ impl Snapshot {
     /// Verifies the last entries of every journal, as after an unclean stop: their chain, and the
     /// signature of the last, which vouches for all before it.
     pub(super) fn verify_tails(&self, store: &Store, entries: u64) -> Result<(), StoreError> {
-        for ((lane, number), row) in &store.journals {
-            let Some(author) = store.authors.get(*number) else { continue };
+        for (lane, number, row) in store.journals.iter() {
+            let Some(author) = store.authors.get(number) else { continue };
             let from = row.held.saturating_sub(entries) + 1;
-            let facts = self.verify_journal(*lane, author, *number, row, from, false)?;
+            let facts = self.verify_journal(lane, author, number, row, from, false)?;
             if let Some(damage) = facts.damage {
                 return Err(StoreError::inconsistent(
                     format!("lane {lane}, journal of {}, entry {}", author.device, damage.seq),

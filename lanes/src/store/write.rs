@@ -8,7 +8,7 @@ use srcos_schemas::json::{self, Limits};
 
 use super::apply::TombstoneBody;
 use super::overlay::{Arrival, Overlay};
-use super::{Open, Store};
+use super::{DEVICE_JOURNALS_MAX, Open, Store};
 use crate::error::{StoreError, WriteError};
 use crate::ids::{Author, ChangeHash, MeshId, Now, ObjectKey, WallMillis};
 use crate::journal::{
@@ -122,7 +122,7 @@ impl Store {
                 }
             }
             // Before anything is written: what readers would refuse is not signed.
-            if let Err(error) = batch.seal_all() {
+            if let Err(error) = batch.seal_all().and_then(|()| store.check_room(&batch)) {
                 refused = Some(error);
                 return Ok(Vec::new());
             }
@@ -166,8 +166,18 @@ impl Store {
         {
             return Err(WriteError::Quarantined { id: op.id.clone(), why: why.clone() });
         }
-        if lane.definition().append_only && present.is_some() {
-            return Err(WriteError::AppendOnly { lane, id: op.id.clone() });
+        if lane.definition().append_only
+            && let Some(row) = present
+        {
+            // What is there already is not written again, and so not refused.
+            let old = row_content(lane, &op.id, row)?;
+            let same = |put: &PutContent| put_content(put, Some(&old)).is_ok_and(|new| new == old);
+            return match &op.action {
+                Action::Put(put) if same(put) => {
+                    Ok(Outcome { lane, id: op.id.clone(), life: latest, changed: false })
+                }
+                _ => Err(WriteError::AppendOnly { lane, id: op.id.clone() }),
+            };
         }
         if present.is_none() && latest >= journal::LIFE_MAX {
             return Err(WriteError::LivesSpent { lane, id: op.id.clone() });
@@ -320,6 +330,17 @@ impl Store {
         Ok(())
     }
 
+    /// Refuses to begin a journal that other devices would not take.
+    fn check_room(&self, batch: &Batch<'_>) -> Result<(), WriteError> {
+        let mut begun = batch.sealed.iter().filter(|sealed| sealed.seq == 1);
+        match begun.find(|sealed| self.journals_spent(sealed.lane)) {
+            Some(sealed) => {
+                Err(WriteError::JournalsSpent { lane: sealed.lane, max: DEVICE_JOURNALS_MAX })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Writes the entries and objects of a batch that was worked out without refusal.
     fn write_batch(&mut self, open: &mut Open<'_>, mut batch: Batch<'_>) -> Result<(), StoreError> {
         let number = batch.number;
@@ -333,7 +354,7 @@ impl Store {
             row.bytes += sealed.bytes.len() as u64;
             self.set_journal_row(sealed.lane, number, row);
             // Whoever waited for what is written here is looked at again.
-            self.parked.retain(|(lane, _), _| *lane != sealed.lane);
+            self.unpark(sealed.lane, number);
             let fed = FeedRow::Entry { lane: sealed.lane, author: number, seq: sealed.seq };
             self.feed(open, &fed)?;
         }

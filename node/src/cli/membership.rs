@@ -10,6 +10,7 @@ use srcos_schemas::peers::{
 
 use super::Session;
 use super::args::{NetworkCommand, PairCommand, PeersArgs, PeersCommand};
+use super::hints::Hints;
 use crate::api::{ApiError, ErrorKind};
 use crate::client::encode;
 use crate::error::NodeError;
@@ -138,11 +139,17 @@ pub(super) async fn network(
 ) -> Result<(), NodeError> {
     let body = json!({"offline": command == NetworkCommand::Offline});
     let network: NetworkDocument = session.client.post("/admin/network", &body).await?;
-    session.show(&network, |network, _| {
-        if network.offline {
-            "offline: all links are cut until: srcos-node network online".to_owned()
-        } else {
-            format!("online: {} peers connected", network.connected)
+    if session.globals.json {
+        return session.json_line(&network);
+    }
+    let text = match network.connected {
+        _ if network.offline => {
+            "offline: all links are cut, over a restart too, until: srcos-node network online"
+                .into()
         }
-    })
+        // Links take a moment to come back, so that there is none yet says nothing.
+        0 => "online: links come back as peers are found; see: srcos-node peers".to_owned(),
+        connected => format!("online: {} connected", render::count(connected, "peer")),
+    };
+    session.say(&Hints::of(&session.globals).complete(&text))
 }

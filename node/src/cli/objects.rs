@@ -3,9 +3,10 @@
 use std::io::Read as _;
 
 use serde_json::Value;
-use srcos_lanes::lane::LaneId;
+use srcos_lanes::lane::{LaneId, Replication};
+use srcos_lanes::policy::is_confined;
 use srcos_schemas::json::{BODY_BYTES_MAX, Limits};
-use srcos_schemas::objects::{ContentDocument, PatchDocument, check_id};
+use srcos_schemas::objects::{ContentDocument, ObjectDocument, PatchDocument, check_id};
 
 use super::Session;
 use super::args::{DeleteArgs, GetArgs, ListArgs, PatchArgs, PutArgs, WatchArgs};
@@ -23,7 +24,8 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
             let bytes = bounded(&mut file).map_err(|error| NodeError::file(path, &error))?;
             read_json(&bytes, Limits::BODY).map_err(|error| error.at(path.display().to_string()))?
         }
-        (None, text) => argument(session, text.as_deref().unwrap_or("-"))?,
+        (None, text) => argument(session, text.as_deref().unwrap_or("-"))
+            .map_err(|error| error.map(|error| about(error, args.lane, &args.id)))?,
     };
     let content = ContentDocument {
         kind: args.kind,
@@ -34,22 +36,41 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
         ttl_ms: args.ttl.map(|seconds| seconds.saturating_mul(1000)),
     };
     let heads = if args.if_absent { Some(Heads::default()) } else { heads(args.if_match) };
-    let written = session.client.put(args.lane, &args.id, &content, heads.as_ref()).await?;
+    let written = session.client.put(args.lane, &args.id, &content, heads.as_ref()).await;
+    let written = written.map_err(|error| about(error, args.lane, &args.id))?;
     tell_written(session, &written)
 }
 
 pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Result<(), NodeError> {
     check(args.lane, &args.id)?;
     let body = match &args.json_patch {
-        Some(text) => argument(session, text)?,
+        Some(text) => argument(session, text)
+            .map_err(|error| error.map(|error| about(error, args.lane, &args.id)))?,
         None => Value::Object(serde_json::Map::new()),
     };
     let types = args.leaf_type.into_iter().collect();
     let add = args.add.into_iter().collect();
     let patch = PatchDocument { body, types, add, ..PatchDocument::default() };
     let heads = heads(args.if_match);
-    let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await?;
+    let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await;
+    let written = written.map_err(|error| about(error, args.lane, &args.id))?;
     tell_written(session, &written)
+}
+
+/// An error with the object that it is about, unless it names something nearer.
+fn about(error: ApiError, lane: LaneId, id: &str) -> ApiError {
+    if error.path.is_some() { error } else { error.at(format!("{lane}/{id}")) }
+}
+
+/// What became of an object that was deleted: others hear of it only if they may have had it.
+fn deleted(lane: LaneId, object: &ObjectDocument) -> String {
+    if lane.definition().replication != Replication::Members {
+        return format!("deleted; lane {lane} does not leave this device");
+    }
+    if is_confined(&object.class) {
+        return format!("deleted; class {} does not leave this device", object.class);
+    }
+    "deleted here; peers follow as they connect".to_owned()
 }
 
 fn tell_written(
@@ -93,7 +114,7 @@ pub(super) async fn delete(
     if session.globals.json {
         return session.json_line(&object);
     }
-    session.say(&format!("{}/{}: deleted here; peers follow as they connect", args.lane, args.id))
+    session.say(&format!("{}/{}: {}", args.lane, args.id, deleted(args.lane, &object)))
 }
 
 pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Result<(), NodeError> {
@@ -118,7 +139,8 @@ pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Res
     Ok(())
 }
 
-fn check(lane: LaneId, id: &str) -> Result<(), ApiError> {
+/// Whether an id can be one at all.
+pub(super) fn check(lane: LaneId, id: &str) -> Result<(), ApiError> {
     check_id(id).map_err(|error| {
         let hint = "use an id of 1 to 512 bytes";
         ApiError::new(ErrorKind::BadInput, "id_invalid", error.to_string(), hint)

@@ -7,7 +7,7 @@ use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
 use super::{Engine, Event, MeshError};
-use crate::roster::{Inserted, JournalMark};
+use crate::roster::{Inserted, JournalMark, MARKS_MAX};
 use crate::session::Session;
 use crate::wire::{AbortReason, Message};
 
@@ -73,7 +73,7 @@ impl Engine {
 
     /// Ends every connection to a device that is no longer a member.
     pub(super) fn cut_off(&mut self, device: DeviceId) {
-        self.claims.remove(&device);
+        self.claims.forget(device);
         // What is queued for it was meant for a member.
         for (_, session) in self.closing.iter_mut().filter(|(_, s)| s.device == device) {
             session.forget_outbox();
@@ -110,14 +110,14 @@ impl Engine {
         let Some(revocation) = self.roster.revoked().get(&device).map(|r| r.revocation) else {
             return Ok(());
         };
-        if more.is_empty() {
-            return Ok(());
+        for marks in more.chunks(MARKS_MAX) {
+            match self.roster.witness(revocation, marks.to_vec(), now.wall, &*self.signer) {
+                Ok(record) => self.take_record(store, now, &record.0)?,
+                // A device that is itself no member any more has nothing to testify.
+                Err(_) => return Ok(()),
+            }
         }
-        match self.roster.witness(revocation, more, now.wall, &*self.signer) {
-            Ok(record) => self.take_record(store, now, &record.0),
-            // A device that is itself no member any more has nothing to testify.
-            Err(_) => Ok(()),
-        }
+        Ok(())
     }
 
     pub(super) fn other_members(&self) -> impl Iterator<Item = DeviceId> + use<'_> {

@@ -1,6 +1,7 @@
 //! Whole conversations between engines over real stores, in memory and in virtual time.
 
 mod hostile;
+mod many;
 mod truth;
 
 use std::collections::VecDeque;
