@@ -187,6 +187,17 @@ pub enum WriteError {
         /// Why.
         why: String,
     },
+    /// What this store keeps of the object is damaged, so that not even its class is known.
+    #[error(
+        "object {id:?} is damaged in this store: {what}; restore a backup, or delete the object on \
+         another device"
+    )]
+    Damaged {
+        /// The object.
+        id: String,
+        /// What is damaged.
+        what: String,
+    },
     /// Its document cannot be read.
     #[error("object {id:?} cannot be loaded: {source}")]
     Document {

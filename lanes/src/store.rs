@@ -15,11 +15,13 @@ mod entries;
 mod expire;
 mod journals;
 mod left_out;
+mod lives;
 mod open;
 mod overlay;
 mod parked;
 mod read;
 mod receive;
+mod step;
 mod verify;
 mod write;
 
@@ -35,6 +37,7 @@ pub use read::{
     ShownObject, Snapshot, Visibility,
 };
 pub use receive::{Received, Run};
+pub use step::{Advanced, WORK_BYTES_TARGET};
 pub use verify::{Damage, JournalFacts, LaneFacts};
 pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX};
 
@@ -47,6 +50,7 @@ use crate::tables::{self, CountsRow, JournalRow};
 use documents::DocumentCache;
 use journals::Journals;
 use parked::Parked;
+use step::Begun;
 
 /// The one writer of a store.
 pub struct Store {
@@ -61,6 +65,17 @@ pub struct Store {
     documents: DocumentCache,
     /// Journals whose next entry waits, and for which entry of which author.
     parked: Parked,
+    /// Entries that a call has begun to apply, in order.
+    begun: BTreeMap<LaneId, Vec<Begun>>,
+    /// Bytes of rows and documents that one call may work on: [`WORK_BYTES_TARGET`], but in tests.
+    work_target: usize,
+    /// How many of them are left to the present call.
+    work_left: usize,
+    /// The present call has brought changes to an object, as each must, however large that is.
+    settled: bool,
+    /// The most bytes that a step had in memory when it was written.
+    #[cfg(test)]
+    fullest: usize,
     /// Whether any change is left out of its object.
     leaves_out: bool,
     turn: Option<WriteTransaction>,
@@ -375,6 +390,7 @@ impl Store {
             self.latched = Some(error.to_string());
             self.turn = None;
             self.documents.clear();
+            self.begun.clear();
             self.forget_uncommitted();
         }
         result

@@ -235,6 +235,15 @@ pub enum FeedRow {
         /// Its life.
         life: u32,
     },
+    /// A life that came before its time, and is shown since those before it were deleted.
+    Shown {
+        /// Its lane.
+        lane: LaneId,
+        /// Its id.
+        id: String,
+        /// Its life.
+        life: u32,
+    },
 }
 
 /// Counters of one lane.

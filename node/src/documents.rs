@@ -283,6 +283,11 @@ pub fn write_error(error: WriteError) -> ApiError {
             "object_quarantined",
             "delete it and create it again; what it held can still be read",
         ),
+        WriteError::Damaged { .. } => (
+            ErrorKind::Refused,
+            "object_damaged",
+            "restore a backup, or delete it on another device and create it again",
+        ),
         WriteError::LivesSpent { .. } => {
             (ErrorKind::Refused, "lives_spent", "choose another id for the object")
         }

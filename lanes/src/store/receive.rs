@@ -1,6 +1,6 @@
 //! Taking in entries from a peer: every check before the first write, then durable, then applied.
 
-use super::overlay::Overlay;
+use super::step::Step;
 use super::{DEVICE_JOURNALS_MAX, Open, REVOKED_JOURNALS_MAX, Store};
 use crate::bug::{self, Bug};
 use crate::error::{ReceiveError, StoreError};
@@ -35,7 +35,8 @@ pub struct Received {
 }
 
 impl Store {
-    /// Checks a run, keeps what is new of it, and applies what is ready.
+    /// Checks a run, keeps what is new of it, and applies what is ready, as far as one call may
+    /// work; [`Store::advance`] goes on with the rest.
     ///
     /// `meshes` are those in which the author may have written. The signature of the last entry
     /// vouches, through the chain, for all before it. A refused run leaves the store as it was,
@@ -132,7 +133,8 @@ impl Store {
             let mut received = Received::default();
             {
                 let mut open = Open::new(turn)?;
-                let mut overlay = Overlay::default();
+                let mut step = Step::new(run.lane, now);
+                store.begin_call();
                 for (entry, bytes) in new.iter().zip(raw) {
                     let mut row = store.journal_row(run.lane, number);
                     let caught_up = row.applied == row.held;
@@ -147,17 +149,14 @@ impl Store {
                     store.set_journal_row(run.lane, number, row);
                     received.entries += 1;
                     received.items += entry.header.items.len() as u64;
-                    if caught_up && store.is_ready(number, &entry.header) {
-                        store.apply_entry(turn, &mut open, &mut overlay, number, entry)?;
-                        store.note_applied(run.lane, number, now);
-                        if overlay.is_full() {
-                            store.flush(&mut open, std::mem::take(&mut overlay))?;
-                        }
-                    } else {
-                        received.waiting += 1;
+                    let go_on = caught_up && !store.is_tired();
+                    if go_on && store.is_ready(number, &entry.header) {
+                        let items = 0..entry.bodies.len() as u16;
+                        store.apply_entry(turn, &mut open, &mut step, number, entry, items)?;
                     }
                 }
-                store.flush(&mut open, overlay)?;
+                let applied = store.finish(&mut open, step)?.entries as u64;
+                received.waiting = received.entries - applied;
             }
             Ok(received)
         })

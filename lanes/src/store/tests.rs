@@ -11,12 +11,16 @@ use crate::signature::Signer;
 use crate::tables::RowState;
 
 mod caught_up;
+mod damaged;
 mod failing;
 mod limits;
+mod lives;
 mod many;
 mod misled;
+mod older;
 mod orders;
 mod typed;
+mod work;
 
 const MESH: MeshId = MeshId([9; 32]);
 

@@ -145,12 +145,12 @@ impl Store {
         op: &Op,
     ) -> Result<Outcome, WriteError> {
         check_id(&op.id)?;
-        let latest = match batch.overlay.latest_life(lane, &op.id) {
-            Some(life) => life,
-            None => latest_life(open, lane, &op.id)?.unwrap_or(0),
-        };
-        let key = tables::object_key(lane, &op.id, latest.max(1));
+        let current = batch.overlay.current_life(open, lane, &op.id)?;
+        let key = tables::object_key(lane, &op.id, current);
         let touched = batch.overlay.touch(open, &key)?;
+        if let Some(what) = &touched.damaged {
+            return Err(WriteError::Damaged { id: op.id.clone(), what: what.clone() });
+        }
         let present = touched.row.as_ref().filter(|row| {
             row.state != RowState::Hidden && row.expires_at.is_none_or(|at| at > batch.wall)
         });
@@ -174,20 +174,17 @@ impl Store {
             let same = |put: &PutContent| put_content(put, Some(&old)).is_ok_and(|new| new == old);
             return match &op.action {
                 Action::Put(put) if same(put) => {
-                    Ok(Outcome { lane, id: op.id.clone(), life: latest, changed: false })
+                    Ok(Outcome { lane, id: op.id.clone(), life: current, changed: false })
                 }
                 _ => Err(WriteError::AppendOnly { lane, id: op.id.clone() }),
             };
         }
-        if present.is_none() && latest >= journal::LIFE_MAX {
+        // What expired and is not swept up yet is never written over.
+        let spent = touched.row.is_some() && present.is_none();
+        let life = current.saturating_add(u32::from(spent));
+        if life > journal::LIFE_MAX {
             return Err(WriteError::LivesSpent { lane, id: op.id.clone() });
         }
-        let life = match (present, latest) {
-            (Some(_), life) => life,
-            // A tombstone, or an expired life that is not swept up yet, is never written over.
-            (None, 0) => 1,
-            (None, life) => life + 1,
-        };
         let not_found = || WriteError::NotFound { lane, id: op.id.clone() };
         let content = |error| WriteError::Content { id: op.id.clone(), source: error };
         let outcome = |changed| Outcome { lane, id: op.id.clone(), life, changed };
@@ -232,6 +229,9 @@ impl Store {
         let actor = batch.author.actor();
         let wall = batch.wall;
         let touched = batch.overlay.touch(open, &key)?;
+        if let Some(what) = &touched.damaged {
+            return Err(WriteError::Damaged { id: id.to_owned(), what: what.clone() });
+        }
         let Some(row) = &touched.row else {
             let confined = Batch::confines(lane, content.class(), false);
             let change = Object::create(content, actor, wall);
@@ -306,7 +306,11 @@ impl Store {
         let content = Content::new("tombstone", "internal", BTreeMap::new(), body)
             .map_err(|source| WriteError::Content { id: id.to_owned(), source })?;
         let key = tables::object_key(LaneId::Tombstone, &tombstone_id, 1);
-        if batch.overlay.touch(open, &key)?.row.is_none() {
+        let touched = batch.overlay.touch(open, &key)?;
+        if let Some(what) = &touched.damaged {
+            return Err(WriteError::Damaged { id: id.to_owned(), what: what.clone() });
+        }
+        if touched.row.is_none() {
             let change = Object::create(&content, batch.author.actor(), batch.wall);
             // A deletion is told to those who may have been told of the object.
             let confined = confined || lane.definition().replication != Replication::Members;
@@ -607,21 +611,6 @@ fn unloadable(id: &str, error: StoreError) -> WriteError {
         }
         other => other.into(),
     }
-}
-
-/// The highest life under an id, hidden ones included.
-fn latest_life(open: &Open<'_>, lane: LaneId, id: &str) -> Result<Option<u32>, StoreError> {
-    let first = tables::object_key(lane, id, 0);
-    let last = tables::object_key(lane, id, u32::MAX);
-    let range = first.as_slice()..=last.as_slice();
-    let mut rows = redb::ReadableTable::range::<&[u8]>(&open.objects, range.clone())?;
-    let row = rows.next_back().transpose()?;
-    let by_row = row.and_then(|(key, _)| Some(tables::split_object_key(key.value())?.2));
-    // A tombstone can be here before the object that it names.
-    let mut graves = redb::ReadableTable::range::<&[u8]>(&open.tombstones, range)?;
-    let grave = graves.next_back().transpose()?;
-    let by_grave = grave.and_then(|(key, _)| Some(tables::split_object_key(key.value())?.2));
-    Ok(by_row.max(by_grave))
 }
 
 fn row_content(lane: LaneId, id: &str, row: &ObjectRow) -> Result<Content, WriteError> {

@@ -134,14 +134,15 @@ impl Engine {
 
     pub(super) fn advance(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
         let mut left = ADVANCE_ENTRIES_MAX;
+        let mut more = false;
+        // A lane with much to do keeps no other waiting: each call works on a bounded part of it.
         for lane in LaneId::BY_URGENCY {
-            left -= store.advance(lane, now.wall, left)?;
-            if left == 0 {
-                return Ok(());
-            }
+            let advanced = store.advance(lane, now.wall, left)?;
+            left = left.saturating_sub(advanced.entries);
+            more |= advanced.more;
         }
-        // What still waits, waits for entries that have yet to come.
-        self.waiting = false;
+        // What waits else, waits for entries that have yet to come.
+        self.waiting = more;
         Ok(())
     }
 
