@@ -109,7 +109,7 @@ pub(super) fn no_document(error: &JsonError) -> Finding {
     let message = match &error.kind {
         // No more than that was read.
         JsonErrorKind::TooLarge { limit, .. } => {
-            format!("the document has more than {limit} bytes, and no more is read of one")
+            format!("the document is over the limit of {limit} bytes")
         }
         JsonErrorKind::IntegerTooLarge { .. }
         | JsonErrorKind::FloatTooLarge { .. }

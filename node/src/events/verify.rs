@@ -149,6 +149,8 @@ struct Check {
     /// The hash of the line at which the head ends, and of the first linked one.
     at_head: Option<Hash>,
     first_linked: Option<(u64, Hash)>,
+    /// The last line that stands in its place and says another number.
+    misnumbered: Option<u64>,
     torn: Option<u64>,
     ids: HashMap<u128, u64>,
     signers: Vec<DeviceId>,
@@ -193,6 +195,7 @@ impl Check {
             blanks: Vec::new(),
             at_head: None,
             first_linked: None,
+            misnumbered: None,
             torn: None,
             ids: HashMap::new(),
             signers: Vec::new(),
@@ -301,6 +304,7 @@ impl Check {
         if link.n != self.next && self.is_misnumbered(&facts, text) {
             let message = "the line was changed: its number is not the one that was written";
             self.found(line, "changed", message);
+            self.misnumbered = Some(line);
             link.n = self.next.saturating_add(self.broken_since);
             facts.link = Some(link);
         }
@@ -392,7 +396,8 @@ impl Check {
             return;
         }
         let Some(last) = &self.last else { return };
-        if last.facts.hash == prev {
+        // Whatever was done to the number, the next line links to the line as it was.
+        if last.facts.hash == prev || self.misnumbered == Some(line - 1) {
             return;
         }
         // One of the two was changed: their own signatures tell which. Without them it is the one

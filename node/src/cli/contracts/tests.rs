@@ -306,5 +306,5 @@ fn json_that_cannot_be_taken_is_not_called_no_json() {
     }
     let long = vec![b'x'; crate::cli::DOCUMENT_BYTES_MAX + 4];
     let judged = shell(&["contracts", "validate", "-"], &long);
-    assert!(judged.err.contains("more than 16777216 bytes"), "{}", judged.err);
+    assert!(judged.err.contains("over the limit of 16777216 bytes"), "{}", judged.err);
 }
