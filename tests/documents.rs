@@ -216,6 +216,7 @@ fn limits_of_the_control_plane_are_those_of_the_code() {
     check("observe::EXECUTABLE_BYTES_MAX", observe::EXECUTABLE_BYTES_MAX);
     check("incident::STORM_DENIALS_MIN", incident::STORM_DENIALS_MIN);
     check("incident::WAKES_MIN", incident::WAKES_MIN);
+    check("incident::WINDOW_MS", incident::WINDOW_MS.unsigned_abs());
     check("incident::EVENTS_MAX", incident::EVENTS_MAX as u64);
 }
 

@@ -113,7 +113,9 @@ fn refuse_usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
     }
     let text = error.render().to_string();
     if json {
-        let message = text.lines().next().unwrap_or_default();
+        // What is missing is listed below the first line, and usage comes after an empty one.
+        let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+        let message = lines.collect::<Vec<_>>().join(" ");
         let message = message.trim_start_matches("error: ").to_owned();
         return NodeError::usage("usage", message, "see srcos-node --help").report(true, io.errors);
     }
