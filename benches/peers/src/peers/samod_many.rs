@@ -134,7 +134,8 @@ impl Side for SamodMany {
             let made = self.runtime.block_on(made)?;
             index.with_document(|doc| {
                 doc.transact(|tx| {
-                    made.iter().try_for_each(|(id, document)| tx.put(ROOT, id, document.as_str()))
+                    made.iter()
+                        .try_for_each(|(id, document)| tx.put(ROOT, id.as_str(), document.as_str()))
                 })
                 .map(drop)
                 .map_err(|failure| failure.error)
