@@ -18,7 +18,7 @@ use crate::side::Start;
 use crate::stats::{median, percentile};
 
 /// Time for what a peer still does after it said that it was done.
-const SETTLE_TIME: Duration = Duration::from_secs(1);
+const SETTLE_TIME: Duration = Duration::from_millis(700);
 /// Changes that each side makes while there is no link.
 pub(crate) const AWAY_CHANGES: u64 = 1_000;
 /// Objects made on the side that invited while there was no link, on the other, and one by one:
@@ -29,7 +29,7 @@ const ONE_BY_ONE: u64 = 3_000_000;
 /// Longest wait for one change to be seen.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest time for all changes that are timed: a slow peer is timed with fewer.
-const CHANGES_TIME_MAX: Duration = Duration::from_secs(45);
+const CHANGES_TIME_MAX: Duration = Duration::from_secs(20);
 /// Bytes that stand for an object before the node was measured.
 const OBJECT_BYTES: usize = 330;
 /// Disk that is wanted to be free, and how much for each object: a peer with a few files for each

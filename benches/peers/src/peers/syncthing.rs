@@ -48,8 +48,10 @@ fn generate(home: &Path) -> anyhow::Result<String> {
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    run(&["generate"])?;
-    run(&["--device-id"])
+    run(&["generate", "--no-default-folder"])?;
+    let told = run(&["serve", "--device-id"])?;
+    // Some versions put words before it.
+    Ok(told.rsplit(' ').next().unwrap_or_default().to_owned())
 }
 
 fn home_arg(home: &Path) -> String {
@@ -67,7 +69,7 @@ fn configuration(home: &Path, files: &Path, me: &str, other: &str, port: u16, to
          <device id=\"{me}\" name=\"me\"><address>dynamic</address></device>\n\
          <device id=\"{other}\" name=\"other\"><address>{to}</address><paused>{paused}</paused>\
          </device>\n\
-         <gui enabled=\"true\"><address>unix://{}</address><unixSocketPermissions>0600\
+         <gui enabled=\"true\"><address>{}</address><unixSocketPermissions>0600\
          </unixSocketPermissions><apikey>{KEY}</apikey></gui>\n\
          <options><listenAddress>tcp://127.0.0.1:{port}</listenAddress>\
          <globalAnnounceEnabled>false</globalAnnounceEnabled>\
