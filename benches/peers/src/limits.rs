@@ -2,13 +2,11 @@
 //! What the network alone takes is measured as a peer (`peers/quic.rs`).
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
 use redb::{Database, TableDefinition};
 
-use crate::process::INTERRUPTED;
+use crate::interrupt;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// Bytes of a commit: the most that a turn of the node takes in before it commits.
@@ -33,7 +31,7 @@ pub(crate) fn disk(dir: &Path, objects: u64, bytes: usize, singles: u64) -> anyh
     let per_commit = (COMMIT_BYTES / bytes).max(1) as u64;
     let mut first = 0;
     while first < objects {
-        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+        interrupt::check()?;
         let end = objects.min(first + per_commit);
         commit(&db, first..end, bytes)?;
         first = end;

@@ -9,6 +9,7 @@
 
 mod aims;
 mod document;
+mod interrupt;
 mod limits;
 mod machine;
 mod peers;
@@ -37,12 +38,10 @@ use std::io::{BufWriter, Write as _};
 use std::ops::Range;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Compares srcos-node with its peers.
 #[derive(Parser)]
@@ -79,32 +78,8 @@ fn main() -> ExitCode {
 
 fn run(options: &runs::Options) -> anyhow::Result<bool> {
     machine::enter_own_network()?;
-    interrupt_on_signals()?;
+    interrupt::listen()?;
     runs::run(options)
-}
-
-/// From now on a signal to end lets the run end in order: nothing is left running or lying about.
-fn interrupt_on_signals() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate, mut hangup) = {
-        let _entered = runtime.enter();
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
-        (listen(interrupt)?, listen(terminate)?, listen(SignalKind::hangup())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                    _ = hangup.recv() => {}
-                }
-                process::INTERRUPTED.store(true, Ordering::Relaxed);
-            }
-        });
-    });
-    Ok(())
 }
 
 /// The runtime of a side, as `#[tokio::main]` makes it.

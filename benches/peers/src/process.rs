@@ -4,13 +4,13 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::interrupt;
 use crate::peers::{Peer, js_dir};
 use crate::side::Start;
 
@@ -20,9 +20,6 @@ pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 const LOOK_TIME: Duration = Duration::from_millis(50);
 /// Bytes of what a side said on its standard error that are shown when it fails.
 const LOG_BYTES_SHOWN: usize = 400;
-
-/// Set when the run is to end: every wait ends with an error.
-pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Said of a wait that was too long, so that it can be told from a failure.
 #[derive(Debug)]
@@ -94,7 +91,7 @@ impl Process {
     pub(crate) fn answer(&mut self, limit: Duration) -> anyhow::Result<(Instant, String)> {
         let began = Instant::now();
         loop {
-            ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+            interrupt::check()?;
             match self.answers.recv_timeout(LOOK_TIME) {
                 Ok((at, line)) => match line.split_once(' ') {
                     Some(("ok", text)) => return Ok((at, text.to_owned())),

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use crate::aims;
+use crate::interrupt;
 use crate::limits;
 use crate::machine;
 use crate::peers::{Peer, refuse_missing_node};
-use crate::process::{ANSWER_TIME_MAX, INTERRUPTED, Process, TooLong};
+use crate::process::{ANSWER_TIME_MAX, Process, TooLong};
 use crate::report::{DISK, Figure, Report};
 use crate::side::Start;
 use crate::stats::{median, percentile};
@@ -154,7 +154,7 @@ fn all(
                 machine::refuse_full_disk(turns.scratch, FREE_BYTES)?;
                 report.load_now(machine::busy()?)?;
                 if let Err(error) = turns.turn(peer, objects, run, report) {
-                    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+                    interrupt::check()?;
                     given_up.insert(peer);
                     let slow = error.chain().any(|cause| cause.is::<TooLong>());
                     let how = if slow { "did not finish" } else { "failed" };
@@ -345,7 +345,7 @@ fn object_bytes(report: &Report, objects: u64) -> usize {
 fn settle() -> anyhow::Result<()> {
     let began = Instant::now();
     while began.elapsed() < SETTLE_TIME {
-        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+        interrupt::check()?;
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
