@@ -120,6 +120,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already; then there is nobody to kill.
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -284,7 +284,11 @@ impl Report {
     /// Names of who was measured, in the order of the tables.
     pub(crate) fn names(&self) -> Vec<&str> {
         let names = Peer::ALL.into_iter().map(Peer::name).chain([DISK]);
-        names.filter(|name| self.rows.keys().any(|(peer, _, _)| peer == name)).collect()
+        let known = |name: &str| {
+            self.rows.keys().any(|(peer, _, _)| peer == name)
+                || self.ended.keys().any(|(peer, _)| peer == name)
+        };
+        names.filter(|name| known(name)).collect()
     }
 
     /// Prints the tables and stores all; returns whether all was measured.

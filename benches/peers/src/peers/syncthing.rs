@@ -61,6 +61,8 @@ fn home_arg(home: &Path) -> String {
 fn configuration(home: &Path, files: &Path, me: &str, other: &str, port: u16, to: &str) -> String {
     let mut text = String::from("<configuration version=\"35\">\n");
     let paused = to != "dynamic";
+    // With a low priority it would leave its process group, which it is killed with, and it would
+    // give way to what else is measured.
     // Writing to a string cannot fail.
     let _ = write!(
         text,
@@ -77,6 +79,7 @@ fn configuration(home: &Path, files: &Path, me: &str, other: &str, port: u16, to
          <natEnabled>false</natEnabled><urAccepted>-1</urAccepted>\
          <crashReportingEnabled>false</crashReportingEnabled>\
          <autoUpgradeIntervalH>0</autoUpgradeIntervalH><startBrowser>false</startBrowser>\
+         <setLowPriority>false</setLowPriority>\
          </options>\n</configuration>\n",
         files.display(),
         home.join("gui.sock").display(),
