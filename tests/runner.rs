@@ -17,6 +17,7 @@ mod http_api;
 mod kill_nine;
 mod process;
 mod readme;
+mod short_links;
 mod sim_scenarios;
 mod sim_seeds;
 mod support;

@@ -385,10 +385,9 @@ fn told_to_stop_under_load_ends_clean_and_loses_nothing_acknowledged() {
     let file = place.path().join("load.jsonl");
     std::fs::write(&file, import_lines("load", 40_000)).expect("it can be written");
     let path = file.to_str().expect("paths are text");
-    let mut import = spawn(&a, &["import", "normal", path], &place.path().join("import.out"));
-    // Single puts beside it, each acknowledged or not.
+    // Single puts, each acknowledged or not, and beside them an import.
     let stopping = std::sync::atomic::AtomicBool::new(false);
-    let acknowledged = std::thread::scope(|scope| {
+    let (acknowledged, mut import) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let Ok(mut caller) = crate::caller::Caller::unix(&a.dir) else { return 0 };
             for n in 0..100_000 {
@@ -403,12 +402,14 @@ fn told_to_stop_under_load_ends_clean_and_loses_nothing_acknowledged() {
             }
             100_000
         });
-        eventually("it is in the middle of it", || {
-            (a.live("normal") >= 3000 && a.live("priority") >= 20).then_some(())
-        });
+        // The import has an end: it begins when enough was put, so that nothing but its own first objects
+        // is waited for while it runs.
+        eventually("some are put", || (a.live("priority") >= 20).then_some(()));
+        let import = spawn(&a, &["import", "normal", path], &place.path().join("import.out"));
+        eventually("it is in the middle of it", || (a.live("normal") >= 3000).then_some(()));
         stopping.store(true, std::sync::atomic::Ordering::SeqCst);
         a.terminate();
-        writer.join().expect("no put failed before the end")
+        (writer.join().expect("no put failed before the end"), import)
     });
     assert_eq!(a.ended(), 0, "{}", a.log());
     let status = eventually("the import ends", || import.0.try_wait().ok().flatten());

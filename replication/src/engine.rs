@@ -14,6 +14,7 @@
 //! Time only moves forward between calls. Connection ids are the caller's and never reused. The
 //! link under a connection authenticates the device at the other end and keeps order.
 
+mod forks;
 mod handshake;
 mod held;
 mod members;
@@ -34,6 +35,8 @@ use crate::roster::{Roster, RosterError};
 use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
 use crate::wire::{AbortReason, Message};
 use held::Held;
+
+pub use forks::FORKS_SHOWN_MAX;
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
@@ -488,6 +491,7 @@ impl Engine {
                     session.receipt_soon(now.mono);
                 }
             }
+            self.spread_forks(store, &committed.journals)?;
         }
         Ok(())
     }
