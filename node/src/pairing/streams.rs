@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::PairingInput;
-use crate::transport::{self, Hold, Origin, makes_room};
+use crate::transport::{self, Hold, Origin, PairingReader, PairingWriter, makes_room};
 
 /// How long a pairing stream may take no part in an exchange, in milliseconds: who opens one says its
 /// first word at once, and a slow link takes a second or two for it.
@@ -74,7 +74,8 @@ impl Streams {
             let goes = makes_room(held, origin).unwrap_or(stream.id);
             closed = Some(self.open.get(&goes).map_or(stream, |open| open.stream));
         }
-        let (writer, reads, hold) = self.pump(stream, pairing);
+        let transport::Pairing { reader, writer, hold, .. } = pairing;
+        let (writer, reads) = self.pump(stream, reader, writer);
         let due = now.mono.after_ms(FIRST_FRAME_MS_MAX);
         let open = Open { stream, inbound, origin, hold, due, writer, _reads: reads };
         self.open.insert(stream.id, open);
@@ -127,11 +128,11 @@ impl Streams {
     fn pump(
         &self,
         stream: Stream,
-        pairing: transport::Pairing,
-    ) -> (mpsc::Sender<(Vec<u8>, bool)>, oneshot::Sender<()>, Hold) {
+        mut read: PairingReader,
+        mut write: PairingWriter,
+    ) -> (mpsc::Sender<(Vec<u8>, bool)>, oneshot::Sender<()>) {
         let (writer, mut frames) = mpsc::channel::<(Vec<u8>, bool)>(STREAM_FRAMES_MAX);
         let (reads, closed) = oneshot::channel();
-        let transport::Pairing { reader: mut read, writer: mut write, hold, .. } = pairing;
         let inputs = self.inputs.clone();
         self.tokio.spawn(async move {
             let reading = async {
@@ -161,6 +162,6 @@ impl Streams {
             // The other end sees the end of the stream, or has gone.
             let _ = write.finish().await;
         });
-        (writer, reads, hold)
+        (writer, reads)
     }
 }
