@@ -15,6 +15,7 @@
 //! link under a connection authenticates the device at the other end and keeps order.
 
 mod claims;
+mod forks;
 mod handshake;
 mod held;
 mod members;
@@ -37,6 +38,8 @@ use crate::wire::{AbortReason, Message};
 use claims::Claims;
 pub use claims::{CLAIM_JOURNALS_MAX, RENEW_WAIT_MS_MAX};
 use held::Held;
+
+pub use forks::FORKS_SHOWN_MAX;
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
@@ -543,6 +546,7 @@ impl Engine {
                     session.receipt_soon(now.mono);
                 }
             }
+            self.spread_forks(store, &committed.journals)?;
         }
         Ok(())
     }

@@ -62,8 +62,11 @@ impl Engine {
             }
             session.note_ahead(lane, ours);
             let peer = self.peers.entry(device).or_default();
-            peer.hear(lane, said.held, said.unapplied, now.wall);
+            peer.hear(lane, said.held.clone(), said.unapplied, now.wall);
             peer.compare(lane, ours, now.wall);
+            for (author, tip) in self.forked(store, conn, lane, &said.held) {
+                self.show_fork(store, conn, lane, author, tip)?;
+            }
         }
         if let Some(lane) = overtaken {
             self.hear_claim(store, now, device, lane)?;
