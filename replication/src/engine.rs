@@ -32,7 +32,7 @@ use srcos_lanes::store::{Op, Outcome, Run, Store};
 use crate::peers::{self, Contact, LanePeer, LaneView, Peer};
 use crate::roster::{Roster, RosterError};
 use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
-use crate::wire::{AbortReason, Message};
+use crate::wire::{AbortReason, Message, Receipt};
 use held::Held;
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
@@ -161,6 +161,8 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
+    /// The receipt that was signed last, and for which mesh: others get the same.
+    signed_last: Option<(MeshId, Receipt)>,
     /// By whose word alone this engine began an incarnation, and when.
     claims: BTreeMap<DeviceId, MonoMillis>,
     /// The time of the last turn, which is when what follows from it is sent.
@@ -221,6 +223,7 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
+            signed_last: None,
             claims: BTreeMap::new(),
             told_time: Now { mono: MonoMillis(0), wall: WallMillis(0) },
         };
