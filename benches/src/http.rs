@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
+use crate::interrupt;
+
 /// Longest wait for an answer: beyond that the node hangs, and the measurement fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,7 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Vec<u8>> {
+        interrupt::check()?;
         self.send(method, path, body)?;
         let (status, length) = self.head()?;
         let mut answer = vec![0; length.context("an answer without a length")?];

@@ -77,6 +77,14 @@ impl Probe {
         percentile(&self.committed, 0.99)
     }
 
+    /// How long the slowest one of so many takes, in milliseconds.
+    pub(crate) fn distribution(&self) -> Vec<(f64, f64)> {
+        let all = self.committed.len() as f64;
+        let shares = [1.25, 2.0, 4.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 10_000.0];
+        let seen = shares.into_iter().filter(|of| *of <= all);
+        seen.map(|of| (of, percentile(&self.committed, 1.0 - 1.0 / of))).collect()
+    }
+
     /// Reports percentiles.
     pub(crate) fn tell(&self, report: &mut Report) {
         let mut add = |what: &str, value, goal| {

@@ -8,6 +8,7 @@
 
 mod figures;
 mod http;
+mod interrupt;
 mod latency;
 mod node;
 mod pair;
@@ -32,13 +33,14 @@ struct Cli {
 enum Command {
     /// Measure the figures on two nodes of the release build; exit 1 if one could not be measured
     Figures(figures::Options),
-    /// Measure how each cost grows with objects, edits and devices; exit 1 if one could not be
+    /// Measure how each cost grows with objects, edits, days away and devices; exit 1 if one could not be
     Scale(scale::Options),
     /// Measure the store alone: no network, no HTTP, one process
     Store(store::Options),
 }
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
+    interrupt::listen()?;
     let complete = match Cli::parse().command {
         Command::Figures(options) => figures::run(&options)?,
         Command::Scale(options) => scale::run(&options)?,

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::interrupt;
 use crate::node::Program;
 
 /// Where and on what was measured.
@@ -96,10 +97,23 @@ impl Report {
         name: &'static str,
         measure: impl FnOnce(&mut Self) -> anyhow::Result<()>,
     ) {
-        if let Err(error) = measure(self) {
+        if self.is_over() {
+            return;
+        }
+        let measured = measure(self);
+        if interrupt::is_told() {
+            // Whatever it says: its nodes were told to stop as well.
+            self.say(&json!({"figure": name, "failed": "interrupted", "partial": true}));
+            self.failed.push(format!("{name}, and all that would have followed: interrupted"));
+        } else if let Err(error) = measured {
             self.say(&json!({"figure": name, "failed": format!("{error:#}"), "partial": true}));
             self.failed.push(format!("{name}: {error:#}"));
         }
+    }
+
+    /// Whether this process was told to stop, so that nothing is left to do but to tell.
+    pub(crate) fn is_over(&self) -> bool {
+        interrupt::is_told()
     }
 
     /// Writes what was said as `STEM.jsonl`, and the table as `STEM.md`.
@@ -121,8 +135,11 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut text =
-            String::from("\n| figure | what | value | goal | |\n|---|---|---:|---:|---|\n");
+        let mut text = String::new();
+        if !self.failed.is_empty() {
+            text += "\nPARTIAL: see below the table what was not measured.\n";
+        }
+        text += "\n| figure | what | value | goal | |\n|---|---|---:|---:|---|\n";
         for Row { figure, what, value, unit, goal } in &self.rows {
             let met = match goal {
                 Some(goal) if goal.holds(*value) => "met",

@@ -1,4 +1,4 @@
-//! How each cost grows: with objects, with the history of one object, with devices.
+//! How each cost grows: with objects, with the history of one object, with days away, with devices.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,10 @@ const IDLE_TIME: Duration = Duration::from_secs(10);
 const ASKS: usize = 50;
 /// A point that takes longer is the last one of its row.
 const POINT_TIME_MAX: Duration = Duration::from_secs(300);
+/// Objects in the lane of a device that is away.
+const AWAY_OBJECTS: u64 = 10_000;
+/// Changes that the other device makes on each day away, all of objects that both have.
+const CHANGES_A_DAY: u64 = 1_000;
 /// Longest wait until all of a mesh have a change.
 const MESH_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -35,6 +39,9 @@ pub(crate) struct Options {
     /// Edits of one object, one point each
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000, 10_000, 100_000])]
     edits: Vec<u64>,
+    /// Days away, with a thousand changes on each, one point each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 7, 30, 100])]
+    days: Vec<u64>,
     /// Devices of a mesh on this machine, one point each
     #[arg(long, value_delimiter = ',', default_values_t = [2, 4, 8])]
     devices: Vec<usize>,
@@ -90,10 +97,14 @@ impl Costs {
             }
             series.push(Series { name: format!("{what} ({unit})"), points: points.clone() });
         }
-        let file = results.join(format!("scale-{}.svg", self.by));
+        let file = results.join(format!("scale-{}.svg", self.by.replace(' ', "-")));
         let svg = plot::log_log(&format!("cost by {}", self.by), self.by, &series);
-        std::fs::write(&file, svg).with_context(|| format!("cannot write {}", file.display()))
+        write(&file, &svg)
     }
+}
+
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Measures; returns whether everything could be measured.
@@ -107,9 +118,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         .with_context(|| format!("cannot make {}", results.display()))?;
     let mut report = Report::new(&program);
     let mut by_objects = Costs::new("objects");
+    let mut latencies = Vec::new();
     for objects in &options.objects {
         report.part("objects", |report| {
-            with_objects(options, &program, report, &mut by_objects, *objects)
+            with_objects(options, &program, report, &mut by_objects, &mut latencies, *objects)
         });
     }
     let mut by_edits = Costs::new("edits");
@@ -120,14 +132,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
             break;
         }
     }
+    let mut by_days = Costs::new("days away");
+    for days in &options.days {
+        report.part("days away", |report| away(options, &program, report, &mut by_days, *days));
+    }
     let mut by_devices = Costs::new("devices");
     for devices in &options.devices {
         report.part("devices", |report| {
             with_devices(options, &program, report, &mut by_devices, *devices)
         });
     }
-    for costs in [&by_objects, &by_edits, &by_devices] {
-        report.part("growth", |report| costs.finish(report, &results));
+    for costs in [&by_objects, &by_edits, &by_days, &by_devices] {
+        if !costs.rows.is_empty() {
+            report.part("growth", |report| costs.finish(report, &results));
+        }
+    }
+    if !latencies.is_empty() {
+        let across = "the slowest change of so many (10: the slowest tenth)";
+        let svg = plot::log_log("committed on A to visible on B, ms", across, &latencies);
+        write(&results.join("scale-latency.svg"), &svg)?;
     }
     report.write(&results.join("scale"))?;
     Ok(report.finish())
@@ -138,6 +161,7 @@ fn with_objects(
     program: &Program,
     report: &mut Report,
     costs: &mut Costs,
+    latencies: &mut Vec<Series>,
     objects: u64,
 ) -> anyhow::Result<()> {
     let mut pair = Pair::new(program, options.dir.as_deref(), Link::Quic)?;
@@ -162,6 +186,8 @@ fn with_objects(
     }
     add(report, "change visible, p50", probe.p50(), "ms");
     add(report, "change visible, p99", probe.p99(), "ms");
+    latencies
+        .push(Series { name: format!("{objects} objects (ms)"), points: probe.distribution() });
     let objects = objects + options.samples;
     pair.wait_in_step(objects)?;
 
@@ -237,6 +263,38 @@ fn with_edits(
     }
     costs.add(report, n, "one more edit, committed, p50", median(&times), "ms");
     costs.add(report, n, "peak memory of the receiver", pair.b.memory_mb("VmHWM")?, "MB");
+    Ok(())
+}
+
+/// A device that comes back after days on which the other one changed what both have.
+fn away(
+    options: &Options,
+    program: &Program,
+    report: &mut Report,
+    costs: &mut Costs,
+    days: u64,
+) -> anyhow::Result<()> {
+    let (pair, _) = Pair::filled(program, options.dir.as_deref(), Link::Quic, AWAY_OBJECTS)?;
+    let changes = days * CHANGES_A_DAY;
+    pair.cut()?;
+    let file = pair.scratch.path().join("changes.jsonl");
+    let mut lines = String::new();
+    for number in 0..changes {
+        // Spread over all objects; each change makes another body than the last.
+        let id = workload::id("bench", number * 7_919 % AWAY_OBJECTS);
+        let line = json!({"id": id, "kind": "file", "body": workload::body(AWAY_OBJECTS + number)});
+        writeln!(lines, "{line}")?;
+    }
+    std::fs::write(&file, lines)?;
+    let path = file.to_str().context("the directory's path is not UTF-8")?;
+    pair.a.run(&["import", LANE, path])?;
+    let frames = pair.frame_bytes()?;
+    let sync = pair.rejoin(AWAY_OBJECTS)?;
+    let n = days as f64;
+    costs.add(report, n, "coming back", sync.transfer().as_secs_f64(), "s");
+    let frames = (pair.frame_bytes()? - frames) / changes as f64;
+    costs.add(report, n, "frames of coming back", frames, "bytes/change");
+    costs.add(report, n, "peak memory of who was away", pair.b.memory_mb("VmHWM")?, "MB");
     Ok(())
 }
 

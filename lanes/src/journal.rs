@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Author, ChangeHash, EntryHash, MeshId, ObjectKey, WallMillis};
 use crate::lane::LaneId;
 use crate::signature::{Signature, Signer, verify};
+use srcos_schemas::objects::CLASS_BYTES_MAX;
 
 /// The version of the header's encoding.
 pub const HEADER_VERSION: u8 = 1;
@@ -220,6 +221,8 @@ impl Header {
         limit("number of items", self.items.len(), ENTRY_CHANGES_MAX)?;
         limit("number of entries waited for", self.after.len(), ENTRY_AFTER_MAX)?;
         limit("number of classes", self.classes.len(), 255)?;
+        let longest = self.classes.iter().map(String::len).max().unwrap_or_default();
+        limit("length in bytes of a class", longest, CLASS_BYTES_MAX)?;
         if self.items.is_empty() {
             return Err(EntryError::Malformed("it has no items"));
         }
@@ -483,6 +486,16 @@ mod tests {
         let bytes = entry_bytes();
         let error = Entry::read(&bytes).unwrap().check_bodies().unwrap_err();
         assert!(matches!(error, EntryError::Body { what: "its change hash", .. }), "{error}");
+    }
+
+    #[test]
+    fn the_name_of_a_class_is_bounded() {
+        let mut header = header();
+        header.classes = vec!["c".repeat(CLASS_BYTES_MAX)];
+        header.check().unwrap();
+        header.classes[0].push('c');
+        let refused = Header::from_bytes(&header.to_bytes()).unwrap_err();
+        assert!(matches!(refused, EntryError::TooLarge { .. }), "{refused}");
     }
 
     #[test]

@@ -26,11 +26,13 @@ mod content;
 mod creation;
 mod elements;
 mod error;
+mod graph;
 mod incoming;
 mod past;
 mod place;
 mod pointer;
 mod schema;
+mod size;
 mod text;
 mod view;
 mod write;
@@ -47,7 +49,9 @@ pub use content::{
 };
 use elements::Elements;
 pub use error::{ContentError, DocumentError, WriteError};
+pub(crate) use error::{FULL, UNSHOWN};
 pub use incoming::{Incoming, Taken};
+pub use size::OPS_IN_OBJECT_MAX;
 pub use text::TEXT_EDITS_MAX;
 pub use view::{Conflict, ConflictValue, View};
 pub use write::LIST_CELLS_MAX;
@@ -107,8 +111,11 @@ pub struct Object {
     doc: Automerge,
     /// Bytes of the snapshot and of all changes since.
     bytes: usize,
+    size: size::Size,
     /// Where the elements of its lists are, once a change from elsewhere asked for it.
     elements: OnceLock<Arc<Elements>>,
+    /// Its changes and what they follow, once a change that was made apart asked for it.
+    graph: OnceLock<Arc<graph::Graph>>,
 }
 
 impl Default for Object {
@@ -135,7 +142,14 @@ fn refused(error: automerge::AutomergeError) -> DocumentError {
 impl Object {
     /// An object to which nothing was written yet.
     pub fn new() -> Self {
-        Self { doc: skeleton().doc.clone(), bytes: 0, elements: OnceLock::new() }
+        let doc = skeleton().doc.clone();
+        Self {
+            doc,
+            bytes: 0,
+            size: size::Size::default(),
+            elements: OnceLock::new(),
+            graph: OnceLock::new(),
+        }
     }
 
     /// An object as [`Object::save`] wrote it. For bytes from this device's own store: they are
@@ -146,10 +160,23 @@ impl Object {
         if !doc.get_missing_deps(&[hash]).is_empty() {
             return Err(DocumentError::Snapshot("it does not start as objects do"));
         }
-        if doc.get_changes_meta(&[]).iter().any(|change| change.actor.to_bytes().len() != 16) {
-            return Err(DocumentError::Snapshot("an actor is not 16 bytes long"));
+        let mut size = size::Size::default();
+        for change in doc.get_changes_meta(&[]) {
+            if change.actor.to_bytes().len() != 16 {
+                return Err(DocumentError::Snapshot("an actor is not 16 bytes long"));
+            }
+            if change.hash != hash {
+                let ops = (change.max_op + 1).saturating_sub(change.start_op);
+                size = size.with_ops(ChangeHash(change.hash.0), ops);
+            }
         }
-        Ok(Self { doc, bytes: snapshot.len(), elements: OnceLock::new() })
+        Ok(Self {
+            doc,
+            bytes: snapshot.len(),
+            size,
+            elements: OnceLock::new(),
+            graph: OnceLock::new(),
+        })
     }
 
     /// All of it, its history included, for [`Object::load`].
@@ -180,11 +207,12 @@ impl Object {
             + count(stats.num_changes) * CHANGE_BYTES
             + self.bytes
             + self.elements.get().map_or(0, |elements| elements.size_estimate())
+            + self.graph.get().map_or(0, |graph| graph.size_estimate())
     }
 
     /// What the object says now.
     pub fn view(&self) -> Result<View, DocumentError> {
-        guarded(|| Ok(view::view(place::Reader { doc: &self.doc, heads: None })))
+        guarded(|| view::view(place::Reader::new(&self.doc, None, &place::Room::default())))
     }
 
     /// Makes the object say this, by a change that holds only the difference to what it shows;
@@ -197,7 +225,9 @@ impl Object {
         now: WallMillis,
     ) -> Result<Option<EncodedChange>, DocumentError> {
         let written = guarded(|| {
-            let before = write::Before::read(place::Reader { doc: &self.doc, heads: None });
+            let room = place::Room::default();
+            let before = write::Before::read(place::Reader::new(&self.doc, None, &room));
+            room.check()?;
             let mut doc = self.doc.clone();
             doc.set_actor(ActorId::from(&actor[..]));
             let mut tx = doc.transaction();
@@ -224,11 +254,18 @@ impl Object {
         let hash = ChangeHash(change.hash().0);
         let read = chunk::Change::read(&bytes, hash, actor)?;
         schema::check(&read)?;
+        let size = self.size.with(hash, &read);
+        size.check_written()?;
         guarded(|| past::Past::new(self).add(hash, read))?;
+        let read = chunk::Change::read(&bytes, hash, actor)?;
         if let Some(elements) = self.elements.get_mut() {
-            Arc::make_mut(elements).add(&chunk::Change::read(&bytes, hash, actor)?);
+            Arc::make_mut(elements).add(&read);
+        }
+        if let Some(graph) = self.graph.get_mut() {
+            Arc::make_mut(graph).add(Hash(hash.0), &read);
         }
         self.doc = doc;
+        self.size = size;
         self.bytes += bytes.len();
         let deps = without_skeleton(change.deps());
         Ok(Some(EncodedChange { hash, bytes, deps }))
@@ -274,15 +311,16 @@ impl Object {
             let skipped = changes.len().saturating_sub(limit);
             let items = changes.iter().skip(skipped).map(|change| {
                 let heads = [change.hash];
-                let reader = place::Reader { doc: &self.doc, heads: Some(&heads) };
-                HistoryItem {
+                let room = place::Room::default();
+                let reader = place::Reader::new(&self.doc, Some(&heads), &room);
+                Ok(HistoryItem {
                     hash: ChangeHash(change.hash.0),
                     actor: change.actor.to_bytes().try_into().unwrap_or([0; 16]),
                     time: WallMillis(u64::try_from(change.timestamp).unwrap_or(0)),
-                    content: view::view(reader).content,
-                }
+                    content: view::view(reader)?.content,
+                })
             });
-            Ok(items.collect())
+            items.collect()
         })
     }
 }

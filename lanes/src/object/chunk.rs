@@ -290,6 +290,10 @@ impl<'a> Change<'a> {
             return Err(DocumentError::Actor);
         }
         let (seq, start_op, time) = (cursor.unsigned()?, cursor.unsigned()?, cursor.signed()?);
+        if time < 0 {
+            // Automerge keeps the differences of all times; so none is out of its range.
+            return bad("its time is before 1970");
+        }
         if cursor.unsigned()? != 0 {
             return bad("it carries a message");
         }
@@ -314,7 +318,7 @@ impl<'a> Change<'a> {
             return Err(DocumentError::Order("its operations' numbers are out of range"));
         }
         if highest.is_none_or(|highest| highest > OPS_IN_LIFE_MAX) {
-            return Err(DocumentError::Spent { limit: OPS_IN_LIFE_MAX });
+            return Err(DocumentError::Spent { what: "operations", limit: OPS_IN_LIFE_MAX });
         }
         Ok(Self { deps, actors, start_op, seq, time, ops, overwritten, body })
     }
@@ -394,6 +398,11 @@ impl<'a> Columns<'a> {
         let key_actor = run_lengths(self.key_actor, count, |cursor| cursor.unsigned())?;
         let key_counter = summed(run_lengths(self.key_counter, count, |c| c.signed())?)?;
         let key_string = run_lengths(self.key_string, count, |cursor| cursor.text())?;
+        // A run says one key many times, and those who read the operations look at it each time.
+        let key_bytes: usize = key_string.iter().flatten().map(|key| key.len()).sum();
+        if key_bytes > CHANGE_BYTES_MAX {
+            return Err(DocumentError::TooLarge { bytes: key_bytes, limit: CHANGE_BYTES_MAX });
+        }
         let insert = booleans(self.insert, count)?;
         let meta = run_lengths(self.value_meta, count, |cursor| cursor.unsigned())?;
         let (counts, overwritten) = self.overwritten(count, actors)?;

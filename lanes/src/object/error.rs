@@ -70,6 +70,13 @@ pub enum ContentError {
     },
 }
 
+/// What is said of an object that was given too much.
+pub(crate) const FULL: &str =
+    "it was given more than an object can hold, and shows nothing; delete it and put it anew";
+/// What is said of an object that says too much.
+pub(crate) const UNSHOWN: &str =
+    "it says more than an object can show, and shows nothing; delete it and put it anew";
+
 /// Why a change or a document is refused. What was there before stays as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
@@ -93,15 +100,24 @@ pub enum DocumentError {
         /// The limit.
         limit: usize,
     },
-    /// The object has had as many operations as one can; see
+    /// The object has had as many operations or changes as one can; see
     /// [`OPS_IN_LIFE_MAX`](super::OPS_IN_LIFE_MAX).
     #[error(
-        "the object would have more than {limit} operations in its past; delete it and put it anew"
+        "the object would have more than {limit} {what} in its past; delete it and put it anew"
     )]
     Spent {
+        /// What there would be too much of.
+        what: &'static str,
         /// The limit.
         limit: u64,
     },
+    /// With the change the object would hold more than any can, by what several wrote apart; see
+    /// [`OPS_IN_OBJECT_MAX`](super::OPS_IN_OBJECT_MAX).
+    #[error("{FULL}")]
+    Full,
+    /// What the object says is larger than what is shown of any.
+    #[error("{UNSHOWN}")]
+    Unshown,
     /// The change is larger than [`CHANGE_BYTES_MAX`](super::CHANGE_BYTES_MAX).
     #[error("the change is {bytes} bytes long, the limit is {limit}; refuse it")]
     TooLarge {

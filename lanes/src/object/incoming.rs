@@ -10,8 +10,9 @@ use automerge::{ChangeHash as Hash, ReadDoc};
 use super::chunk::{Change, OPS_MAX};
 use super::elements::Elements;
 use super::error::DocumentError;
+use super::graph::Graph;
 use super::past::Past;
-use super::{Object, View, refused as refused_by, schema};
+use super::{Object, refused as refused_by, schema};
 use crate::ids::ChangeHash;
 
 /// A change that comes from elsewhere.
@@ -30,13 +31,17 @@ pub struct Incoming<'a> {
 pub struct Taken {
     /// The object with them.
     pub object: Object,
-    /// What it says.
-    pub view: View,
     /// Those that it took in now, by their place, in order.
     pub new: Vec<usize>,
     /// Those that cannot be part of it, by their place, and why.
     pub refused: Vec<(usize, DocumentError)>,
+    /// Whether one of them was refused because there would be more than an object can hold. Then
+    /// the others are refused as well, and so shall be all that come later.
+    pub is_full: bool,
 }
+
+/// Changes that are checked and taken in at once: each is compared with all before it.
+const STEP_CHANGES_MAX: usize = 4_096;
 
 impl Object {
     /// Takes in a change from elsewhere. A change that is there already is no error.
@@ -47,7 +52,7 @@ impl Object {
         expected_actor: [u8; 16],
     ) -> Result<(), DocumentError> {
         let incoming = Incoming { change, hash: expected, actor: expected_actor };
-        let taken = self.with_each(&[incoming], &BTreeMap::new())?;
+        let taken = self.with_each(&[incoming], &BTreeMap::new());
         match taken.refused.into_iter().next() {
             Some((_, error)) => Err(error),
             None => {
@@ -61,16 +66,17 @@ impl Object {
     /// follows, for the price of few copies of the document. One that is refused is left out as if
     /// it had never come, and with it the later ones of its author; so are the changes of those
     /// who are `stalled`, by the change of theirs that is left out. So the same follows from the
-    /// same changes, whichever of them come together. Fails if the object cannot be read.
+    /// same changes, whichever of them come together.
     pub fn with_each(
         &self,
         changes: &[Incoming<'_>],
         stalled: &BTreeMap<[u8; 16], ChangeHash>,
-    ) -> Result<Taken, DocumentError> {
+    ) -> Taken {
         let mut object = self.clone();
         let (mut new, mut refused) = (Vec::new(), Vec::new());
         let mut stalled = stalled.clone();
         let mut left = vec![(0, changes.len())];
+        let mut is_full = false;
         while let Some((from, to)) = left.pop() {
             if from == to {
                 continue;
@@ -83,6 +89,13 @@ impl Object {
                     new.extend(step.members);
                     refused.extend(step.refused);
                     (object, stalled) = (step.object, step.stalled);
+                    if step.is_full {
+                        is_full = true;
+                        let rest =
+                            (step.next..changes.len()).filter(|at| !object.has(changes[*at].hash));
+                        refused.extend(rest.map(|at| (at, DocumentError::Full)));
+                        break;
+                    }
                     left.push((step.next, to));
                 }
                 Err((_, error)) if to - from == 1 => {
@@ -95,13 +108,17 @@ impl Object {
                 }
             }
         }
-        let view = object.view()?;
-        Ok(Taken { object, view, new, refused })
+        Taken { object, new, refused, is_full }
     }
 
     /// Where the elements of its lists are, found out once.
     pub(super) fn elements(&self) -> &Elements {
         self.elements.get_or_init(|| Arc::new(Elements::of(&self.doc)))
+    }
+
+    /// Its changes and what they follow, found out once.
+    pub(super) fn graph(&self) -> &Graph {
+        self.graph.get_or_init(|| Arc::new(Graph::of(&self.doc)))
     }
 
     /// Takes in those of a range that are right by themselves; fails where Automerge cannot take
@@ -116,8 +133,13 @@ impl Object {
         let (mut members, mut refused) = (Vec::new(), Vec::new());
         let mut stalled = stalled.clone();
         let mut ops = 0;
+        let (mut size, mut is_full) = (self.size, false);
         let mut next = range.end;
         for at in range.clone() {
+            if members.len() >= STEP_CHANGES_MAX {
+                next = at;
+                break;
+            }
             let incoming = &changes[at];
             if past.has(incoming.hash) || self.has(incoming.hash) {
                 continue;
@@ -129,7 +151,9 @@ impl Object {
                 let change = Change::read(incoming.change, incoming.hash, incoming.actor)?;
                 ops += change.ops.len();
                 schema::check(&change)?;
-                past.add(incoming.hash, change)
+                let size = size.with(incoming.hash, &change);
+                past.add(incoming.hash, change)?;
+                Ok(size)
             };
             let checked = check();
             if (ops > OPS_MAX || past.is_full()) && !members.is_empty() {
@@ -138,7 +162,20 @@ impl Object {
                 break;
             }
             match checked {
-                Ok(()) => members.push(at),
+                Ok(grown) if grown.check().is_err() => {
+                    // Asked of no change but those that are right, by Automerge as well: so it is
+                    // the same everywhere. It is tried alone.
+                    next = at;
+                    is_full = members.is_empty();
+                    if is_full {
+                        members.push(at);
+                    }
+                    break;
+                }
+                Ok(grown) => {
+                    size = grown;
+                    members.push(at);
+                }
                 Err(error) => {
                     stalled.entry(incoming.actor).or_insert(incoming.hash);
                     refused.push((at, error));
@@ -146,7 +183,7 @@ impl Object {
             }
         }
         if members.is_empty() {
-            return Ok(Step { object: self.clone(), members, refused, stalled, next });
+            return Ok(Step { object: self.clone(), members, refused, stalled, next, is_full });
         }
         let middle = usize::midpoint(range.start, range.end);
         let mut parsed = Vec::with_capacity(members.len());
@@ -164,15 +201,24 @@ impl Object {
                 return Err((*at, DocumentError::Unfaithful));
             }
         }
+        if is_full {
+            let members = Vec::new();
+            return Ok(Step { object: self.clone(), members, refused, stalled, next, is_full });
+        }
         let bytes: usize = members.iter().map(|at| changes[*at].change.len()).sum();
         let mut elements = self.elements.clone();
+        let mut graph = self.graph.clone();
+        // The last that was looked at may be left for another time.
+        let taken = || past.members().take(members.len());
         if let Some(elements) = elements.get_mut() {
-            // The last that was looked at may be left for another time.
-            let taken = past.members().take(members.len());
-            taken.for_each(|change| Arc::make_mut(elements).add(change));
+            taken().for_each(|change| Arc::make_mut(elements).add(change));
         }
-        let object = Self { doc, bytes: self.bytes + bytes, elements };
-        Ok(Step { object, members, refused, stalled, next })
+        if let Some(graph) = graph.get_mut() {
+            let hashes = members.iter().map(|at| Hash(changes[*at].hash.0));
+            hashes.zip(taken()).for_each(|(hash, change)| Arc::make_mut(graph).add(hash, change));
+        }
+        let object = Self { doc, bytes: self.bytes + bytes, size, elements, graph };
+        Ok(Step { object, members, refused, stalled, next, is_full })
     }
 }
 
@@ -184,4 +230,6 @@ struct Step {
     stalled: BTreeMap<[u8; 16], ChangeHash>,
     /// Where the rest begins.
     next: usize,
+    /// The first of the rest is more than the object can hold.
+    is_full: bool,
 }

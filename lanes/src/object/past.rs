@@ -19,13 +19,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use automerge::{ActorId, Automerge, ChangeHash as Hash, ObjId, ObjType, ROOT, ReadDoc};
+use automerge::{ActorId, Automerge, ChangeHash as Hash, ObjId, ObjType, PatchLog, ROOT, ReadDoc};
 
 use super::chunk::{
     Change, DELETE, INCREMENT, Key, MAKE_LIST, MAKE_MAP, MAKE_TEXT, Op, OpRef, PUT, Scalar,
 };
 use super::elements::{Actor, OpId};
 use super::error::DocumentError;
+use super::graph::Apart;
 use super::schema::is_text_op;
 use super::{Object, skeleton};
 use crate::ids::ChangeHash;
@@ -35,8 +36,9 @@ use crate::ids::ChangeHash;
 /// honest changes are few; the first of several is always looked at.
 const LOOKED_UP_MAX: usize = 1 << 20;
 
-/// Changes of the document, sorted, that have all of the document's part of a past in theirs.
-type Base = Rc<[Hash]>;
+/// Changes of the document, sorted, that have all of the document's part of a past in theirs; by a
+/// number, since there may be many of them.
+type Base = usize;
 type Result<T> = std::result::Result<T, DocumentError>;
 
 /// A document, and changes that it shall take in, each with its past.
@@ -52,10 +54,14 @@ pub(super) struct Past<'d, 'c> {
     last_of: BTreeMap<Actor, usize>,
     /// Which members overwrite an operation.
     overwritten_by: BTreeMap<OpId, Vec<usize>>,
+    bases: Vec<Rc<[Hash]>>,
+    base_numbers: BTreeMap<Rc<[Hash]>, Base>,
     /// What of the document is not in a past, by that past's base.
     apart: BTreeMap<Base, Rc<Apart>>,
     /// What a key of a map, or a list, shows at a base.
     shown: BTreeMap<Place, Rc<Shown>>,
+    /// A copy of the document in which it is read as it was at a base.
+    then: Option<Automerge>,
     looked_up: usize,
 }
 
@@ -70,21 +76,6 @@ struct Member<'c> {
     base: Base,
     /// The members in its past and itself.
     members: Bits,
-}
-
-/// Changes of the document that are not in a past.
-#[derive(Default)]
-struct Apart {
-    /// The last operation of each, by author and first operation.
-    ops: BTreeMap<OpId, u64>,
-    authors: BTreeSet<Actor>,
-}
-
-impl Apart {
-    fn has(&self, op: OpId) -> bool {
-        let before = self.ops.range((op.0, 0)..=op).next_back();
-        before.is_some_and(|(_, last)| op.1 <= *last)
-    }
 }
 
 /// A set of small numbers.
@@ -135,8 +126,11 @@ impl<'d, 'c> Past<'d, 'c> {
             by_op: BTreeMap::new(),
             last_of: BTreeMap::new(),
             overwritten_by: BTreeMap::new(),
+            bases: Vec::new(),
+            base_numbers: BTreeMap::new(),
             apart: BTreeMap::new(),
             shown: BTreeMap::new(),
+            then: None,
             looked_up: 0,
         }
     }
@@ -160,6 +154,7 @@ impl<'d, 'c> Past<'d, 'c> {
         let actors: std::result::Result<Vec<Actor>, _> = actors.collect();
         let actors = actors.map_err(|_| DocumentError::Undecodable("an actor has no 16 bytes"))?;
         let own = self.past_of(&change, &actors)?;
+        self.look_up(&change, &own)?;
         let mut written = BTreeSet::new();
         for (at, op) in change.ops.iter().enumerate() {
             // So there are never more values at a place than changes that were made apart.
@@ -208,10 +203,11 @@ impl<'d, 'c> Past<'d, 'c> {
                 Some(member) => {
                     members.add_all(&member.members);
                     last_op = last_op.max(member.change.last_op());
-                    for dep in member.base.iter() {
+                    let base = &self.bases[member.base];
+                    for dep in base.iter() {
                         self.name(&mut last_by, *dep);
                     }
-                    looked_up += member.base.len();
+                    looked_up += base.len();
                     member.change.actors[0].try_into().unwrap_or_default()
                 }
                 None => {
@@ -230,17 +226,14 @@ impl<'d, 'c> Past<'d, 'c> {
         }
         let named: BTreeSet<Hash> = last_by.into_values().map(|(_, hash)| hash).collect();
         let whole = self.heads.iter().all(|head| named.contains(head));
-        let shared = self.members.last().map(|member| Rc::clone(&member.base));
-        let base = match shared.filter(|base| base.iter().eq(&named)) {
+        let shared = self.members.last().map(|member| member.base);
+        let base = match shared.filter(|base| self.bases[*base].iter().eq(&named)) {
             Some(base) => base,
-            None => {
-                self.looked_up += named.len();
-                named.into_iter().collect()
-            }
+            None => self.base(named.into_iter().collect()),
         };
-        let apart = if whole { Rc::default() } else { self.apart(&base) };
+        let apart = if whole { Rc::default() } else { self.apart(base) };
         let last = self.last_of.get(&actors[0]);
-        if apart.authors.contains(&actors[0]) || last.is_some_and(|last| !members.has(*last)) {
+        if apart.has_any_of(&actors[0]) || last.is_some_and(|last| !members.has(*last)) {
             return Err(DocumentError::Order("it does not follow its author's last change"));
         }
         Ok(Own { base, whole, members, apart, actors })
@@ -263,26 +256,30 @@ impl<'d, 'c> Past<'d, 'c> {
         self.looked_up > LOOKED_UP_MAX
     }
 
+    /// The number of a base.
+    fn base(&mut self, changes: Rc<[Hash]>) -> Base {
+        self.looked_up += changes.len();
+        *self.base_numbers.entry(changes).or_insert_with_key(|changes| {
+            self.bases.push(Rc::clone(changes));
+            self.bases.len() - 1
+        })
+    }
+
     /// What of the document is not in the past of these changes of it.
-    fn apart(&mut self, base: &Base) -> Rc<Apart> {
-        if let Some(known) = self.apart.get(base) {
+    fn apart(&mut self, base: Base) -> Rc<Apart> {
+        if let Some(known) = self.apart.get(&base) {
             return Rc::clone(known);
         }
-        let mut apart = Apart::default();
-        for change in self.doc.get_changes_meta(base) {
-            // A document's actors are 16 bytes long; see `Object::load`.
-            let Ok(actor) = Actor::try_from(change.actor.to_bytes()) else { continue };
-            apart.ops.insert((actor, change.start_op), change.max_op);
-            apart.authors.insert(actor);
-        }
-        self.looked_up += apart.ops.len();
+        let graph = self.object.graph();
+        let apart = graph.apart(&self.bases[base]);
+        self.looked_up += graph.len() / 64;
         let apart = Rc::new(apart);
-        self.apart.insert(Rc::clone(base), Rc::clone(&apart));
+        self.apart.insert(base, Rc::clone(&apart));
         apart
     }
 
     fn check_op(
-        &mut self,
+        &self,
         change: &Change<'_>,
         own: &Own<'_>,
         at: usize,
@@ -291,9 +288,9 @@ impl<'d, 'c> Past<'d, 'c> {
         if op.insert && !op.overwrites_nothing() {
             return Err("it inserts, and overwrites what was there");
         }
-        let object = op.object.map(|object| self.object(change, own, at, object)).transpose()?;
-        let is_list = object.as_ref().is_some_and(|object| object.kind != ObjType::Map);
-        if object.as_ref().is_some_and(|object| object.kind == ObjType::Text) && !is_text_op(op) {
+        let kind = op.object.map(|object| self.object(change, own, at, object)).transpose()?;
+        let is_list = kind.is_some_and(|kind| kind != ObjType::Map);
+        if kind == Some(ObjType::Text) && !is_text_op(op) {
             return Err("a text is made of single characters");
         }
         match op.key {
@@ -330,7 +327,7 @@ impl<'d, 'c> Past<'d, 'c> {
                 Found::Document => {
                     let shown = match &shown {
                         Some(shown) => shown,
-                        None => shown.insert(self.shown_at(own, op, object.as_ref())),
+                        None => shown.insert(self.shown_at(own, op)),
                     };
                     shown.get(&id).copied().filter(|_| !self.is_overwritten(own, id))
                 }
@@ -359,13 +356,12 @@ impl<'d, 'c> Past<'d, 'c> {
         own: &Own<'_>,
         at: usize,
         object: OpRef,
-    ) -> std::result::Result<Container, &'static str> {
+    ) -> std::result::Result<ObjType, &'static str> {
         let (actor, counter) = own.id(object);
-        let id = ObjId::Id(counter, ActorId::from(&actor[..]), 0);
         if actor == skeleton().actor {
             // Its first two operations make the maps of an object.
             return match counter {
-                1 | 2 => Ok(Container { id, kind: ObjType::Map, in_document: true }),
+                1 | 2 => Ok(ObjType::Map),
                 _ => Err(NOT_THERE),
             };
         }
@@ -375,12 +371,14 @@ impl<'d, 'c> Past<'d, 'c> {
             MAKE_TEXT => Ok(ObjType::Text),
             _ => Err("it writes into what is no container"),
         };
-        let (kind, in_document) = match self.find(change, own, at, object)? {
-            Found::Own(index) => (made(&change.ops[index])?, false),
-            Found::Member(number, index) => (made(&self.members[number].change.ops[index])?, false),
-            Found::Document => (self.doc.object_type(&id).map_err(|_| NOT_THERE)?, true),
-        };
-        Ok(Container { id, kind, in_document })
+        match self.find(change, own, at, object)? {
+            Found::Own(index) => made(&change.ops[index]),
+            Found::Member(number, index) => made(&self.members[number].change.ops[index]),
+            Found::Document => {
+                let id = ObjId::Id(counter, ActorId::from(&actor[..]), 0);
+                self.doc.object_type(&id).map_err(|_| NOT_THERE)
+            }
+        }
     }
 
     /// The element that an operation inserts after or writes to.
@@ -441,53 +439,82 @@ impl<'d, 'c> Past<'d, 'c> {
         if own.apart.has(id) { Err(NOT_ITS_PAST) } else { Ok(Found::Document) }
     }
 
-    /// The operations of the document that are shown, as of the past's base, at a key of a map, or
-    /// anywhere in a list: Automerge gives each back with the element at which it found it.
-    fn shown_at(&mut self, own: &Own<'_>, op: &Op<'_>, object: Option<&Container>) -> Rc<Shown> {
-        let root = Container { id: ROOT, kind: ObjType::Map, in_document: true };
-        let object = object.unwrap_or(&root);
-        if !object.in_document {
-            return Rc::default();
-        }
-        let key = match op.key {
-            Key::Member(key) => Some(key.to_owned()),
-            Key::Head | Key::Element(_) => None,
-        };
-        let place = (Rc::clone(&own.base), op.object.map(|object| own.id(object)), key);
-        if let Some(known) = self.shown.get(&place) {
-            return Rc::clone(known);
-        }
-        let heads = (!own.whole).then_some(&*own.base);
-        let mut shown = Shown::new();
-        if let Some(key) = &place.2 {
-            let all = match heads {
-                Some(heads) => self.doc.get_all_at(&object.id, key.as_str(), heads),
-                None => self.doc.get_all(&object.id, key.as_str()),
-            };
-            shown.extend(all.into_iter().flatten().filter_map(shown_value));
-        } else {
-            let range = match heads {
-                Some(heads) => self.doc.list_range_at(&object.id, .., heads),
-                None => self.doc.list_range(&object.id, ..),
-            };
-            for item in range {
-                if item.conflict {
-                    let all = match heads {
-                        Some(heads) => self.doc.get_all_at(&object.id, item.index, heads),
-                        None => self.doc.get_all(&object.id, item.index),
-                    };
-                    shown.extend(all.into_iter().flatten().filter_map(shown_value));
-                } else {
-                    // Counters lie outside lists.
-                    shown.extend(op_id(&item.id()).map(|id| (id, false)));
+    /// Finds out what is shown, as of the past's base, at all places of the document where a change
+    /// overwrites. The past is worked out once for all of them: with many heads it costs more than
+    /// what is read there.
+    fn look_up(&mut self, change: &Change<'_>, own: &Own<'_>) -> Result<()> {
+        let mut places = BTreeSet::new();
+        for op in &change.ops {
+            let of_others =
+                |named: &OpRef| named.1 < change.start_op && Key::Element(*named) != op.key;
+            if change.overwritten(op).iter().any(of_others) {
+                let place = place(own, op);
+                if !self.shown.contains_key(&place) {
+                    places.insert(place);
                 }
             }
         }
-        self.looked_up += shown.len() + 1;
-        let shown = Rc::new(shown);
-        self.shown.insert(place, Rc::clone(&shown));
-        shown
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut found = Vec::with_capacity(places.len());
+        if own.whole {
+            found.extend(places.iter().map(|place| shown_in(self.doc, place)));
+        } else {
+            // Nothing is written. All pasts have what this actor made, so that no new one is needed.
+            let copy = || self.doc.clone().with_actor(ActorId::from(&skeleton().actor[..]));
+            let then = self.then.get_or_insert_with(copy);
+            let then = then.transaction_at(PatchLog::inactive(), &self.bases[own.base]);
+            let then = then.map_err(|_| DocumentError::Poisoned)?;
+            found.extend(places.iter().map(|place| shown_in(&then, place)));
+        }
+        for (place, shown) in places.into_iter().zip(found) {
+            self.looked_up += shown.len() + 1;
+            self.shown.insert(place, Rc::new(shown));
+        }
+        Ok(())
     }
+
+    /// What was found where an operation writes.
+    fn shown_at(&self, own: &Own<'_>, op: &Op<'_>) -> Rc<Shown> {
+        self.shown.get(&place(own, op)).map(Rc::clone).unwrap_or_default()
+    }
+}
+
+/// Where an operation writes.
+fn place(own: &Own<'_>, op: &Op<'_>) -> Place {
+    let key = match op.key {
+        Key::Member(key) => Some(key.to_owned()),
+        Key::Head | Key::Element(_) => None,
+    };
+    (own.base, op.object.map(|object| own.id(object)), key)
+}
+
+/// The operations of a document that are shown at a key of a map, or anywhere in a list: Automerge
+/// gives each back with the element at which it found it. Nothing is shown in what is not there.
+fn shown_in(doc: &impl ReadDoc, (_, object, key): &Place) -> Shown {
+    let object =
+        object.map_or(ROOT, |(actor, counter)| ObjId::Id(counter, ActorId::from(&actor[..]), 0));
+    let mut shown = Shown::new();
+    let is_map = doc.object_type(&object).ok().map(|kind| kind == ObjType::Map);
+    if is_map != Some(key.is_some()) {
+        return shown;
+    }
+    if let Some(key) = key {
+        let all = doc.get_all(&object, key.as_str());
+        shown.extend(all.into_iter().flatten().filter_map(shown_value));
+        return shown;
+    }
+    for item in doc.list_range(&object, ..) {
+        if item.conflict {
+            let all = doc.get_all(&object, item.index);
+            shown.extend(all.into_iter().flatten().filter_map(shown_value));
+        } else {
+            // Counters lie outside lists.
+            shown.extend(op_id(&item.id()).map(|id| (id, false)));
+        }
+    }
+    shown
 }
 
 fn shown_value((value, id): (automerge::Value<'_>, ObjId)) -> Option<(OpId, bool)> {
@@ -506,14 +533,6 @@ fn is_counter(op: &Op<'_>) -> Option<bool> {
 const NOT_THERE: &str = "it names what is not there";
 const NOT_ITS_PAST: &str = "it names what its author did not have";
 const ELSEWHERE: &str = "it overwrites or follows what is not at that place";
-
-/// What an operation writes into.
-struct Container {
-    id: ObjId,
-    kind: ObjType,
-    /// It is the document's, and not made by the changes that come with it.
-    in_document: bool,
-}
 
 /// Where a named operation is.
 enum Found {

@@ -1,12 +1,14 @@
 //! What a document holds at each place of a body, with everything that was written concurrently.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use automerge::{Automerge, ChangeHash as Hash, ObjId, ObjType, ROOT, ReadDoc};
 use automerge::{ScalarValueRef, ValueRef};
 use serde_json::{Number, Value};
 
-use super::content::DEPTH_MAX;
+use super::content::{DEPTH_MAX, FLAT_BYTES_MAX, PLACES_MAX};
+use super::error::DocumentError;
 use super::pointer;
 
 /// What one operation wrote.
@@ -47,14 +49,56 @@ pub(super) struct Place {
     pub(super) children: BTreeMap<String, Self>,
 }
 
-/// Reads a document as it is, or as it was at some heads.
+/// Room for what is read of a document. Members may make one that says far more than any of them
+/// wrote: a list of a few bytes can have a hundred thousand elements. One writer may write
+/// [`PLACES_MAX`] places and [`FLAT_BYTES_MAX`] bytes; several, apart, have room for some times that.
+pub(super) struct Room {
+    places: Cell<usize>,
+    bytes: Cell<usize>,
+}
+
+/// Places that are read of one document: values, what lies between, and conflicting ones.
+const ROOM_PLACES: usize = 20 * PLACES_MAX;
+/// Bytes that are read of one document, keys and paths in full for each place.
+const ROOM_BYTES: usize = 8 * FLAT_BYTES_MAX;
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { places: Cell::new(ROOM_PLACES), bytes: Cell::new(ROOM_BYTES) }
+    }
+}
+
+impl Room {
+    /// Takes some of it; whether there is any left.
+    pub(super) fn take(&self, places: usize, bytes: usize) -> bool {
+        self.places.set(self.places.get().saturating_sub(places));
+        self.bytes.set(self.bytes.get().saturating_sub(bytes));
+        self.is_left()
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.places.get() > 0 && self.bytes.get() > 0
+    }
+
+    /// Fails if it did not suffice, so that what was read is not all.
+    pub(super) fn check(&self) -> Result<(), DocumentError> {
+        if self.is_left() { Ok(()) } else { Err(DocumentError::Unshown) }
+    }
+}
+
+/// Reads a document as it is, or as it was at some heads, as long as there is room.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
-    pub(super) doc: &'a Automerge,
-    pub(super) heads: Option<&'a [Hash]>,
+    doc: &'a Automerge,
+    heads: Option<&'a [Hash]>,
+    pub(super) room: &'a Room,
 }
 
 impl<'a> Reader<'a> {
+    pub(super) fn new(doc: &'a Automerge, heads: Option<&'a [Hash]>, room: &'a Room) -> Self {
+        Self { doc, heads, room }
+    }
+
     /// The register of a key of the root.
     pub(super) fn root_text(&self, key: &str) -> Option<Register> {
         self.members(&ROOT, key, None, 0)
@@ -79,6 +123,9 @@ impl<'a> Reader<'a> {
             let mut place = &mut root;
             for token in tokens {
                 if !place.children.contains_key(&*token) {
+                    if !self.room.take(1, 0) {
+                        return;
+                    }
                     place.children.insert(token.clone().into_owned(), Place::default());
                 }
                 let Some(child) = place.children.get_mut(&*token) else {
@@ -98,6 +145,9 @@ impl<'a> Reader<'a> {
         };
         for item in range {
             // What lies too deep is not shown; no device writes it.
+            if !self.room.take(1, item.key.len()) {
+                return;
+            }
             let depth = depth + item.key.bytes().filter(|byte| *byte == b'/').count();
             if depth > DEPTH_MAX {
                 continue;
@@ -132,6 +182,7 @@ impl<'a> Reader<'a> {
         let mut entries: Vec<Entry> = all
             .unwrap_or_default()
             .into_iter()
+            .take_while(|_| self.room.take(1, key.len()))
             .filter_map(|(value, id)| {
                 let value = match &value {
                     automerge::Value::Object(kind) => ValueRef::Object(*kind),
@@ -153,11 +204,24 @@ impl<'a> Reader<'a> {
             ValueRef::Object(_) => return None,
             ValueRef::Scalar(ScalarValueRef::Counter(number)) => Leaf::Counter(*number),
             ValueRef::Scalar(ScalarValueRef::Bytes(bytes)) if bytes.is_empty() => Leaf::Marker,
-            ValueRef::Scalar(scalar) => Leaf::Scalar(json(scalar)?),
+            ValueRef::Scalar(scalar) => {
+                if let ScalarValueRef::Str(text) = scalar {
+                    self.room.take(0, text.len());
+                }
+                Leaf::Scalar(json(scalar)?)
+            }
         })
     }
 
     fn text(&self, text: &ObjId) -> String {
+        let length = match self.heads {
+            Some(heads) => self.doc.length_at(text, heads),
+            None => self.doc.length(text),
+        };
+        // A character has up to four bytes, and each is a place.
+        if !self.room.take(length, 4 * length) {
+            return String::new();
+        }
         let found = match self.heads {
             Some(heads) => self.doc.text_at(text, heads),
             None => self.doc.text(text),
@@ -175,6 +239,7 @@ impl<'a> Reader<'a> {
             None => self.doc.list_range(list, ..),
         };
         range
+            .take_while(|_| self.room.take(1, 0))
             .map(|item| {
                 let known = if item.conflict {
                     self.members(list, "", Some(item.index), depth + 1)

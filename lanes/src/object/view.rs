@@ -6,7 +6,8 @@ use automerge::ObjId;
 use serde_json::{Map, Value};
 
 use super::content::{CLASS_DEFAULT, Content, KIND_DEFAULT, LeafType, LeafTypes, same};
-use super::place::{Entry, Leaf, Place, Reader, Register};
+use super::error::DocumentError;
+use super::place::{Entry, Leaf, Place, Reader, Register, Room};
 use super::pointer;
 use super::skeleton;
 
@@ -17,6 +18,20 @@ pub struct View {
     pub content: Content,
     /// The places at which devices disagreed, in the order of their paths.
     pub conflicts: Vec<Conflict>,
+}
+
+impl View {
+    /// The view of an object that cannot be shown.
+    pub(crate) fn nothing() -> Self {
+        let content = Content {
+            kind: KIND_DEFAULT.to_owned(),
+            class: CLASS_DEFAULT.to_owned(),
+            labels: BTreeMap::new(),
+            body: Value::Null,
+            types: LeafTypes::default(),
+        };
+        Self { content, conflicts: Vec::new() }
+    }
 }
 
 /// A place that was given different values concurrently.
@@ -40,8 +55,8 @@ pub struct ConflictValue {
 }
 
 /// What is noted of places that are shown.
-#[derive(Default)]
-pub(super) struct Notes {
+pub(super) struct Notes<'a> {
+    room: &'a Room,
     conflicts: Vec<Conflict>,
     types: LeafTypes,
 }
@@ -49,10 +64,10 @@ pub(super) struct Notes {
 /// Where paths in the body begin.
 const BODY: &str = "/body";
 
-/// The view of a document as the reader sees it.
-pub(super) fn view(reader: Reader<'_>) -> View {
+/// The view of a document as the reader sees it; fails if there is more of it than room.
+pub(super) fn view(reader: Reader<'_>) -> Result<View, DocumentError> {
     let skeleton = skeleton();
-    let mut notes = Notes::default();
+    let mut notes = Notes { room: reader.room, conflicts: Vec::new(), types: LeafTypes::default() };
     let mut text = |path: String, register: Option<Register>| {
         let values = texts(&register?);
         note(&path, &values, &mut notes);
@@ -77,7 +92,8 @@ pub(super) fn view(reader: Reader<'_>) -> View {
     } else {
         show(&body, &mut String::from(BODY), Some(&mut notes))
     };
-    let Notes { mut conflicts, types } = notes;
+    let Notes { mut conflicts, types, .. } = notes;
+    reader.room.check()?;
     conflicts.sort_by(|a, b| a.path.cmp(&b.path));
     let content = Content {
         kind: kind.unwrap_or_else(|| KIND_DEFAULT.to_owned()),
@@ -86,7 +102,7 @@ pub(super) fn view(reader: Reader<'_>) -> View {
         body,
         types,
     };
-    View { content, conflicts }
+    Ok(View { content, conflicts })
 }
 
 /// The texts of a register of the root or the labels, the shown one first.
@@ -115,7 +131,11 @@ pub(super) fn actor_of(id: &ObjId) -> [u8; 16] {
 }
 
 /// Notes a conflict if the values differ. The first is the one shown.
-fn note(path: &str, values: &[ConflictValue], notes: &mut Notes) {
+fn note(path: &str, values: &[ConflictValue], notes: &mut Notes<'_>) {
+    let bytes: usize = values.iter().map(|value| bytes_of(&value.value)).sum();
+    if !notes.room.take(values.len(), path.len() + bytes) {
+        return;
+    }
     let mut distinct: Vec<ConflictValue> = Vec::new();
     for value in values {
         if !distinct.iter().any(|other| same(&other.value, &value.value)) {
@@ -128,8 +148,22 @@ fn note(path: &str, values: &[ConflictValue], notes: &mut Notes) {
     }
 }
 
+/// About how much memory a value takes, in bytes.
+fn bytes_of(value: &Value) -> usize {
+    const NODE_BYTES: usize = 32;
+    NODE_BYTES
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(bytes_of).sum(),
+            Value::Object(members) => {
+                members.iter().map(|(key, value)| key.len() + bytes_of(value)).sum()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
+
 /// What a place shows. Notes types and conflicts at and beneath it, unless the place itself is hidden.
-pub(super) fn show(place: &Place, path: &mut String, mut notes: Option<&mut Notes>) -> Value {
+pub(super) fn show(place: &Place, path: &mut String, mut notes: Option<&mut Notes<'_>>) -> Value {
     let Some(register) = &place.register else {
         return Value::Object(members(place, path, notes));
     };
@@ -182,7 +216,11 @@ fn last_beneath(place: &Place) -> Option<&ObjId> {
         .max()
 }
 
-fn members(place: &Place, path: &mut String, mut notes: Option<&mut Notes>) -> Map<String, Value> {
+fn members(
+    place: &Place,
+    path: &mut String,
+    mut notes: Option<&mut Notes<'_>>,
+) -> Map<String, Value> {
     let length = path.len();
     let mut members = Map::new();
     for (key, child) in &place.children {
@@ -193,13 +231,13 @@ fn members(place: &Place, path: &mut String, mut notes: Option<&mut Notes>) -> M
     members
 }
 
-fn note_type(path: &str, kind: LeafType, notes: Option<&mut Notes>) {
+fn note_type(path: &str, kind: LeafType, notes: Option<&mut Notes<'_>>) {
     if let (Some(notes), Some(at)) = (notes, path.strip_prefix(BODY)) {
         notes.types.insert(at.to_owned(), kind);
     }
 }
 
-fn show_leaf(leaf: &Leaf, path: &mut String, mut notes: Option<&mut Notes>) -> Value {
+fn show_leaf(leaf: &Leaf, path: &mut String, mut notes: Option<&mut Notes<'_>>) -> Value {
     match leaf {
         Leaf::Scalar(value) => value.clone(),
         Leaf::Text(text) => {
@@ -229,7 +267,7 @@ fn show_leaf(leaf: &Leaf, path: &mut String, mut notes: Option<&mut Notes>) -> V
 pub(super) fn show_item(
     item: &Register,
     path: &mut String,
-    mut notes: Option<&mut Notes>,
+    mut notes: Option<&mut Notes<'_>>,
 ) -> Value {
     let shown = show_leaf(&item.shown.leaf, path, notes.as_deref_mut());
     if let Some(notes) = notes

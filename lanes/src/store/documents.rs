@@ -67,8 +67,7 @@ pub(super) fn rebuild(
                 .iter()
                 .map(|(hash, change, actor)| Incoming { change, hash: *hash, actor: *actor })
                 .collect();
-            let taken =
-                object.with_each(&incoming, &BTreeMap::new()).map_err(|error| damaged(&error))?;
+            let taken = object.with_each(&incoming, &BTreeMap::new());
             if let Some((_, error)) = taken.refused.first() {
                 return Err(damaged(error));
             }

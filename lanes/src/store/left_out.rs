@@ -2,10 +2,11 @@
 //!
 //! A change is in its object exactly if those that it follows are, if it does what objects do (see
 //! `object/past.rs`), and if its author's earlier changes of the object are in it. The rest is left
-//! out: listed under the change that it waits for, and tried again when that is taken in. What was
-//! refused is listed under itself, since another entry may carry the same change rightly. So what an
-//! object holds follows from the entries that are applied, in whatever order they came; and nobody
-//! waits for a change but those who build on it, in that one object.
+//! out: listed under the change that it waits for, or behind the change of its author that waits,
+//! and tried again when that is taken in. What was refused is listed under itself, since another
+//! entry may carry the same change rightly. So what an object holds follows from the entries that
+//! are applied, in whatever order they came; and nobody waits for a change but those who build on
+//! it, in that one object.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +15,28 @@ use super::{Open, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, ObjectKey, WallMillis};
-use crate::object::{DocumentError, Incoming};
+use crate::object::{DocumentError, FULL, Incoming, UNSHOWN, View};
 use crate::tables::{self, Loc, ObjectRow, RowState};
+
+/// Changes of one author that are taken off the list at once, when they no longer wait: so few are
+/// read in vain when the author waits again.
+const AWAKE_MAX: usize = 256;
+
+/// What became of the changes that came to an object.
+#[derive(Default)]
+struct Settled {
+    taken: Vec<Arrival>,
+    /// Why a change is left out, or what is damaged.
+    why: Option<String>,
+    is_full: bool,
+}
+
+/// A change that is left out.
+struct Row {
+    key: Vec<u8>,
+    loc: Loc,
+    hash: ChangeHash,
+}
 
 impl Store {
     /// Applies the changes that came to an object through its document, and those that waited for
@@ -33,20 +54,27 @@ impl Store {
             return Ok(());
         }
         let object = ObjectKey::new(lane, id, life);
-        let mut why = None;
+        if touched.row.as_ref().is_some_and(|row| says(row, FULL)) {
+            return self.leave_all_out(open, object, &queue, &DocumentError::Full);
+        }
+        let mut settled = Settled::default();
+        let mut drained = BTreeMap::new();
         while !queue.is_empty() {
             let document = match self.document(open, touched, key) {
                 Ok(document) => document,
                 Err(error @ StoreError::Damaged { .. }) => {
-                    quarantine(touched, error.to_string());
-                    return Ok(());
+                    self.leave_all_out(open, object, &queue, &DocumentError::Poisoned)?;
+                    settled.why = Some(error.to_string());
+                    break;
                 }
                 Err(error) => return Err(error),
             };
             let mut stalled: BTreeMap<[u8; 16], ChangeHash> = BTreeMap::new();
             for Pending { author, arrival, .. } in &queue {
-                let waits_for = self.stalled(open, object, arrival.loc.author)?;
-                stalled.extend(waits_for.map(|change| (author.actor(), change)));
+                if !stalled.contains_key(&author.actor()) {
+                    let waits_for = self.stalled(open, object, arrival.loc.author)?;
+                    stalled.extend(waits_for.map(|change| (author.actor(), change)));
+                }
             }
             stalled.retain(|_, change| !document.has(*change));
             let incoming: Vec<Incoming<'_>> = queue
@@ -57,22 +85,8 @@ impl Store {
                     actor: pending.author.actor(),
                 })
                 .collect();
-            let taken = match document.with_each(&incoming, &stalled) {
-                Ok(taken) => taken,
-                Err(error) => {
-                    quarantine(touched, error.to_string());
-                    return Ok(());
-                }
-            };
+            let taken = document.with_each(&incoming, &stalled);
             let arrivals: Vec<Arrival> = taken.new.iter().map(|at| queue[*at].arrival).collect();
-            if !arrivals.is_empty() {
-                touched.absorb(
-                    |n| self.device_of(n),
-                    &arrivals,
-                    &taken.object.heads(),
-                    &taken.view,
-                );
-            }
             for (at, error) in &taken.refused {
                 let pending = &queue[*at];
                 if taken.object.has(pending.arrival.hash) {
@@ -81,26 +95,64 @@ impl Store {
                 }
                 self.leave_out(open, object, pending, error)?;
                 self.tell_of(touched, pending);
-                why = Some(format!("change by {} is left out: {error}", pending.author.device));
+                let device = pending.author.device;
+                settled.why = Some(format!("change by {device} is left out: {error}"));
             }
             touched.document = Some(taken.object);
-            queue = match self.leaves_out {
-                true => self.wake(open, object, key, &arrivals)?,
-                false => Vec::new(),
-            };
+            settled.is_full = taken.is_full;
+            queue = Vec::new();
+            if self.leaves_out && !settled.is_full {
+                let damage;
+                (queue, damage) = self.wake(open, object, key, &arrivals, &mut drained)?;
+                settled.why = damage.map(|error| error.to_string()).or(settled.why);
+            }
+            settled.taken.extend(arrivals);
         }
-        if self.has_left_out(open, object)? {
+        let leaves_out = self.has_left_out(open, object)?;
+        self.show(touched, settled, leaves_out);
+        Ok(())
+    }
+
+    /// Makes the row say what the document says now.
+    fn show(&self, touched: &mut Touched, settled: Settled, leaves_out: bool) {
+        if settled.is_full {
+            (touched.document, touched.tail) = (None, Vec::new());
+            if let Some(row) = &mut touched.row {
+                empty(row);
+            }
+            quarantine(touched, FULL.to_owned());
+            return;
+        }
+        let mut unshown = touched.row.as_ref().is_some_and(|row| says(row, UNSHOWN));
+        if let Some(document) = touched.document.as_ref().filter(|_| !settled.taken.is_empty()) {
+            let (view, heads) = (document.view(), document.heads());
+            unshown = view.is_err();
+            let view = view.unwrap_or_else(|_| View::nothing());
+            touched.absorb(|n| self.device_of(n), &settled.taken, &heads, &view);
+        }
+        if unshown {
+            quarantine(touched, UNSHOWN.to_owned());
+        } else if leaves_out || settled.why.is_some() {
             let known = "changes of it wait for others that are not here".to_owned();
             let said = touched.row.as_ref().map(|row| &row.state);
-            if why.is_some() || !matches!(said, Some(RowState::Quarantined(_))) {
-                quarantine(touched, why.unwrap_or(known));
+            if settled.why.is_some() || !matches!(said, Some(RowState::Quarantined(_))) {
+                quarantine(touched, settled.why.unwrap_or(known));
             }
         } else if let Some(row) = &mut touched.row
             && matches!(row.state, RowState::Quarantined(_))
         {
             row.state = RowState::Live;
         }
-        Ok(())
+    }
+
+    fn leave_all_out(
+        &mut self,
+        open: &mut Open<'_>,
+        object: ObjectKey,
+        queue: &[Pending],
+        error: &DocumentError,
+    ) -> Result<(), StoreError> {
+        queue.iter().try_for_each(|pending| self.leave_out(open, object, pending, error))
     }
 
     /// Whether any change of an object is left out.
@@ -140,7 +192,7 @@ impl Store {
         let Arrival { hash, loc, .. } = pending.arrival;
         let waits_for = match error {
             DocumentError::MissingDeps(missing) => missing.first().copied().unwrap_or(hash),
-            DocumentError::Stalled(change) => *change,
+            DocumentError::Stalled(_) => behind(loc.author),
             _ => hash,
         };
         let key = tables::left_out_key(object, waits_for, loc);
@@ -153,60 +205,111 @@ impl Store {
         Ok(())
     }
 
-    /// Takes those who waited for these changes off the list: in the order of their journals.
+    /// Takes those who waited for these changes off the list, in the order of their journals, and
+    /// those behind them some at a time, until their author waits again: so the rest of a long
+    /// journal is not looked at. What lies in a damaged entry stays on the list, which is told.
     fn wake(
         &self,
         open: &mut Open<'_>,
         object: ObjectKey,
         key: &[u8],
         taken: &[Arrival],
-    ) -> Result<Vec<Pending>, StoreError> {
-        let mut awake = Vec::new();
+        drained: &mut BTreeMap<u32, usize>,
+    ) -> Result<(Vec<Pending>, Option<StoreError>), StoreError> {
+        let (mut awake, mut damage) = (Vec::new(), None);
         if bug::active(Bug::ApplyEarly) {
-            return Ok(awake);
+            return Ok((awake, damage));
         }
         for Arrival { hash: waited, .. } in taken {
-            for row in rows_waiting(open, &[&object.0[..], &waited.0].concat())? {
-                let loc = tables::left_out_loc(&row)
-                    .ok_or_else(|| StoreError::damaged_value(tables::LEFT_OUT, &row))?;
-                let hash: Option<ChangeHash> =
-                    tables::read_row(&open.left_out, tables::LEFT_OUT, &row)?;
-                open.left_out.remove(row.as_slice())?;
-                let stalled_key = tables::stalled_key(object, loc.author);
-                let stalled = tables::read_row(&open.stalled, tables::STALLED, &stalled_key)?;
-                if stalled == hash {
-                    open.stalled.remove(stalled_key.as_slice())?;
+            let rows = rows_waiting(open, object, *waited, usize::MAX)?;
+            for rows in rows.chunk_by(of_one_entry) {
+                // What is listed under itself was refused before, and is in the object now.
+                let locs = rows.iter().filter(|row| row.hash != *waited).map(|row| row.loc);
+                match self.pending_at(open, key, &locs.collect::<Vec<_>>()) {
+                    Ok(pending) => awake.extend(pending),
+                    Err(error @ StoreError::Damaged { .. }) => {
+                        damage = Some(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 }
-                if hash != Some(*waited) {
-                    awake.push(self.pending_at(open, key, loc)?);
+                for Row { key: row, loc, hash } in rows {
+                    open.left_out.remove(row.as_slice())?;
+                    if self.stalled(open, object, loc.author)? == Some(*hash) {
+                        let stalled_key = tables::stalled_key(object, loc.author);
+                        open.stalled.remove(stalled_key.as_slice())?;
+                        drained.insert(loc.author, 1);
+                    }
                 }
             }
         }
-        awake.sort_by_key(|pending| {
+        for author in drained.keys().copied().collect::<Vec<_>>() {
+            let count = drained.get(&author).copied().unwrap_or(1);
+            let waits = self.stalled(open, object, author)?.is_some();
+            let rows = match waits {
+                true => Vec::new(),
+                false => rows_waiting(open, object, behind(author), count)?,
+            };
+            if rows.is_empty() {
+                drained.remove(&author);
+                continue;
+            }
+            drained.insert(author, AWAKE_MAX.min(2 * count));
+            for rows in rows.chunk_by(of_one_entry) {
+                match self.pending_at(
+                    open,
+                    key,
+                    &rows.iter().map(|row| row.loc).collect::<Vec<_>>(),
+                ) {
+                    Ok(pending) => awake.extend(pending),
+                    Err(error @ StoreError::Damaged { .. }) => {
+                        // The author waits for this one from now on.
+                        damage = Some(error);
+                        let stalled_key = tables::stalled_key(object, author);
+                        let hash = &rows[0].hash;
+                        tables::insert_row(&mut open.stalled, tables::STALLED, &stalled_key, hash)?;
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+                for row in rows {
+                    open.left_out.remove(row.key.as_slice())?;
+                }
+            }
+        }
+        awake.sort_by_key(|pending: &Pending| {
             let loc = pending.arrival.loc;
             (loc.author, loc.seq, loc.item)
         });
-        Ok(awake)
+        Ok((awake, damage))
     }
 
-    /// A change of an applied entry as it came.
-    fn pending_at(&self, open: &Open<'_>, key: &[u8], loc: Loc) -> Result<Pending, StoreError> {
+    /// Changes of one applied entry as they came.
+    fn pending_at(
+        &self,
+        open: &Open<'_>,
+        key: &[u8],
+        locs: &[Loc],
+    ) -> Result<Vec<Pending>, StoreError> {
+        let Some(Loc { author, seq, .. }) = locs.first() else { return Ok(Vec::new()) };
         let damaged = || StoreError::damaged_value(tables::OBJECTS, key);
         let (lane, _, _) = tables::split_object_key(key).ok_or_else(damaged)?;
-        let entry_key = tables::entry_key(lane, loc.author, loc.seq);
+        let entry_key = tables::entry_key(lane, *author, *seq);
         let bytes = tables::read_with(&open.entries, tables::ENTRIES, &entry_key, <[u8]>::to_vec)?;
         let bytes = bytes.ok_or_else(|| StoreError::damaged_value(tables::ENTRIES, &entry_key))?;
         let entry = super::entries::read_stored(&entry_key, &bytes)?;
         let header = &entry.header;
-        let item = header.items.get(usize::from(loc.item)).ok_or_else(damaged)?;
-        let parts = entry.parts(usize::from(loc.item)).ok_or_else(damaged)?;
-        let (hash, confined, wall) = (item.change, item.confined, header.wall);
-        Ok(Pending {
-            arrival: Arrival { hash, loc, wall, confined },
-            author: header.author,
-            class: header.classes.get(usize::from(item.class)).cloned().unwrap_or_default(),
-            change: parts.change.to_vec(),
-        })
+        let one = |loc: &Loc| {
+            let item = header.items.get(usize::from(loc.item))?;
+            let (hash, confined, wall) = (item.change, item.confined, header.wall);
+            Some(Pending {
+                arrival: Arrival { hash, loc: *loc, wall, confined },
+                author: header.author,
+                class: header.classes.get(usize::from(item.class)).cloned().unwrap_or_default(),
+                change: entry.parts(usize::from(loc.item))?.change.to_vec(),
+            })
+        };
+        locs.iter().map(|loc| one(loc).ok_or_else(damaged)).collect()
     }
 
     /// Tells of an object of which nothing else is known what the first change says that was left
@@ -238,23 +341,61 @@ impl Store {
                 types: BTreeMap::new(),
             });
         }
-        if let Some(row) = &mut touched.row {
+        if let Some(row) = touched.row.as_mut().filter(|row| row.changes == 0) {
             row.confined |= confined;
         }
     }
 }
 
-/// Keys of the rows of left-out changes that begin so.
-fn rows_waiting(open: &Open<'_>, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+/// What changes are listed under that wait behind another one of their author.
+fn behind(author: u32) -> ChangeHash {
+    // No change has a hash of so many zeros.
+    let mut name = [0; 32];
+    name[28..].copy_from_slice(&author.to_be_bytes());
+    ChangeHash(name)
+}
+
+/// The first changes that wait for this one.
+fn rows_waiting(
+    open: &Open<'_>,
+    object: ObjectKey,
+    waits_for: ChangeHash,
+    limit: usize,
+) -> Result<Vec<Row>, StoreError> {
+    let prefix = [&object.0[..], &waits_for.0].concat();
     let mut rows = Vec::new();
-    for row in redb::ReadableTable::range::<&[u8]>(&open.left_out, prefix..)? {
+    for row in redb::ReadableTable::range::<&[u8]>(&open.left_out, &*prefix..)? {
         let (key, _) = row?;
-        if !key.value().starts_with(prefix) {
+        let key = key.value();
+        if !key.starts_with(&prefix) || rows.len() == limit {
             break;
         }
-        rows.push(key.value().to_vec());
+        let damaged = || StoreError::damaged_value(tables::LEFT_OUT, key);
+        let loc = tables::left_out_loc(key).ok_or_else(damaged)?;
+        let hash = tables::read_row(&open.left_out, tables::LEFT_OUT, key)?.ok_or_else(damaged)?;
+        rows.push(Row { key: key.to_vec(), loc, hash });
     }
     Ok(rows)
+}
+
+fn of_one_entry(one: &Row, other: &Row) -> bool {
+    (one.loc.author, one.loc.seq) == (other.loc.author, other.loc.seq)
+}
+
+/// Whether an object is quarantined for this reason.
+fn says(row: &ObjectRow, why: &str) -> bool {
+    matches!(&row.state, RowState::Quarantined(said) if said == why)
+}
+
+/// Makes an object show nothing, and hold no changes.
+fn empty(row: &mut ObjectRow) {
+    let content = View::nothing().content;
+    row.kind = content.kind().to_owned();
+    row.class = content.class().to_owned();
+    row.body = content.body().to_string();
+    (row.labels, row.types) = (BTreeMap::new(), content.types().clone());
+    (row.conflicts, row.heads) = (Vec::new(), Vec::new());
+    (row.changes, row.saved_changes, row.confined) = (0, 0, false);
 }
 
 /// Keeps what an object shows, and says why it is not all. What is deleted stays so.

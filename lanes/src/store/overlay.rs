@@ -138,7 +138,8 @@ impl Touched {
             _ => (first.loc.author, first.wall),
         };
         let mut changes = before.as_ref().map_or(0, |row| row.changes);
-        let mut confined = before.as_ref().is_some_and(|row| row.confined);
+        // What was refused says nothing of what is in it.
+        let mut confined = before.as_ref().is_some_and(|row| row.changes > 0 && row.confined);
         for arrival in arrivals {
             // The same on every device, in whatever order changes arrive.
             let later =

@@ -61,10 +61,17 @@ fn value_of(op: &Crafted) -> (u64, Vec<u8>) {
 
 /// The bytes of a change with these operations.
 fn craft(deps: &[ChangeHash], seq: u64, start: u64, ops: &[Crafted]) -> Made {
-    craft_as(D, deps, seq, start, ops)
+    craft_as((D, 0), deps, seq, start, ops)
 }
 
-fn craft_as(author: Actor, deps: &[ChangeHash], seq: u64, start: u64, ops: &[Crafted]) -> Made {
+/// The same by another author, at a time.
+fn craft_as(
+    (author, time): (Actor, i64),
+    deps: &[ChangeHash],
+    seq: u64,
+    start: u64,
+    ops: &[Crafted],
+) -> Made {
     let named = |op: &Crafted| {
         let element = match op.at {
             At::Element(element) => Some(element),
@@ -83,7 +90,8 @@ fn craft_as(author: Actor, deps: &[ChangeHash], seq: u64, start: u64, ops: &[Cra
     body.extend(author);
     unsigned(&mut body, seq);
     unsigned(&mut body, start);
-    body.extend([0, 0]);
+    signed(&mut body, time);
+    body.push(0);
     unsigned(&mut body, others.len() as u64);
     for other in &others {
         body.push(16);
@@ -222,6 +230,23 @@ fn op_at(base: &[Made], key: &str) -> OpId {
     ops_of(base).into_iter().find(|(_, op)| found(op)).unwrap().0
 }
 
+/// Changes, each after the one before, whose hashes begin with a zero byte.
+pub(crate) fn rare(author: Actor, count: u64) -> Vec<EncodedChange> {
+    let (mut deps, mut over) = (vec![skeleton().hash], Vec::new());
+    let mut changes = Vec::new();
+    for seq in 1..=count {
+        // The skeleton has two operations.
+        let number = seq + 2;
+        let op = [put(body_object(), "/n", 1, &over)];
+        let made = (0..).map(|time| craft_as((author, time), &deps, seq, number, &op));
+        let mut change = made.map(|made| made.change).find(|change| change.hash.0[0] == 0).unwrap();
+        (deps, over) = (vec![change.hash], vec![(author, number)]);
+        change.deps.retain(|dep| *dep != skeleton().hash);
+        changes.push(change);
+    }
+    changes
+}
+
 #[test]
 fn an_addition_is_not_there_to_be_overwritten() {
     let (base, next) = base(json!({"c": 1}));
@@ -273,6 +298,77 @@ fn an_element_of_another_list_is_not_written_to() {
     }
     let right = craft(&[base[0].change.hash], 1, next, &[at(l, in_l, &[in_l])]);
     takes(&Object::new(), &[&base[0], &right]).unwrap();
+}
+
+#[test]
+fn times_that_are_far_apart_are_judged_alike() {
+    let (base, next) = base(json!({"c": 1}));
+    let op = [put(body_object(), "/n", 1, &[])];
+    let deps = [base[0].change.hash];
+    let late = craft_as((D, i64::MAX), &deps, 1, next, &op);
+    verdicts_agree(&base, std::slice::from_ref(&late));
+    takes(&Object::new(), &[&base[0], &late]).unwrap();
+    for time in [i64::MIN, -1] {
+        let early = craft_as((C, time), &deps, 1, next, &op);
+        verdicts_agree(&base, &[early.clone(), late.clone()]);
+        takes(&Object::new(), &[&base[0], &early]).unwrap_err();
+    }
+}
+
+#[test]
+fn a_key_that_is_said_again_and_again_counts_each_time() {
+    let (base, next) = base(json!({"c": 1, "l": []}));
+    let list = op_at(&base, "/l");
+    let make = |from: u64| Crafted {
+        object: Some(list),
+        at: if from == 0 { At::Head } else { At::Element((D, next + from - 1)) },
+        insert: true,
+        action: MAKE_MAP,
+        value: None,
+        over: vec![],
+    };
+    let change = |maps: u64, key: &str| {
+        let mut ops: Vec<Crafted> = (0..maps).map(make).collect();
+        ops.extend((0..maps).map(|map| put((D, next + map), key, 1, &[])));
+        craft(&[base[0].change.hash], 1, next, &ops)
+    };
+    let key = format!("/{}", "k".repeat(99_999));
+    takes(&Object::new(), &[&base[0], &change(20, &key)]).unwrap();
+    let maps = (CHANGE_BYTES_MAX / key.len()) as u64 + 1;
+    let large = change(maps, &key);
+    assert!(large.change.bytes.len() < 200_000);
+    let refused = takes(&Object::new(), &[&base[0], &large]).unwrap_err().error;
+    assert!(matches!(refused, DocumentError::TooLarge { .. }), "{refused}");
+}
+
+#[test]
+fn what_says_more_than_can_be_shown_says_so() {
+    let (mut changes, next) = base(json!({"c": 1, "l": []}));
+    let list = op_at(&changes, "/l");
+    let key = format!("/{}", "k".repeat(499_999));
+    let maps = 35;
+    for author in [B, C] {
+        let mut ops: Vec<Crafted> = (0..maps)
+            .map(|map| Crafted {
+                object: Some(list),
+                at: if map == 0 { At::Head } else { At::Element((author, next + map - 1)) },
+                insert: true,
+                action: MAKE_MAP,
+                value: None,
+                over: vec![],
+            })
+            .collect();
+        ops.extend((0..maps).map(|map| put((author, next + map), &key, 1, &[])));
+        let change = craft_as((author, 0), &[changes[0].change.hash], 1, next, &ops);
+        changes.push(change);
+    }
+    let shown = takes(&Object::new(), &[&changes[0], &changes[1]]).unwrap();
+    shown.view().unwrap();
+    let both = takes(&shown, &[&changes[2]]).unwrap();
+    assert_eq!(both.view().unwrap_err(), DocumentError::Unshown);
+    let mut both = both;
+    let content = Content::of(json!(1)).unwrap();
+    assert_eq!(both.set(&content, A, NOW).unwrap_err(), DocumentError::Unshown);
 }
 
 /// One step of crafting: which operation is mimicked, and how.
@@ -351,6 +447,7 @@ impl Mimic {
 /// all of them.
 fn two_crafted(
     author: Actor,
+    times: (i64, i64),
     changes: &[Made],
     past: prop::sample::Index,
     first: &[Mimic],
@@ -362,23 +459,29 @@ fn two_crafted(
     let mut pool = ops_of(changes);
     let start = ops_of(&changes[..known]).iter().map(|(id, _)| id.1).max().unwrap() + 1;
     let ops: Vec<Crafted> = first.iter().map(|mimic| mimic.craft(&pool)).collect();
-    let one = craft_as(author, &seen.heads(), 1, start, &ops);
+    let one = craft_as((author, times.0), &seen.heads(), 1, start, &ops);
     pool.extend((start..).zip(ops).map(|(number, op)| ((author, number), op)));
     let next = start + first.len() as u64;
     let ops: Vec<Crafted> = second.iter().map(|mimic| mimic.craft(&pool)).collect();
-    let two = craft_as(author, &[one.change.hash], 2, next, &ops);
+    let two = craft_as((author, times.1), &[one.change.hash], 2, next, &ops);
     (known, one, two)
+}
+
+/// Times of two changes, far from each other at times.
+fn times() -> impl Strategy<Value = (i64, i64)> {
+    let time = || prop_oneof![3 => Just(0), 1 => Just(i64::MAX), 1 => Just(i64::MIN)];
+    (time(), time())
 }
 
 /// A history by three authors, and two changes that a fourth one crafts.
 pub(crate) fn with_crafted(actors: [Actor; 4]) -> impl Strategy<Value = Vec<Made>> {
     let some = || prop::collection::vec(mimic(), 1..4);
-    (steps(), any::<prop::sample::Index>(), some(), some()).prop_map(
-        move |(steps, past, first, second): (Vec<Step>, _, _, _)| {
+    (steps(), any::<prop::sample::Index>(), times(), some(), some()).prop_map(
+        move |(steps, past, times, first, second): (Vec<Step>, _, _, _, _)| {
             let [a, b, c, d] = actors;
             let mut changes = history(&steps, [a, b, c]);
             if !changes.is_empty() {
-                let (_, one, two) = two_crafted(d, &changes, past, &first, &second);
+                let (_, one, two) = two_crafted(d, times, &changes, past, &first, &second);
                 changes.extend([one, two]);
             }
             changes
@@ -393,12 +496,13 @@ proptest! {
     fn crafted_changes_are_judged_alike_in_any_order_and_company(
         steps in steps(),
         past in any::<prop::sample::Index>(),
+        times in times(),
         first in prop::collection::vec(mimic(), 1..4),
         second in prop::collection::vec(mimic(), 1..4),
     ) {
         let changes = history(&steps, [A, B, C]);
         prop_assume!(!changes.is_empty());
-        let (known, one, two) = two_crafted(D, &changes, past, &first, &second);
+        let (known, one, two) = two_crafted(D, times, &changes, past, &first, &second);
         // As early as it can be, or as late, singly, or together.
         let mut early: Vec<&Made> = changes.iter().collect();
         early.splice(known..known, [&one, &two]);

@@ -67,12 +67,12 @@ fn make(object: &mut Object, content: &Content, actor: [u8; 16]) -> Option<Made>
 #[derive(Debug)]
 pub(crate) struct Refused {
     at: usize,
-    error: DocumentError,
+    pub(crate) error: DocumentError,
 }
 
 pub(crate) fn takes(object: &Object, changes: &[&Made]) -> Result<Object, Refused> {
     let changes: Vec<_> = changes.iter().map(|made| made.incoming()).collect();
-    let taken = object.with_each(&changes, &BTreeMap::new()).unwrap();
+    let taken = object.with_each(&changes, &BTreeMap::new());
     match taken.refused.into_iter().next() {
         Some((at, error)) => Err(Refused { at, error }),
         None => Ok(taken.object),
@@ -236,7 +236,7 @@ pub(crate) fn left(changes: &[&Made], at_once: usize) -> (Vec<ChangeHash>, View)
     let mut stalled = BTreeMap::new();
     for some in changes.chunks(at_once) {
         let incoming: Vec<_> = some.iter().map(|made| made.incoming()).collect();
-        let taken = object.with_each(&incoming, &stalled).unwrap();
+        let taken = object.with_each(&incoming, &stalled);
         for (at, _) in taken.refused {
             stalled.entry(some[at].actor).or_insert(some[at].change.hash);
         }

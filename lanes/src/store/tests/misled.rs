@@ -74,6 +74,23 @@ impl Device {
         self.store().journal(LaneId::Normal, author).map_or(0, |row| row.applied)
     }
 
+    /// Makes an entry another one than was written.
+    fn damage(&mut self, author: &Author, seq: u64, damage: fn(&mut Vec<u8>)) {
+        let number = self.store().authors.number(author).unwrap();
+        let key = tables::entry_key(LaneId::Normal, number, seq);
+        self.store()
+            .with_turn(|_, turn| {
+                let mut entries = turn.open_table(tables::ENTRIES)?;
+                let mut bytes =
+                    tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)?.unwrap();
+                damage(&mut bytes);
+                tables::insert(&mut entries, tables::ENTRIES, &key, &bytes)
+            })
+            .unwrap();
+        self.store().commit().unwrap();
+        self.store().documents.clear();
+    }
+
     fn row(&mut self, id: &str) -> Option<tables::ObjectRow> {
         match self.see(LaneId::Normal, id) {
             Visibility::Shown(object) => Some(object.row),
@@ -180,21 +197,8 @@ fn an_object_whose_own_changes_are_damaged_is_quarantined_and_others_go_on() {
     a.put("x", json!({"n": 2})).unwrap();
     b.pull(&mut a);
     let by_a = a.store().author();
-    let number = b.store().authors.number(&by_a).unwrap();
-    // The body of the first entry is no longer the one that was written.
-    let key = tables::entry_key(LaneId::Normal, number, 1);
-    b.store()
-        .with_turn(|_, turn| {
-            let mut entries = turn.open_table(tables::ENTRIES)?;
-            let mut bytes =
-                tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)?.unwrap();
-            let last = bytes.len() - 1;
-            bytes[last] ^= 1;
-            tables::insert(&mut entries, tables::ENTRIES, &key, &bytes)
-        })
-        .unwrap();
-    b.store().commit().unwrap();
-    b.store().documents.clear();
+    // The body is no longer the one that was written.
+    b.damage(&by_a, 1, |bytes| *bytes.last_mut().unwrap() ^= 1);
     let refused = b.put("x", json!({"n": 9}));
     assert!(matches!(refused, Err(WriteError::Quarantined { .. })), "{refused:?}");
     a.put("x", json!({"n": 3})).unwrap();
@@ -205,6 +209,24 @@ fn an_object_whose_own_changes_are_damaged_is_quarantined_and_others_go_on() {
     assert!(matches!(row.state, RowState::Quarantined(_)));
     assert_eq!(row.body, r#"{"n":2}"#);
     assert_eq!(b.body("y"), Some(json!({"n": 4})));
+}
+
+#[test]
+fn a_change_that_waited_and_is_damaged_quarantines_its_object_and_others_go_on() {
+    let (mut a, mut b, changes, follows) = followed();
+    let (first, then) = (a.journal("x", &changes), b.journal("x", &[follows]));
+    let (by_a, by_b) = (a.store().author(), b.store().author());
+    let mut early = Device::new(3);
+    early.take(by_b, &then);
+    early.damage(&by_b, 1, |bytes| bytes.truncate(70));
+    early.take(by_a, &first);
+    assert_eq!(early.store().latched(), None);
+    let row = early.row("x").unwrap();
+    assert_eq!(row.body, r#"{"n":3}"#);
+    let RowState::Quarantined(why) = row.state else { panic!("{:?}", row.state) };
+    assert!(why.contains("entries"), "{why}");
+    early.put("y", json!(1)).unwrap();
+    assert_eq!(early.body("y"), Some(json!(1)));
 }
 
 #[test]
@@ -372,14 +394,16 @@ fn what_another_signs_of_a_change_is_no_word_about_it() {
     let h = Device::new(4);
     let (by_a, by_b, by_h) =
         (a.store().author(), b.store().author(), h.store.as_ref().unwrap().author());
-    // H puts its name to A's first change, with its bytes and without.
+    // H puts its name to A's first change, with its bytes and without, and says it is confined.
     let copied = h.journal("x", &changes[..1]);
     let mut header = Entry::read(&copied[0]).unwrap().header;
     header.items[0].confined = true;
     let header = header.to_bytes();
-    let withheld = vec![write_entry(&sign_header(&header, &h.key), &header, &[Body::Withheld])];
+    let signed = |bodies| vec![write_entry(&sign_header(&header, &h.key), &header, bodies)];
+    let withheld = signed(&[Body::Withheld]);
+    let confined = signed(&[Entry::read(&copied[0]).unwrap().bodies[0]]);
     let (first, then) = (a.journal("x", &changes), b.journal("x", &[follows]));
-    for said in [&copied, &withheld] {
+    for said in [&copied, &withheld, &confined] {
         let orders = [
             [(by_h, said), (by_b, &then), (by_a, &first)],
             [(by_a, &first), (by_h, said), (by_b, &then)],
@@ -392,9 +416,69 @@ fn what_another_signs_of_a_change_is_no_word_about_it() {
             }
             let row = c.row("x").unwrap();
             assert_eq!((row.state, row.changes), (RowState::Live, 4));
-            assert_eq!(row.body, r#"{"n":100}"#);
+            assert_eq!((row.body.as_str(), row.confined), (r#"{"n":100}"#, false));
         }
     }
+}
+
+#[test]
+fn what_waits_behind_many_is_taken_in_when_each_has_what_it_follows() {
+    // A's changes follow one of B's now and then, which come later and in any order.
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    let (by_a, by_b) = (a.store().author(), b.store().author());
+    let mut object = Object::new();
+    let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
+    for n in 0..700 {
+        let (changes, author) = match n % 200 {
+            1 => (&mut of_b, by_b),
+            _ => (&mut of_a, by_a),
+        };
+        changes.push(object.set(&content(n), author.actor(), WallMillis(n)).unwrap().unwrap());
+    }
+    let of_a = a.journal("x", &of_a);
+    let of_b = b.journal("x", &of_b);
+    let mut c = Device::new(3);
+    c.take(by_a, &of_a);
+    assert_eq!(c.body("x"), Some(json!({"n": 0})));
+    for (n, entry) in of_b.into_iter().enumerate() {
+        assert!(matches!(c.row("x").unwrap().state, RowState::Quarantined(_)));
+        c.take(by_b, &[entry]);
+        let last = 200 * (n as u64 + 1);
+        assert_eq!(c.body("x"), Some(json!({"n": last.min(699)})));
+    }
+    let row = c.row("x").unwrap();
+    assert_eq!((row.state, row.changes), (RowState::Live, 700));
+}
+
+#[test]
+fn an_object_that_was_given_too_much_shows_nothing_in_any_order_and_can_be_deleted() {
+    let (mut a, m) = (Device::new(1), Device::new(2));
+    let (by_a, by_m) = (a.store().author(), m.store.as_ref().unwrap().author());
+    a.put("x", json!({"n": 1})).unwrap();
+    let creation = {
+        let mut object = Object::new();
+        object.set(&content(1), by_a.actor(), WallMillis(1)).unwrap().unwrap()
+    };
+    // Hashes that Automerge would list by the square of their number.
+    let rare = crate::object::tests::crafted::rare(by_m.actor(), 2_100);
+    let (of_a, of_m) = (a.journal("x", &[creation]), m.journal("x", &rare));
+    let state = |row: tables::ObjectRow| (row.state, row.body, row.heads, row.changes);
+    let mut told = Vec::new();
+    for order in [[(by_a, &of_a), (by_m, &of_m)], [(by_m, &of_m), (by_a, &of_a)]] {
+        let mut c = Device::new(3);
+        for (author, entries) in order {
+            for entries in entries.chunks(500) {
+                c.take(author, entries);
+            }
+        }
+        told.push(state(c.row("x").unwrap()));
+        assert!(matches!(told[0].0, RowState::Quarantined(_)), "{:?}", told[0]);
+        c.delete("x").unwrap();
+        c.put("x", json!(2)).unwrap();
+        assert_eq!(c.body("x"), Some(json!(2)));
+    }
+    assert_eq!(told[0], told[1]);
+    assert_eq!((told[0].1.as_str(), told[0].3), ("null", 0));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::object::tests::crafted::with_crafted;
 use crate::object::tests::past::Made;
 
 /// What a device tells of an object, but for the reason of a quarantine, which is its own.
-type Told = (String, String, Vec<crate::ids::ChangeHash>, String, WallMillis, DeviceId, u32, bool);
+type Told =
+    (String, String, Vec<crate::ids::ChangeHash>, String, WallMillis, DeviceId, u32, [bool; 2]);
 
 /// Hands over the journals of some authors, as many entries of each at once and in the order that
 /// the turns say, and tells what the object is then.
@@ -43,7 +44,8 @@ fn told(journals: &[(Author, Vec<Vec<u8>>)], turns: &[(usize, usize)]) -> Option
     let quarantined = matches!(row.state, RowState::Quarantined(_));
     let heads = row.heads.iter().map(|head| head.hash).collect();
     let (at, by) = (row.updated_at, object.author);
-    Some((row.body, row.class, heads, row.kind, at, by, row.changes, quarantined))
+    let states = [quarantined, row.confined];
+    Some((row.body, row.class, heads, row.kind, at, by, row.changes, states))
 }
 
 fn keys() -> [SigningKey; 4] {
