@@ -182,12 +182,8 @@ mod tests {
     use super::*;
 
     fn row(bug: Bug, seed: u64) -> Row {
-        let found = Found {
-            scenario: "random".into(),
-            seed,
-            seeds: seed,
-            broke: "liveness".into(),
-        };
+        let found =
+            Found { scenario: "random".into(), seed, seeds: seed, broke: "liveness".into() };
         Row { bug, found: Some(found) }
     }
 

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use srcos_lanes::bug::Bug;
+use srcos_simnet::bite::{self, Again};
 use srcos_simnet::faults::Fault;
 use srcos_simnet::shrink::{Case, shrink as shrink_case};
 use srcos_simnet::trace::Sink;
 use srcos_simnet::world::{Report, Verdict};
-use srcos_simnet::bite::{self, Again};
 use srcos_simnet::{explain as picture, scenarios};
 
 /// The exit code of a run in which something panicked.

@@ -125,7 +125,8 @@ impl Grown {
     /// The lanes in which a node's journals are not what they were when this was asked last.
     pub fn since_last(&mut self, node: usize, store: &Store) -> Vec<LaneId> {
         let versions = LaneId::ALL.into_iter().map(|lane| (lane, store.lane_version(lane)));
-        let changed = versions.filter(|(lane, now)| self.0.insert((node, *lane), *now) != Some(*now));
+        let changed =
+            versions.filter(|(lane, now)| self.0.insert((node, *lane), *now) != Some(*now));
         changed.map(|(lane, _)| lane).collect()
     }
 
