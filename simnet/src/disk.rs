@@ -258,8 +258,9 @@ impl Disk {
         let mut first = None;
         // Most of the file is zeros that nobody reads: what holds something is worth more.
         for _ in 0..bits {
-            let at =
-                (0..64).map(|_| chance.index(len.max(1))).find(|at| state.live.get(*at) > Some(&0));
+            let at = (0..64)
+                .map(|_| chance.index(len.max(1)))
+                .find(|at| *at < len && state.live[*at] > 0);
             let Some(at) = at else { continue };
             let bit = 1 << chance.below(8);
             state.live[at] ^= bit;
