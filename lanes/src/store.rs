@@ -23,6 +23,7 @@ mod read;
 mod receive;
 mod step;
 mod verify;
+mod waiting;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,8 @@ pub use read::{
 };
 pub use receive::{Received, Run};
 pub use step::{Advanced, WORK_BYTES_TARGET};
-pub use verify::{Damage, JournalFacts, LaneFacts};
+pub use verify::{DAMAGED_SHOWN_MAX, Damage, JournalFacts, LaneFacts};
+pub use waiting::Waiting;
 pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX};
 
 use crate::bug::{self, Bug};

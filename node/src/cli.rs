@@ -113,7 +113,9 @@ fn refuse_usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
     }
     let text = error.render().to_string();
     if json {
-        let message = text.lines().next().unwrap_or_default();
+        // What is missing is listed below the first line, and usage comes after an empty one.
+        let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+        let message = lines.collect::<Vec<_>>().join(" ");
         let message = message.trim_start_matches("error: ").to_owned();
         return NodeError::usage("usage", message, "see srcos-node --help").report(true, io.errors);
     }
@@ -307,6 +309,14 @@ impl Session<'_, '_> {
     pub(crate) fn warn(&mut self, text: &str) {
         // A warning that cannot be written must not end the work that it is about.
         let _ = writeln!(self.io.errors, "warning: {}", render::plain(text));
+    }
+
+    /// Says on standard error how far something is, unless asked for quiet or for JSON.
+    pub(crate) fn note(&mut self, text: &str) {
+        if !self.globals.json && !self.globals.quiet {
+            // As for a warning.
+            let _ = writeln!(self.io.errors, "{text}");
+        }
     }
 
     /// Whether to show progress: to people who watch, and who did not ask for quiet.

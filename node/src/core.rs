@@ -16,7 +16,7 @@ use srcos_schemas::lanes::LanesStatus;
 use srcos_schemas::peers::{
     LinkDocument, Membership, PeerDocument, PeersDocument, RevocationDocument,
 };
-use srcos_schemas::status::{Diagnosis, LaneSummary, PeerCounts, Severity};
+use srcos_schemas::status::{LaneSummary, PeerCounts};
 
 use crate::api::{ApiError, ErrorKind};
 use crate::data_dir::{Clock, DataDir, Mark, internal, store_error};
@@ -68,6 +68,8 @@ pub struct Network {
     pub links: BTreeMap<DeviceId, Link>,
     /// The last thing that went wrong with a device.
     pub errors: BTreeMap<DeviceId, String>,
+    /// Members that turned this device away as revoked and did not prove it.
+    pub refused_by: BTreeSet<DeviceId>,
     /// Counters since the start, by name and label.
     pub counters: BTreeMap<(&'static str, String), u64>,
 }
@@ -238,50 +240,6 @@ pub fn summaries(status: &LanesStatus) -> Vec<LaneSummary> {
         }
     };
     status.lanes.iter().map(summary).collect()
-}
-
-fn words(number: u64, one: &str) -> String {
-    crate::render::count(usize::try_from(number).unwrap_or(usize::MAX), one)
-}
-
-/// What is wrong or worth knowing, from the state of the lanes.
-pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
-    use srcos_schemas::lanes::LaneState;
-    let mut found = Vec::new();
-    for lane in &status.lanes {
-        let name = &lane.name;
-        if lane.status == LaneState::Unsafe {
-            found.push(Diagnosis {
-                severity: Severity::Critical,
-                code: "journal_forked".into(),
-                message: format!("in lane {name} a device signed two different histories"),
-                hint: "find out which device was cloned; see: srcos-node peers".into(),
-            });
-        }
-        if lane.objects.quarantined > 0 {
-            found.push(Diagnosis {
-                severity: Severity::Warning,
-                code: "objects_quarantined".into(),
-                message: format!(
-                    "lane {name} has {}",
-                    words(lane.objects.quarantined, "quarantined object")
-                ),
-                hint: format!("see them with: srcos-node list {name}"),
-            });
-        }
-        if lane.objects.conflicted > 0 {
-            found.push(Diagnosis {
-                severity: Severity::Info,
-                code: "objects_conflicted".into(),
-                message: format!(
-                    "lane {name} has {} with concurrent values",
-                    words(lane.objects.conflicted, "object")
-                ),
-                hint: format!("look at one with: srcos-node get {name} ID --conflicts"),
-            });
-        }
-    }
-    found
 }
 
 /// The names of all devices that the roster knows.

@@ -11,6 +11,7 @@ pub mod contain;
 pub mod core;
 pub mod data_dir;
 pub mod demo;
+pub mod diagnosis;
 pub mod discovery;
 pub mod documents;
 pub mod error;

@@ -12,8 +12,8 @@ use srcos_schemas::objects::{
     BatchOp, BatchResult, ChangeDocument, ChangeOp, ListPage, ObjectDocument,
 };
 use srcos_schemas::peers::{
-    InviteDocument, InviteStatus, JoinDocument, JoinedDevice, NetworkDocument, PeerDocument,
-    PeersDocument,
+    InviteDocument, InviteStatus, JoinDocument, JoinedDevice, Membership, NetworkDocument,
+    PeerDocument, PeersDocument,
 };
 use srcos_schemas::provenance::{ProvenanceLog, ProvenanceVerify};
 use srcos_schemas::status::{
@@ -263,10 +263,22 @@ impl Node for MemoryNode {
 
     fn peers(&self) -> Result<PeersDocument, ApiError> {
         let (device, mesh) = ("ab".repeat(32), "cd".repeat(32));
-        Ok(PeersDocument { device, mesh, peers: Vec::new() })
+        let own = PeerDocument {
+            device: device.clone(),
+            name: "laptop".to_owned(),
+            membership: Membership::Member,
+            this_device: true,
+            link: None,
+            last_seen_at: None,
+            admitted_at: Timestamp(0),
+            admitted_by: device.clone(),
+            revoked: None,
+            last_error: None,
+        };
+        Ok(PeersDocument { device, mesh, peers: vec![own] })
     }
 
-    fn revoke(&self, device: &str, _reason: &str) -> Result<PeerDocument, ApiError> {
+    fn revoke(&self, device: &str, _reason: &str, _leave: bool) -> Result<PeerDocument, ApiError> {
         Err(absent(LaneId::Normal, device))
     }
 
@@ -274,7 +286,11 @@ impl Node for MemoryNode {
         Err(absent(LaneId::Normal, device))
     }
 
-    fn pair_invite(&self, _ttl_ms: Option<u64>) -> Result<InviteDocument, ApiError> {
+    fn pair_invite(
+        &self,
+        _ttl_ms: Option<u64>,
+        _watched: bool,
+    ) -> Result<InviteDocument, ApiError> {
         Ok(InviteDocument {
             id: "1".to_owned(),
             code: "7-alpha".to_owned(),

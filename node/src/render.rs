@@ -10,7 +10,7 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use srcos_schemas::lanes::{
-    LaneDescription, LanePeer, LanePeerState, LaneState, LanesStatus, ReplicationMode,
+    AbsentBodies, LaneDescription, LanePeer, LanePeerState, LaneState, LanesStatus, ReplicationMode,
 };
 use srcos_schemas::objects::{ListPage, ObjectDocument};
 use srcos_schemas::status::{InitDocument, ReadyState, Severity, StatusDocument};
@@ -218,12 +218,37 @@ pub fn lanes_status(status: &LanesStatus, coloured: bool) -> String {
         }
     }
     let mut text = format!("device {}, {}\n{lanes}\n", short(&status.device), status.generated_at);
+    for lane in &status.lanes {
+        if let Some(absent) = lane.journal.absent_bodies.filter(|absent| absent.total() > 0) {
+            let _ = writeln!(
+                text,
+                "{}: {}; what they change shows elsewhere only",
+                lane.name,
+                absent_bodies(&absent)
+            );
+        }
+    }
     if peers.row_count() > 0 {
         let _ = writeln!(text, "{peers}");
     } else {
         text.push_str("no peers\n");
     }
     text
+}
+
+/// How many bodies are not here, and why.
+fn absent_bodies(absent: &AbsentBodies) -> String {
+    let reasons = [
+        (absent.withheld, "withheld by their authors' devices"),
+        (absent.purged, "purged"),
+        (absent.missing, "missing"),
+    ];
+    let reasons: Vec<String> = reasons
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, why)| format!("{count} {why}"))
+        .collect();
+    format!("{} changes are not here ({})", absent.total(), reasons.join(", "))
 }
 
 fn peer_row(lane: &str, peer: &LanePeer) -> [Cell; 6] {
@@ -269,7 +294,7 @@ pub fn lane_description(lane: &LaneDescription, _coloured: bool) -> String {
         ("purged", lane.purge.clone()),
         (
             "may be late by",
-            format!("{} entries, {} ms", sla.replay_lag_entries_max, sla.replay_lag_ms_max),
+            format!("{} entries, or {} ms", sla.replay_lag_entries_max, sla.replay_lag_ms_max),
         ),
         ("sign of life every", format!("{} ms", sla.heartbeat_age_ms_max)),
     ];

@@ -6,6 +6,7 @@ use super::{Open, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
+use crate::journal::Body;
 use crate::lane::LaneId;
 use crate::object::{Conflict, ConflictValue, Object, View};
 use crate::tables::{
@@ -268,17 +269,19 @@ fn count_at(open: &Open<'_>, key: &[u8], row: Option<&ObjectRow>) -> Result<Coun
     if hidden || super::lives::has_come(&open.tombstones, key)? {
         return Ok(counts);
     }
-    Ok(CountsRow::default())
+    Ok(count(None))
 }
 
+/// What one object adds to the counters of its lane.
 fn count(row: Option<&ObjectRow>) -> CountsRow {
-    let Some(row) = row else { return CountsRow::default() };
+    let Some(row) = row else { return CountsRow { absent: None, ..CountsRow::default() } };
     let live = u64::from(row.state == RowState::Live);
     CountsRow {
         live,
         hidden: u64::from(row.state == RowState::Hidden),
         conflicted: live * u64::from(!row.conflicts.is_empty()),
         quarantined: u64::from(matches!(row.state, RowState::Quarantined(_))),
+        absent: None,
     }
 }
 
@@ -380,7 +383,18 @@ impl Store {
         row: &ObjectRow,
     ) -> Result<(), StoreError> {
         let Some((lane, _, _)) = tables::split_object_key(key) else { return Ok(()) };
-        self.recount(lane, count_at(open, key, Some(row))?, CountsRow::default());
+        self.recount(lane, count_at(open, key, Some(row))?, count(None));
         Ok(())
+    }
+
+    /// Counts the bodies of a new entry that are not here.
+    pub(super) fn count_absent(&mut self, lane: LaneId, bodies: &[Body<'_>]) {
+        if bodies.iter().all(|body| matches!(body, Body::Here(_))) {
+            return;
+        }
+        if let Some(absent) = &mut self.counts.entry(lane).or_default().absent {
+            bodies.iter().for_each(|body| absent.add(body));
+            self.changed_counts.insert(lane);
+        }
     }
 }

@@ -147,6 +147,7 @@ impl Store {
                         row.waiting_since = now;
                     }
                     store.set_journal_row(run.lane, number, row);
+                    store.count_absent(run.lane, &entry.bodies);
                     received.entries += 1;
                     received.items += entry.header.items.len() as u64;
                     let go_on = caught_up && !store.is_tired();

@@ -484,6 +484,9 @@ pub enum PeersCommand {
         /// Why, for the record
         #[arg(long, value_name = "TEXT")]
         reason: String,
+        /// It is this device itself that leaves the mesh
+        #[arg(long)]
+        leave: bool,
     },
     /// Give a device another name
     Rename {

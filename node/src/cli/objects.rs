@@ -10,6 +10,7 @@ use srcos_schemas::objects::{ContentDocument, ObjectDocument, PatchDocument, che
 
 use super::Session;
 use super::args::{DeleteArgs, GetArgs, ListArgs, PatchArgs, PutArgs, WatchArgs};
+use super::membership::{is_member, warn_out};
 use crate::api::{ApiError, Detail, ErrorKind, Heads, ListQuery};
 use crate::error::NodeError;
 use crate::http::read_json;
@@ -38,7 +39,11 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
     let heads = if args.if_absent { Some(Heads::default()) } else { heads(args.if_match) };
     let written = session.client.put(args.lane, &args.id, &content, heads.as_ref()).await;
     let written = written.map_err(|error| about(error, args.lane, &args.id))?;
-    tell_written(session, &written)
+    tell_written(session, &written)?;
+    if !is_member(session).await {
+        warn_out(session);
+    }
+    Ok(())
 }
 
 pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Result<(), NodeError> {
@@ -54,7 +59,11 @@ pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Res
     let heads = heads(args.if_match);
     let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await;
     let written = written.map_err(|error| about(error, args.lane, &args.id))?;
-    tell_written(session, &written)
+    tell_written(session, &written)?;
+    if !is_member(session).await {
+        warn_out(session);
+    }
+    Ok(())
 }
 
 /// An error with the object that it is about, unless it names something nearer.
@@ -63,14 +72,15 @@ fn about(error: ApiError, lane: LaneId, id: &str) -> ApiError {
 }
 
 /// What became of an object that was deleted: others hear of it only if they may have had it.
-fn deleted(lane: LaneId, object: &ObjectDocument) -> String {
+fn deleted(lane: LaneId, object: &ObjectDocument, member: bool) -> String {
     if lane.definition().replication != Replication::Members {
         return format!("deleted; lane {lane} does not leave this device");
     }
     if is_confined(&object.class) {
         return format!("deleted; class {} does not leave this device", object.class);
     }
-    "deleted here; peers follow as they connect".to_owned()
+    let then = if member { "; peers follow as they connect" } else { "" };
+    format!("deleted here{then}")
 }
 
 fn tell_written(
@@ -111,10 +121,17 @@ pub(super) async fn delete(
     check(args.lane, &args.id)?;
     let heads = heads(args.if_match);
     let object = session.client.delete(args.lane, &args.id, &args.reason, heads.as_ref()).await?;
+    let member = is_member(session).await;
     if session.globals.json {
-        return session.json_line(&object);
+        session.json_line(&object)?;
+    } else {
+        let what = deleted(args.lane, &object, member);
+        session.say(&format!("{}/{}: {what}", args.lane, args.id))?;
     }
-    session.say(&format!("{}/{}: {}", args.lane, args.id, deleted(args.lane, &object)))
+    if !member {
+        warn_out(session);
+    }
+    Ok(())
 }
 
 pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Result<(), NodeError> {
