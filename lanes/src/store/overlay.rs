@@ -274,14 +274,14 @@ fn count_at(open: &Open<'_>, key: &[u8], row: Option<&ObjectRow>) -> Result<Coun
 
 /// What one object adds to the counters of its lane.
 fn count(row: Option<&ObjectRow>) -> CountsRow {
-    let Some(row) = row else { return CountsRow { absent: None, ..CountsRow::default() } };
+    let Some(row) = row else { return CountsRow::default() };
     let live = u64::from(row.state == RowState::Live);
     CountsRow {
         live,
         hidden: u64::from(row.state == RowState::Hidden),
         conflicted: live * u64::from(!row.conflicts.is_empty()),
         quarantined: u64::from(matches!(row.state, RowState::Quarantined(_))),
-        absent: None,
+        ..CountsRow::default()
     }
 }
 
