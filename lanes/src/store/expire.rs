@@ -63,10 +63,10 @@ impl Store {
             } else {
                 unless_damaged(tables::read_row(&open.tails, tables::TAILS, &tail))?
             };
-            if let Some(loc) = loc {
-                if unless_damaged(purge_body(open, lane, loc).map(Some))?.is_some() {
-                    self.count_absent(lane, &[Body::Purged]);
-                }
+            if let Some(loc) = loc
+                && unless_damaged(purge_body(open, lane, loc).map(Some))?.is_some()
+            {
+                self.count_absent(lane, &[Body::Purged]);
             }
             open.tails.remove(tail.as_slice())?;
         }
