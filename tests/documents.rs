@@ -216,13 +216,14 @@ fn limits_of_the_control_plane_are_those_of_the_code() {
     check("observe::EXECUTABLE_BYTES_MAX", observe::EXECUTABLE_BYTES_MAX);
     check("incident::STORM_DENIALS_MIN", incident::STORM_DENIALS_MIN);
     check("incident::WAKES_MIN", incident::WAKES_MIN);
+    check("incident::WINDOW_MS", incident::WINDOW_MS.unsigned_abs());
     check("incident::EVENTS_MAX", incident::EVENTS_MAX as u64);
 }
 
 #[test]
 fn limits_in_the_documents_are_those_of_the_code() {
     use srcos_lanes::{journal, object, store};
-    use srcos_node::{discovery, events, transport};
+    use srcos_node::{asked, client, discovery, events, http, transport};
     use srcos_replication::{dialer, engine, pairing, roster, ticket, wire};
     use srcos_schemas::event::coalesce;
     use srcos_schemas::{json, objects};
@@ -239,6 +240,16 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("coalesce::SOURCES_MAX", coalesce::SOURCES_MAX as u64);
     check("coalesce::SAMPLES_MAX", coalesce::SAMPLES_MAX as u64);
     check("objects::ID_BYTES_MAX", objects::ID_BYTES_MAX as u64);
+    check("store::REASON_BYTES_MAX", store::REASON_BYTES_MAX as u64);
+    check("asked::LIST_LABELS_MAX", asked::LIST_LABELS_MAX as u64);
+    check("asked::HEADS_MAX", asked::HEADS_MAX as u64);
+    check("asked::ADDRESS_BYTES_MAX", asked::ADDRESS_BYTES_MAX as u64);
+    check("client::SIGN_OF_LIFE_AFTER_MS", client::SIGN_OF_LIFE_AFTER_MS);
+    check("client::SIGN_OF_LIFE_MS_MAX", client::SIGN_OF_LIFE_MS_MAX);
+    check("client::STREAM_SILENCE_MS_MAX", client::STREAM_SILENCE_MS_MAX);
+    check("http::CONNECTIONS_MAX", http::CONNECTIONS_MAX as u64);
+    #[cfg(target_os = "linux")]
+    check("data_dir::DIR_BYTES_MAX", srcos_node::data_dir::DIR_BYTES_MAX as u64);
     check("objects::BATCH_OPS_MAX", objects::BATCH_OPS_MAX as u64);
     check("objects::BATCH_BYTES_MAX", objects::BATCH_BYTES_MAX as u64);
     check("objects::PAGE_LIMIT_MAX", objects::PAGE_LIMIT_MAX as u64);
@@ -257,7 +268,10 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("journal::ENTRY_BODIES_BYTES_TARGET", journal::ENTRY_BODIES_BYTES_TARGET as u64);
     check("journal::ENTRY_BYTES_MAX", journal::ENTRY_BYTES_MAX as u64);
     check("journal::ENTRY_AFTER_MAX", journal::ENTRY_AFTER_MAX as u64);
+    check("store::DEVICE_JOURNALS_MAX", store::DEVICE_JOURNALS_MAX as u64);
+    check("store::REVOKED_JOURNALS_MAX", store::REVOKED_JOURNALS_MAX as u64);
     check("store::CACHE_BYTES", store::CACHE_BYTES as u64);
+    check("store::WORK_BYTES_TARGET", store::WORK_BYTES_TARGET as u64);
     check("store::VERIFY_TAIL_ENTRIES", store::VERIFY_TAIL_ENTRIES);
     check("wire::FRAME_BYTES_MAX", wire::FRAME_BYTES_MAX as u64);
     check("wire::MESSAGE_BYTES_MAX", wire::MESSAGE_BYTES_MAX as u64);
@@ -269,15 +283,22 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("engine::DIGEST_EVERY_MS", engine::DIGEST_EVERY_MS);
     check("engine::SILENCE_MS_MAX", engine::SILENCE_MS_MAX);
     check("engine::RENEW_EVERY_MS", engine::RENEW_EVERY_MS);
+    check("engine::RENEW_WAIT_MS_MAX", engine::RENEW_WAIT_MS_MAX);
+    check("engine::CLAIM_JOURNALS_MAX", engine::CLAIM_JOURNALS_MAX as u64);
     check("engine::RECEIPT_AUTHORS_MAX", engine::RECEIPT_AUTHORS_MAX as u64);
+    check("engine::REVOKED_TOLD_BYTES_MAX", engine::REVOKED_TOLD_BYTES_MAX as u64);
+    check("engine::FORKS_SHOWN_MAX", engine::FORKS_SHOWN_MAX as u64);
     check("engine::EVENTS_MAX", engine::EVENTS_MAX as u64);
     check("roster::RECORDS_MAX", roster::RECORDS_MAX as u64);
     check("roster::ROSTER_BYTES_MAX", roster::ROSTER_BYTES_MAX as u64);
     check("pairing::INVITE_MS_DEFAULT", pairing::INVITE_MS_DEFAULT);
     check("pairing::INVITE_MS_MAX", pairing::INVITE_MS_MAX);
     check("pairing::STEP_MS_MAX", pairing::STEP_MS_MAX);
+    check("pairing::INVITE_WATCH_MS", srcos_node::pairing::INVITE_WATCH_MS);
+    check("pairing::UNPROVEN_MAX", pairing::UNPROVEN_MAX as u64);
     check("pairing::FIRST_FRAME_MS_MAX", srcos_node::pairing::FIRST_FRAME_MS_MAX);
     check("pairing::STREAMS_MAX", srcos_node::pairing::STREAMS_MAX as u64);
+    check("pairing::JOIN_AGAIN_MS", srcos_node::pairing::JOIN_AGAIN_MS);
     check("ticket::ADDRESSES_MAX", ticket::ADDRESSES_MAX as u64);
     check("dialer::BACKOFF_MS_MIN", dialer::BACKOFF_MS_MIN);
     check("dialer::BACKOFF_MS_MAX", dialer::BACKOFF_MS_MAX);
@@ -289,9 +310,14 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("transport::EVENTS_BYTES_MAX", transport::EVENTS_BYTES_MAX as u64);
     check("transport::UNACCEPTED_BYTES_MAX", transport::UNACCEPTED_BYTES_MAX as u64);
     check("transport::ACCEPT_TIMEOUT", seconds(transport::ACCEPT_TIMEOUT));
+    check("transport::STRANGERS_MAX", transport::STRANGERS_MAX as u64);
+    check("transport::PENDING_MAX", transport::PENDING_MAX as u64);
+    check("transport::PENDING_PER_NET_MAX", transport::PENDING_PER_NET_MAX as u64);
+    check("transport::PENDING_PER_HOST_MAX", transport::PENDING_PER_HOST_MAX as u64);
     check("transport::WRITE_TIMEOUT", seconds(transport::WRITE_TIMEOUT));
     check("transport::PAIRING_TIMEOUT", seconds(transport::PAIRING_TIMEOUT));
     check("transport::PING_INTERVAL", seconds(transport::PING_INTERVAL));
+    check("transport::PROBE_TIMEOUT", seconds(transport::PROBE_TIMEOUT));
     check("transport::QUIC_IDLE_TIMEOUT", seconds(transport::QUIC_IDLE_TIMEOUT));
 }
 

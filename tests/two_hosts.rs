@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use srcos_node::core::Core;
+use srcos_node::data_dir::{Clock, DataDir};
 
 use crate::binary::{eventually, eventually_within};
 use crate::process::{Node, converge, equal, import_lines, invite, place};
@@ -21,6 +23,9 @@ const HEAL_TIMEOUT: Duration = Duration::from_secs(180);
 /// Longest time until hosts that moved meet again: they must not wait until pings show that the old link
 /// is dead, which takes half a minute.
 const ROAM_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes of frames that turn a stranger away: "proof needed", and a reason with no more words.
+const REFUSAL_BYTES_MAX: u64 = 16;
 
 /// A switch in a namespace of its own, and hosts on it. All of it goes with the value.
 struct Lan {
@@ -101,7 +106,7 @@ fn check(args: &[&str]) {
     let place = place();
     let start =
         |n: usize, name: &str| Node::start_in(Some(&lan.hosts[n]), place.path(), name, args);
-    let (a, b, stranger) = (start(0, "laptop"), start(1, "desktop"), start(2, "stranger"));
+    let (a, b, mut stranger) = (start(0, "laptop"), start(1, "desktop"), start(2, "stranger"));
     stranger.put("normal", "stranger-own", &json!(1));
 
     // Nothing but the code: where the other one is, discovery says.
@@ -119,7 +124,7 @@ fn check(args: &[&str]) {
     eventually("the transfer runs", || (b.live("normal") > 0).then_some(()));
     lan.cable(0, "down");
     let arrived = b.live("normal");
-    assert!(arrived <= OBJECTS as u64, "the transfer was over before it was cut: {arrived}");
+    assert!(arrived < OBJECTS as u64, "the transfer was over before it was cut: {arrived}");
 
     // Both write: the same object, new ones, and the same new one.
     a.put("normal", "edited-on-both", &json!({"title": "by a", "tags": {"a": 1}}));
@@ -154,11 +159,38 @@ fn check(args: &[&str]) {
         assert_eq!(conflict["values"].as_array().map(Vec::len), Some(2), "{object}");
         node.verifies();
     }
-    gets_nothing(place.path(), &stranger, &[&a, &b]);
+    gets_nothing(place.path(), &mut stranger, args, &[&a, &b]);
+}
+
+/// Makes a stranger claim, in a mesh of its own, that these are its members: its node then dials them and
+/// speaks to them as to members.
+fn claims(stranger: &mut Node, args: &[&str], mesh: &[&Node]) {
+    stranger.stop();
+    let mut core =
+        Core::open(Clock::start(), &DataDir::new(&stranger.dir)).expect("its store opens");
+    for member in mesh {
+        let device = member.device().parse().expect("the ready line names the device");
+        let now = core.now();
+        core.engine.admit(&mut core.store, now, device, "claimed", None).expect("its own mesh");
+    }
+    core.commit().expect("it is kept");
+    core.store.close().expect("it is closed");
+    let addresses: Vec<String> = mesh.iter().map(|member| address_on_lan(member)).collect();
+    let peers = addresses.iter().flat_map(|address| ["--peer", address]);
+    stranger.set_args(&args.iter().copied().chain(peers).collect::<Vec<_>>());
+    stranger.run();
+}
+
+/// A figure that a node counts.
+fn figure(node: &Node, name: &str) -> u64 {
+    let metrics = node.caller().get("/metrics").is(200).body.clone();
+    let text = metrics;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+    line.unwrap_or(0.0) as u64
 }
 
 /// That a node which was on the same network all the time knows nothing of a mesh.
-fn gets_nothing(place: &Path, stranger: &Node, mesh: &[&Node]) {
+fn gets_nothing(place: &Path, stranger: &mut Node, args: &[&str], mesh: &[&Node]) {
     assert_eq!(stranger.live("normal"), 1);
     assert_eq!(stranger.live("memory"), 0);
     let peers = stranger.cli(&["peers"]).json();
@@ -171,9 +203,26 @@ fn gets_nothing(place: &Path, stranger: &Node, mesh: &[&Node]) {
     // Not by asking either: nobody invites.
     for member in mesh {
         let address = address_on_lan(member);
-        let guess = ["pair", "join", "7-able-able-able", "--addr", &address];
+        let guess = ["pair", "join", "7-walnut-opera-tiger", "--addr", &address];
         let code = stranger.cli(&guess).code;
         assert!([2, 4].contains(&code), "a stranger joined or hung: {code}");
+    }
+    // Nor by speaking to them as to members: it is asked for proof and sent away. A hello, with the
+    // names of lanes and a digest, would be far longer than these words.
+    claims(stranger, args, mesh);
+    let refused = "srcos_closes_total{reason=\"not_a_member\"}";
+    let what = format!("all turn it away\n{}", stranger.log());
+    eventually(&what, || (figure(stranger, refused) >= 2 * mesh.len() as u64).then_some(()));
+    let heard = figure(stranger, "srcos_frame_bytes_in_total");
+    let turned_away = figure(stranger, refused);
+    assert!(heard > 0, "they answered");
+    assert!(heard <= turned_away * REFUSAL_BYTES_MAX + 64, "{heard} bytes in {turned_away} talks");
+    let lanes = stranger.cli(&["lanes", "status"]).is(1).document();
+    for lane in lanes["lanes"].as_array().expect("lanes is a list") {
+        for peer in lane["replication"]["peers"].as_array().expect("peers is a list") {
+            let known = [&peer["missing_here"], &peer["missing_there"], &peer["confirmed_at"]];
+            assert!(known.iter().all(|known| known.is_null()), "{peer}");
+        }
     }
     let store = std::fs::read(place.join("stranger").join("store.redb")).expect("it has a store");
     let log = stranger.log();

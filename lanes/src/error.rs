@@ -149,7 +149,9 @@ pub enum WriteError {
     #[error("lane {0} is written by the node alone; delete objects to write tombstones")]
     NodeOnly(LaneId),
     /// The lane only grows.
-    #[error("lane {lane} is append-only and already holds {id:?}; write a new object instead")]
+    #[error(
+        "lane {lane} is append-only: what it holds, like {id:?}, is neither changed nor deleted"
+    )]
     AppendOnly {
         /// The lane.
         lane: LaneId,
@@ -185,6 +187,17 @@ pub enum WriteError {
         /// Why.
         why: String,
     },
+    /// What this store keeps of the object is damaged, so that not even its class is known.
+    #[error(
+        "object {id:?} is damaged in this store: {what}; restore a backup, or delete the object on \
+         another device"
+    )]
+    Damaged {
+        /// The object.
+        id: String,
+        /// What is damaged.
+        what: String,
+    },
     /// Its document cannot be read.
     #[error("object {id:?} cannot be loaded: {source}")]
     Document {
@@ -200,6 +213,17 @@ pub enum WriteError {
         lane: LaneId,
         /// The object.
         id: String,
+    },
+    /// The device has begun as many journals in the lane as others take.
+    #[error(
+        "this device has begun {max} journals in lane {lane}, and other devices take no more of it; \
+         nothing more is written there: pair it anew under another key"
+    )]
+    JournalsSpent {
+        /// The lane.
+        lane: LaneId,
+        /// The limit.
+        max: usize,
     },
     /// What would be signed is nothing that a device would take.
     #[error("the entry would be refused by every device, and is not written: {0}")]
@@ -272,6 +296,19 @@ pub enum ReceiveError {
     Equivocation {
         /// The first place that differs.
         seq: u64,
+    },
+    /// The device has begun more journals than are taken in.
+    #[error(
+        "device {device} has {max} journals in lane {lane} and no more are taken; an honest device \
+         has a few: look at it, revoke it, and pair it anew under another key"
+    )]
+    TooManyJournals {
+        /// Whose they are.
+        device: DeviceId,
+        /// The lane.
+        lane: LaneId,
+        /// The limit.
+        max: usize,
     },
     /// The journal is quarantined after an equivocation.
     #[error("the journal is quarantined: its author signed two histories")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Author, EntryHash};
+use crate::ids::{Author, DeviceId, EntryHash, Incarnation};
 
 /// The last entry held of a journal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -34,6 +34,12 @@ impl Frontier {
     /// The sequence number up to which a journal is held, 0 when it is not.
     pub fn seq(&self, author: &Author) -> u64 {
         self.0.get(author).map_or(0, |tip| tip.seq)
+    }
+
+    /// The journals of one device.
+    pub fn of_device(&self, device: DeviceId) -> impl DoubleEndedIterator<Item = (&Author, &Tip)> {
+        let author = |n| Author { device, incarnation: Incarnation(n) };
+        self.0.range(author(0)..=author(u64::MAX))
     }
 
     /// Takes the further of both tips for each journal.
@@ -93,7 +99,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ids::{DeviceId, Incarnation};
 
     fn frontier() -> impl Strategy<Value = Frontier> {
         proptest::collection::btree_map(0u8..4, 1u64..6, 0..4).prop_map(|map| {

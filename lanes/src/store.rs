@@ -13,12 +13,17 @@ mod apply;
 mod documents;
 mod entries;
 mod expire;
+mod journals;
 mod left_out;
+mod lives;
 mod open;
 mod overlay;
+mod parked;
 mod read;
 mod receive;
+mod step;
 mod verify;
+mod waiting;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,22 +31,28 @@ use std::sync::Arc;
 
 use redb::{Database, Table, WriteTransaction};
 
+pub use journals::{DEVICE_JOURNALS_MAX, REVOKED_JOURNALS_MAX};
 pub use open::{CACHE_BYTES, OpenOptions, STORE_VERSION, VERIFY_TAIL_ENTRIES};
 pub use read::{
     Applied, AppliedOp, HistoryEntry, LIST_OBJECTS_MAX, LIST_ROWS_MAX, Page, Query, Reader,
     ShownObject, Snapshot, Visibility,
 };
 pub use receive::{Received, Run};
-pub use verify::{Damage, JournalFacts, LaneFacts};
+pub use step::{Advanced, WORK_BYTES_TARGET};
+pub use verify::{DAMAGED_SHOWN_MAX, Damage, JournalFacts, LaneFacts};
+pub use waiting::Waiting;
 pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX};
 
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::frontier::{Frontier, Tip};
 use crate::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
-use crate::lane::LaneId;
+use crate::lane::{LaneId, Replication};
 use crate::tables::{self, CountsRow, JournalRow};
 use documents::DocumentCache;
+use journals::Journals;
+use parked::Parked;
+use step::Begun;
 
 /// The one writer of a store.
 pub struct Store {
@@ -50,12 +61,23 @@ pub struct Store {
     mesh: Option<MeshId>,
     incarnation: Incarnation,
     authors: Authors,
-    journals: BTreeMap<(LaneId, u32), JournalRow>,
+    journals: Journals,
     counts: BTreeMap<LaneId, CountsRow>,
     feed_next: u64,
     documents: DocumentCache,
     /// Journals whose next entry waits, and for which entry of which author.
-    parked: BTreeMap<(LaneId, u32), (Author, u64)>,
+    parked: Parked,
+    /// Entries that a call has begun to apply, in order.
+    begun: BTreeMap<LaneId, Vec<Begun>>,
+    /// Bytes of rows and documents that one call may work on: [`WORK_BYTES_TARGET`], but in tests.
+    work_target: usize,
+    /// How many of them are left to the present call.
+    work_left: usize,
+    /// The present call has brought changes to an object, as each must, however large that is.
+    settled: bool,
+    /// The most bytes that a step had in memory when it was written.
+    #[cfg(test)]
+    fullest: usize,
     /// Whether any change is left out of its object.
     leaves_out: bool,
     turn: Option<WriteTransaction>,
@@ -164,7 +186,8 @@ impl Store {
 
     /// How far each journal of a lane is held and applied, quarantined journals left out.
     pub fn frontier(&self, lane: LaneId) -> Frontier {
-        let journals = self.lane_journals(lane).filter(|(_, row)| row.held > 0 && !row.forked);
+        let rows = self.journals.of_lane(lane);
+        let journals = rows.filter(|(_, row)| row.held > 0 && !row.forked);
         Frontier(
             journals
                 .filter_map(|(number, row)| {
@@ -183,12 +206,30 @@ impl Store {
 
     /// The state of one journal.
     pub fn journal(&self, lane: LaneId, author: &Author) -> Option<&JournalRow> {
-        self.journals.get(&(lane, self.authors.number(author)?))
+        self.journals.get(lane, self.authors.number(author)?)
     }
 
     /// The journals of a lane with their authors.
     pub fn journals(&self, lane: LaneId) -> impl Iterator<Item = (Author, &JournalRow)> {
-        self.lane_journals(lane).filter_map(|(number, row)| Some((self.authors.get(number)?, row)))
+        let rows = self.journals.of_lane(lane);
+        rows.filter_map(|(number, row)| Some((self.authors.get(number)?, row)))
+    }
+
+    /// How many journals a device has in a lane; see [`DEVICE_JOURNALS_MAX`].
+    pub fn device_journals(&self, lane: LaneId, device: DeviceId) -> usize {
+        self.journals.of_device(lane, device)
+    }
+
+    /// Whether this device has no journal left to begin in a lane: it can go on in the present one, if
+    /// it has begun that.
+    pub fn journals_spent(&self, lane: LaneId) -> bool {
+        lane.definition().replication != Replication::LocalOnly
+            && self.device_journals(lane, self.device) >= DEVICE_JOURNALS_MAX
+    }
+
+    /// Whether entries of a lane are held that are not applied yet.
+    pub fn waits(&self, lane: LaneId) -> bool {
+        self.journals.waiting(lane).next().is_some()
     }
 
     /// The counters of a lane.
@@ -235,7 +276,7 @@ impl Store {
                     changed.pop_last();
                 }
                 for (lane, number) in changed {
-                    let Some(row) = store.journals.get(&(lane, number)) else { continue };
+                    let Some(row) = store.journals.get(lane, number) else { continue };
                     let key = tables::journal_key(lane, number);
                     tables::insert_row(&mut journals, tables::JOURNALS, &key, row)?;
                     committed.journals.extend(store.authors.get(number).map(|a| (lane, a)));
@@ -261,7 +302,8 @@ impl Store {
 
     /// Starts a new incarnation: local writes go to new journals from here on.
     ///
-    /// Needed as soon as a peer holds more of this device's own journal than this store does.
+    /// Needed as soon as a peer holds more of this device's own journal than this store does. Where
+    /// [`Store::journals_spent`], the next write is refused.
     pub fn begin_incarnation(&mut self, random: u32) -> Result<(), StoreError> {
         let next = self.incarnation.next(random);
         self.put_meta(tables::meta::INCARNATION, &next.0.to_be_bytes())?;
@@ -316,10 +358,6 @@ impl Store {
         })
     }
 
-    fn lane_journals(&self, lane: LaneId) -> impl Iterator<Item = (u32, &JournalRow)> {
-        self.journals.range((lane, 0)..=(lane, u32::MAX)).map(|((_, number), row)| (*number, row))
-    }
-
     /// Runs a step inside the turn, beginning one if there is none.
     fn with_turn<T>(
         &mut self,
@@ -354,6 +392,7 @@ impl Store {
             self.latched = Some(error.to_string());
             self.turn = None;
             self.documents.clear();
+            self.begun.clear();
             self.forget_uncommitted();
         }
         result
@@ -365,12 +404,6 @@ impl Store {
         self.changed_journals.clear();
         self.changed_counts.clear();
         let Ok(snapshot) = self.reader().snapshot() else { return };
-        if let Ok(journals) = snapshot.journal_rows() {
-            self.journals = journals;
-            for lane in LaneId::ALL {
-                *self.versions.entry(lane).or_default() += 1;
-            }
-        }
         if let Ok(counts) = snapshot.counts_rows() {
             self.counts = counts;
         }
@@ -388,6 +421,12 @@ impl Store {
             self.authors = Authors::default();
             for author in authors {
                 self.authors.add(author);
+            }
+        }
+        if let Ok(journals) = snapshot.journal_rows() {
+            self.journals = Journals::new(journals, &self.authors);
+            for lane in LaneId::ALL {
+                *self.versions.entry(lane).or_default() += 1;
             }
         }
     }
@@ -408,7 +447,7 @@ impl Store {
     }
 
     fn journal_row(&self, lane: LaneId, number: u32) -> JournalRow {
-        self.journals.get(&(lane, number)).copied().unwrap_or(JournalRow {
+        self.journals.get(lane, number).copied().unwrap_or(JournalRow {
             held: 0,
             held_hash: EntryHash::NONE,
             applied: 0,
@@ -419,7 +458,14 @@ impl Store {
     }
 
     fn set_journal_row(&mut self, lane: LaneId, number: u32, row: JournalRow) {
-        self.journals.insert((lane, number), row);
+        if let Some(device) = self.journals.set(lane, number, row, &self.authors) {
+            // No other journal of it is taken in: who waits for one would wait for ever.
+            let (journals, authors) = (&self.journals, &self.authors);
+            let unknown = |author: &Author| {
+                authors.number(author).is_none_or(|number| journals.get(lane, number).is_none())
+            };
+            self.parked.wake_device(lane, device, unknown);
+        }
         *self.versions.entry(lane).or_default() += 1;
         self.changed_journals.insert((lane, number));
     }

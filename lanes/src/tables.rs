@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, EntryHash, ObjectKey, WallMillis};
+use crate::journal::Body;
 use crate::lane::LaneId;
 use crate::object::LeafTypes;
 
@@ -235,10 +236,19 @@ pub enum FeedRow {
         /// Its life.
         life: u32,
     },
+    /// A life that came before its time, and is shown since those before it were deleted.
+    Shown {
+        /// Its lane.
+        lane: LaneId,
+        /// Its id.
+        id: String,
+        /// Its life.
+        life: u32,
+    },
 }
 
 /// Counters of one lane.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CountsRow {
     /// Objects that are shown.
     pub live: u64,
@@ -248,6 +258,60 @@ pub struct CountsRow {
     pub conflicted: u64,
     /// Objects with a change that could not be applied.
     pub quarantined: u64,
+    /// Bodies of held entries that are not here. Last, and absent from rows that were written before
+    /// they were counted: then the number is not known.
+    #[serde(deserialize_with = "absent_if_counted")]
+    pub absent: Option<AbsentRow>,
+}
+
+impl Default for CountsRow {
+    /// A lane in which nothing is.
+    fn default() -> Self {
+        let absent = Some(AbsentRow::default());
+        Self { live: 0, hidden: 0, conflicted: 0, quarantined: 0, absent }
+    }
+}
+
+/// Bodies that are not here, by the reason that their place in the entry states.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AbsentRow {
+    /// Kept back by the policy of who sent them.
+    pub withheld: u64,
+    /// Removed after a deletion.
+    pub purged: u64,
+    /// Missing.
+    pub missing: u64,
+}
+
+impl AbsentRow {
+    /// Counts a body, if it is not here.
+    pub fn add(&mut self, body: &Body<'_>) {
+        match body {
+            Body::Here(_) => {}
+            Body::Withheld => self.withheld += 1,
+            Body::Purged => self.purged += 1,
+            Body::Missing => self.missing += 1,
+        }
+    }
+
+    /// Counts those of another count too.
+    pub fn add_all(&mut self, more: &Self) {
+        self.withheld += more.withheld;
+        self.purged += more.purged;
+        self.missing += more.missing;
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.withheld + self.purged + self.missing
+    }
+}
+
+/// What follows the end of a row that counts no absent bodies is nothing at all.
+fn absent_if_counted<'de, D: serde::Deserializer<'de>>(
+    row: D,
+) -> Result<Option<AbsentRow>, D::Error> {
+    Ok(Option::deserialize(row).unwrap_or_default())
 }
 
 /// Two signed histories of one journal that differ.
@@ -470,6 +534,17 @@ mod tests {
         let typed = encode(&row);
         assert!(typed.starts_with(&old) && typed.len() > old.len());
         assert_eq!(decode::<ObjectRow>(OBJECTS, b"k", &typed).unwrap(), row);
+    }
+
+    #[test]
+    fn counts_written_before_absent_bodies_were_counted_do_not_say_none_are() {
+        let row = CountsRow { live: 3, hidden: 2, conflicted: 1, quarantined: 0, absent: None };
+        let old = encode(&(3u64, 2u64, 1u64, 0u64));
+        assert_eq!(decode::<CountsRow>(COUNTS, b"k", &old).unwrap(), row);
+        for absent in [None, Some(AbsentRow { withheld: 1, purged: 2, missing: 3 })] {
+            let row = CountsRow { absent, ..row };
+            assert_eq!(decode::<CountsRow>(COUNTS, b"k", &encode(&row)).unwrap(), row);
+        }
     }
 
     #[test]

@@ -73,14 +73,16 @@ pub trait Node: Send + Sync + 'static {
     /// Every device that the mesh knows.
     fn peers(&self) -> Result<PeersDocument, ApiError>;
 
-    /// Ends the membership of a device, named by id, name, or the unique start of either.
-    fn revoke(&self, device: &str, reason: &str) -> Result<PeerDocument, ApiError>;
+    /// Ends the membership of a device, named by id, name, or the unique start of either. This very
+    /// device leaves the mesh only where `leave` says that this is meant.
+    fn revoke(&self, device: &str, reason: &str, leave: bool) -> Result<PeerDocument, ApiError>;
 
     /// Gives a device (named as for [`Node::revoke`]) another name.
     fn rename(&self, device: &str, name: &str) -> Result<PeerDocument, ApiError>;
 
-    /// Opens an invitation for `ttl_ms`, or the default time.
-    fn pair_invite(&self, ttl_ms: Option<u64>) -> Result<InviteDocument, ApiError>;
+    /// Opens an invitation for `ttl_ms`, or the default time. One that is `watched` is taken back when
+    /// nobody asks after it any more.
+    fn pair_invite(&self, ttl_ms: Option<u64>, watched: bool) -> Result<InviteDocument, ApiError>;
 
     /// How far an invitation has come.
     fn pair_invite_status(&self, id: &str) -> Result<InviteStatus, ApiError>;

@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod contracts;
 pub mod control_plane;
 pub mod events;
+mod hints;
 pub mod identity;
 pub mod incidents;
 mod membership;
@@ -29,6 +30,8 @@ use srcos_schemas::status::InitDocument;
 
 pub use self::reading::DOCUMENT_BYTES_MAX;
 pub use self::stored::EVENTS_BYTES_MAX;
+
+use self::hints::Hints;
 
 use self::args::{Cli, Color, Command, DemoArgs, Globals, InitArgs, LogFormat, RunArgs};
 use crate::api::{ApiError, ErrorKind, Node};
@@ -86,6 +89,7 @@ pub fn run(
     };
     start_log(&cli);
     let json = cli.globals.json;
+    let hints = Hints::of(&cli.globals);
     match dispatch(cli, backend, io) {
         Ok(()) => match io.output.flush() {
             Ok(()) => ExitCode::SUCCESS,
@@ -94,7 +98,7 @@ pub fn run(
         Err(error) => {
             // What was printed so far belongs before the error; its own loss changes nothing.
             let _ = io.output.flush();
-            error.report(json, io.errors)
+            hints.complete_error(error).report(json, io.errors)
         }
     }
 }
@@ -109,7 +113,9 @@ fn refuse_usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
     }
     let text = error.render().to_string();
     if json {
-        let message = text.lines().next().unwrap_or_default();
+        // What is missing is listed below the first line, and usage comes after an empty one.
+        let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+        let message = lines.collect::<Vec<_>>().join(" ");
         let message = message.trim_start_matches("error: ").to_owned();
         return NodeError::usage("usage", message, "see srcos-node --help").report(true, io.errors);
     }
@@ -157,7 +163,11 @@ fn dispatch(cli: Cli, backend: &dyn Backend, io: &mut Io<'_>) -> Result<(), Node
     match command {
         Command::Init(InitArgs { name }) => {
             let made = backend.init(&data_dir(&globals)?, name.as_deref())?;
-            show(&globals, io, &made, render::init)
+            if globals.json {
+                return json_line(io, &made);
+            }
+            let text = Hints::of(&globals).complete(&render::init(&made));
+            writeln!(io.output, "{text}").map_err(|error| NodeError::output(&error))
         }
         Command::Run(args) => {
             let dir = data_dir(&globals)?;
@@ -289,15 +299,24 @@ impl Session<'_, '_> {
         json_line(self.io, document)
     }
 
-    /// Prints a sentence.
+    /// Prints a sentence. What it quotes cannot drive the terminal.
     pub(crate) fn say(&mut self, text: &str) -> Result<(), NodeError> {
-        writeln!(self.io.output, "{text}").map_err(|error| NodeError::output(&error))
+        writeln!(self.io.output, "{}", render::plain(text))
+            .map_err(|error| NodeError::output(&error))
     }
 
-    /// Prints a warning on standard error.
+    /// Prints a warning on standard error. What it quotes cannot drive the terminal.
     pub(crate) fn warn(&mut self, text: &str) {
         // A warning that cannot be written must not end the work that it is about.
-        let _ = writeln!(self.io.errors, "warning: {text}");
+        let _ = writeln!(self.io.errors, "warning: {}", render::plain(text));
+    }
+
+    /// Says on standard error how far something is, unless asked for quiet or for JSON.
+    pub(crate) fn note(&mut self, text: &str) {
+        if !self.globals.json && !self.globals.quiet {
+            // As for a warning.
+            let _ = writeln!(self.io.errors, "{text}");
+        }
     }
 
     /// Whether to show progress: to people who watch, and who did not ask for quiet.

@@ -3,6 +3,8 @@
 //! Where no daemon runs, the very same router that the daemon serves is called on a node opened
 //! directly from the store, so that there is one code path and one behaviour.
 
+mod patience;
+
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -30,8 +32,12 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::api::{ApiError, Detail, ErrorKind, Heads, ListQuery, Node, Written};
+use crate::api::{ApiError, Cursor, Detail, ErrorKind, Heads, ListQuery, Node, Written};
+use crate::asked::{ADDRESS_BYTES_MAX, check_heads, check_list, check_reason};
 use crate::http::{Access, CHANGED_HEADER, SOCKET_FILE, router};
+
+use self::patience::Patience;
+pub use self::patience::{SIGN_OF_LIFE_AFTER_MS, SIGN_OF_LIFE_MS_MAX, STREAM_SILENCE_MS_MAX};
 
 /// Largest response that is read whole, in bytes: a page of bodies and all that goes with them.
 const RESPONSE_BYTES_MAX: usize = PAGE_BYTES_MAX * 4;
@@ -53,17 +59,22 @@ enum Via {
 
 struct Socket {
     path: PathBuf,
+    patience: Patience,
     idle: Mutex<Vec<SendRequest<Body>>>,
 }
 
 impl Client {
     /// A client of the daemon of a data directory, or nothing where none runs.
     pub async fn of_daemon(data_dir: &Path) -> Result<Option<Self>, ApiError> {
+        Self::of_daemon_with(data_dir, Patience::default()).await
+    }
+
+    async fn of_daemon_with(data_dir: &Path, patience: Patience) -> Result<Option<Self>, ApiError> {
         let path = data_dir.join(SOCKET_FILE);
         match UnixStream::connect(&path).await {
             Ok(stream) => {
                 let sender = handshake(stream).await?;
-                let socket = Socket { path, idle: Mutex::new(vec![sender]) };
+                let socket = Socket { path, patience, idle: Mutex::new(vec![sender]) };
                 Ok(Some(Self { via: Via::Socket(Arc::new(socket)) }))
             }
             Err(error) if is_nobody(&error, &path) => Ok(None),
@@ -123,6 +134,7 @@ impl Client {
 
     /// A page of objects.
     pub async fn list(&self, lane: LaneId, query: &ListQuery) -> Result<ListPage, ApiError> {
+        check_list(query)?;
         let mut text = form_urlencoded::Serializer::new(String::new());
         text.append_pair("limit", &query.limit.to_string());
         let named = [("prefix", &query.prefix), ("kind", &query.kind), ("after", &query.after)];
@@ -169,6 +181,7 @@ impl Client {
         reason: &str,
         if_match: Option<&Heads>,
     ) -> Result<ObjectDocument, ApiError> {
+        check_reason(reason)?;
         let query =
             form_urlencoded::Serializer::new(String::new()).append_pair("reason", reason).finish();
         let path = format!("{}?{query}", object_path(lane, id));
@@ -194,7 +207,8 @@ impl Client {
     ) -> Result<Changes, ApiError> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if let Some(after) = after {
-            query.append_pair("after", after);
+            let after: Cursor = after.parse()?;
+            query.append_pair("after", &after.to_string());
         }
         if let Some(lane) = lane {
             query.append_pair("lane", lane.name());
@@ -202,7 +216,16 @@ impl Client {
         let path = format!("/changes?{}", query.finish());
         let (response, _connection) = self.send(request(Method::GET, &path, None)?).await?;
         let response = refuse_errors(response).await?;
-        Ok(Changes { body: response.into_body(), read: BytesMut::new(), _connection })
+        let patience = self.patience();
+        let body = response.into_body();
+        Ok(Changes { body, read: BytesMut::new(), patience, _connection })
+    }
+
+    fn patience(&self) -> Patience {
+        match &self.via {
+            Via::Direct(_) => Patience::default(),
+            Via::Socket(socket) => socket.patience,
+        }
     }
 
     async fn write(
@@ -210,6 +233,7 @@ impl Client {
         mut request: Request<Body>,
         if_match: Option<&Heads>,
     ) -> Result<Written, ApiError> {
+        check_heads(if_match)?;
         if let Some(Heads(heads)) = if_match {
             let (name, value) = match heads.as_slice() {
                 [] => (IF_NONE_MATCH, "*".to_owned()),
@@ -243,7 +267,12 @@ impl Client {
         response: Response<Body>,
         connection: Option<SendRequest<Body>>,
     ) -> Result<T, ApiError> {
-        let bytes = whole(response.into_body()).await?;
+        let bytes = match &self.via {
+            Via::Direct(_) => whole(response.into_body()).await?,
+            Via::Socket(socket) => {
+                socket.patience.wait(&socket.path, whole(response.into_body())).await??
+            }
+        };
         if let (Via::Socket(socket), Some(connection)) = (&self.via, connection) {
             let mut idle = socket.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < IDLE_MAX {
@@ -267,7 +296,9 @@ impl Client {
             }
             Via::Socket(socket) => {
                 let mut connection = socket.connection().await?;
-                let response = connection.send_request(request).await.map_err(|e| lost(&e))?;
+                let response = connection.send_request(request);
+                let response = socket.patience.wait(&socket.path, response).await?;
+                let response = response.map_err(|error| lost(&error))?;
                 Ok((response.map(Body::new), Some(connection)))
             }
         }
@@ -302,6 +333,8 @@ async fn handshake(stream: UnixStream) -> Result<SendRequest<Body>, ApiError> {
 fn is_nobody(error: &io::Error, path: &Path) -> bool {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
+        // The path is too long for a socket, so no daemon can have made one.
+        io::ErrorKind::InvalidInput => true,
         // A socket file that its daemon left behind.
         io::ErrorKind::ConnectionRefused => {
             std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
@@ -324,6 +357,13 @@ fn request(
     path: &str,
     body: Option<(&'static str, Bytes)>,
 ) -> Result<Request<Body>, ApiError> {
+    let bytes = path.len();
+    if bytes > ADDRESS_BYTES_MAX {
+        let message =
+            format!("the request's address has {bytes} bytes; the limit is {ADDRESS_BYTES_MAX}");
+        let hint = "shorten what is asked for";
+        return Err(ApiError::new(ErrorKind::TooLarge, "request_too_long", message, hint));
+    }
     let mut builder = Request::builder().method(method).uri(path).header(HOST, "localhost");
     let body = match body {
         Some((content_type, bytes)) => {
@@ -381,6 +421,12 @@ async fn refuse_errors(response: Response<Body>) -> Result<Response<Body>, ApiEr
     let bytes = whole(response.into_body()).await?;
     match serde_json::from_slice::<ErrorDocument>(&bytes) {
         Ok(document) => Err(document.error.into()),
+        // What the server refuses before it has a request to answer.
+        Err(_) if matches!(status.as_u16(), 400 | 413 | 414 | 431) => {
+            let message = format!("the daemon did not take the request ({status})");
+            let hint = "shorten what is asked for";
+            Err(ApiError::new(ErrorKind::TooLarge, "request_too_long", message, hint))
+        }
         Err(_) => Err(ApiError::internal(format!("the daemon answered {status} without a reason"))),
     }
 }
@@ -389,6 +435,7 @@ async fn refuse_errors(response: Response<Body>) -> Result<Response<Body>, ApiEr
 pub struct Changes {
     body: Body,
     read: BytesMut,
+    patience: Patience,
     /// Kept, because dropping it would end the stream.
     _connection: Option<SendRequest<Body>>,
 }
@@ -406,7 +453,7 @@ impl Changes {
             if self.read.len() > RESPONSE_BYTES_MAX {
                 return Err(ApiError::internal("an event of the daemon has no end"));
             }
-            match self.body.frame().await {
+            match patience::next_frame(&mut self.body, self.patience).await? {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.read.extend_from_slice(&data);

@@ -16,12 +16,15 @@ use srcos_schemas::lanes::LanesStatus;
 use srcos_schemas::peers::{
     LinkDocument, Membership, PeerDocument, PeersDocument, RevocationDocument,
 };
-use srcos_schemas::status::{Diagnosis, LaneSummary, PeerCounts, Severity};
+use srcos_schemas::status::{LaneSummary, PeerCounts};
 
 use crate::api::{ApiError, ErrorKind};
 use crate::data_dir::{Clock, DataDir, Mark, internal, store_error};
 use crate::documents::{LaneFacts, lane_status, time};
 use crate::keys::{DeviceKey, random};
+
+/// The name under which it is kept of this device that its links are to be cut.
+const OFFLINE: &str = "offline-1";
 
 /// The one writer.
 pub struct Core {
@@ -65,6 +68,8 @@ pub struct Network {
     pub links: BTreeMap<DeviceId, Link>,
     /// The last thing that went wrong with a device.
     pub errors: BTreeMap<DeviceId, String>,
+    /// Members that turned this device away as revoked and did not prove it.
+    pub refused_by: BTreeSet<DeviceId>,
     /// Counters since the start, by name and label.
     pub counters: BTreeMap<(&'static str, String), u64>,
 }
@@ -123,6 +128,20 @@ impl Core {
     /// Both clocks, now.
     pub fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// Whether all links were to be cut when this was last asked for.
+    pub fn is_kept_offline(&self) -> Result<bool, ApiError> {
+        let snapshot = self.store.reader().snapshot().map_err(store_error)?;
+        let kept = snapshot.peer_fact(self.key.device(), OFFLINE).map_err(store_error)?;
+        Ok(kept.is_some_and(|kept| kept == [1]))
+    }
+
+    /// Keeps, with the turn, whether all links are to be cut: a restart must not undo what was asked
+    /// for until it is taken back.
+    pub fn keep_offline(&mut self, offline: bool) -> Result<(), ApiError> {
+        let device = self.key.device();
+        self.store.put_peer_fact(device, OFFLINE, &[u8::from(offline)]).map_err(store_error)
     }
 
     /// Makes the turn durable.
@@ -221,46 +240,6 @@ pub fn summaries(status: &LanesStatus) -> Vec<LaneSummary> {
         }
     };
     status.lanes.iter().map(summary).collect()
-}
-
-/// What is wrong or worth knowing, from the state of the lanes.
-pub fn diagnose(status: &LanesStatus) -> Vec<Diagnosis> {
-    use srcos_schemas::lanes::LaneState;
-    let mut found = Vec::new();
-    for lane in &status.lanes {
-        let name = &lane.name;
-        if lane.status == LaneState::Unsafe {
-            found.push(Diagnosis {
-                severity: Severity::Critical,
-                code: "journal_forked".into(),
-                message: format!("in lane {name} a device signed two different histories"),
-                hint: "find out which device was cloned; see: srcos-node peers".into(),
-            });
-        }
-        if lane.objects.quarantined > 0 {
-            found.push(Diagnosis {
-                severity: Severity::Warning,
-                code: "objects_quarantined".into(),
-                message: format!(
-                    "lane {name} has {} quarantined objects",
-                    lane.objects.quarantined
-                ),
-                hint: format!("see them with: srcos-node list {name}"),
-            });
-        }
-        if lane.objects.conflicted > 0 {
-            found.push(Diagnosis {
-                severity: Severity::Info,
-                code: "objects_conflicted".into(),
-                message: format!(
-                    "lane {name} has {} objects with concurrent values",
-                    lane.objects.conflicted
-                ),
-                hint: format!("look at one with: srcos-node get {name} ID --conflicts"),
-            });
-        }
-    }
-    found
 }
 
 /// The names of all devices that the roster knows.

@@ -2,16 +2,21 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `device.key` | the device's private key, mode 0600 |
+//! | `device.key` | the device's private key |
 //! | `store.redb` | the store |
 //! | `node.sock` | the unix socket, while a daemon runs |
 //! | `http.token` | the bearer token of the HTTP interface |
+//! | `events.jsonl`, with `.head` and `.ids` | the events that were kept |
+//!
+//! All are for their owner alone (`private`).
 //!
 //! Beside the directory, as `.NAME.opens`, lies how often the store was opened and how far it reached.
 //! A directory that was put back from a backup, or copied, disagrees with it, and then the node writes
 //! under a new incarnation.
 
+mod head;
 mod outside;
+mod private;
 #[cfg(test)]
 mod tests;
 
@@ -30,8 +35,17 @@ use self::outside::Outside;
 use crate::api::{ApiError, ErrorKind};
 use crate::keys::{DeviceKey, random};
 
+/// Longest path of a data directory, in bytes: with the longest name of a socket in it, and a zero at
+/// its end, it fits into what the system has for the address of one.
+pub const DIR_BYTES_MAX: usize = SOCKET_ADDRESS_BYTES - 1 - "/.node.sock".len();
+const SOCKET_ADDRESS_BYTES: usize = if cfg!(target_os = "linux") { 108 } else { 104 };
+
 /// The name of a device whose host has none.
 const NAME_DEFAULT: &str = "device";
+
+/// Files that earlier versions made readable for others, or that a copy may have made so.
+const PRIVATE_FILES: [&str; 5] =
+    ["store.redb", "store.redb.new", "events.jsonl", "events.jsonl.head", "events.jsonl.ids"];
 
 /// Reads both clocks. Monotonic time counts from the making of this value.
 #[derive(Clone, Copy, Debug)]
@@ -112,9 +126,20 @@ impl DataDir {
                 "use it, or name another directory with --data-dir",
             ));
         }
-        fs::create_dir_all(&self.path).map_err(|error| self.io("cannot be made", &error))?;
+        let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        check_length(&absolute)?;
+        if !private::make_dir(&self.path).map_err(|error| self.io("cannot be made", &error))? {
+            let message = "others may enter it, and something else lies in it";
+            return Err(ApiError::new(
+                ErrorKind::BadInput,
+                "data_dir_open_to_others",
+                format!("{} is not fit for a data directory: {message}", self.path.display()),
+                "name a directory that is not there yet with --data-dir, or take its mode to 700",
+            ));
+        }
         // Now that it exists its real name is known.
         let dir = Self::new(&self.path);
+        check_length(&dir.path)?;
         let key = DeviceKey::load_or_create(&dir.key_file()).map_err(key_error)?;
         let name = name.map_or_else(host_name, str::to_owned);
         let nonce = random().map_err(internal)?;
@@ -125,6 +150,8 @@ impl DataDir {
         let _ = fs::remove_file(&making);
         let options = dir.options(&key)?;
         let mut store = Store::create(&making, &options).map_err(store_error)?;
+        private::close(&making, private::FILE_MODE)
+            .map_err(|error| dir.io("cannot be closed to others", &error))?;
         store.set_mesh(roster.mesh()).map_err(store_error)?;
         store.put_roster_record(&roster.founding().0).map_err(store_error)?;
         let outside = outside(&store)?;
@@ -144,9 +171,10 @@ impl DataDir {
     /// Opens the store for writing.
     pub fn open(&self) -> Result<(DeviceKey, Store), ApiError> {
         self.check_initialised()?;
+        self.close_to_others()?;
         let key = self.key()?;
-        let mut store =
-            Store::open(&self.store_file(), &self.options(&key)?).map_err(store_error)?;
+        let mut store = Store::open(&self.store_file(), &self.options(&key)?)
+            .map_err(|e| self.not_opened(e))?;
         let now = outside(&store)?;
         // The store itself compares the count of opens; what it cannot know is how far it once reached.
         let same = |before: &Outside| before.opens + 1 == now.opens;
@@ -172,12 +200,42 @@ impl DataDir {
     /// Opens the store for reading only; changes nothing.
     pub fn open_reader(&self) -> Result<store::Reader, ApiError> {
         self.check_initialised()?;
-        store::Reader::open(&self.store_file()).map_err(store_error)
+        if [self.path.clone(), self.store_file()]
+            .iter()
+            .all(|path| private::is_open(path).is_ok_and(|open| open))
+        {
+            tracing::warn!(
+                dir = %self.path.display(),
+                "other users can read this store; the next command that writes closes it to them"
+            );
+        }
+        store::Reader::open(&self.store_file()).map_err(|error| self.not_opened(error))
+    }
+
+    /// Why the store could not be opened: a file that is damaged is told from a disk that failed and
+    /// from a node that was killed.
+    fn not_opened(&self, error: StoreError) -> ApiError {
+        let file = self.store_file();
+        let unclear = matches!(error, StoreError::NeedsRecovery | StoreError::Io(_));
+        let error = match unclear.then(|| head::damage(&file)).flatten() {
+            Some(what) => StoreError::Damaged { place: "file".to_owned(), what },
+            None => error,
+        };
+        let error = store_error(error);
+        if error.kind == ErrorKind::StoreDamaged {
+            error.at(file.display().to_string())
+        } else {
+            error
+        }
     }
 
     fn check_initialised(&self) -> Result<(), ApiError> {
-        if self.is_initialised() {
-            return Ok(());
+        match fs::symlink_metadata(self.store_file()) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == IoErrorKind::PermissionDenied => {
+                return Err(self.io("cannot be looked into", &error));
+            }
+            Err(_) => {}
         }
         Err(ApiError::new(
             ErrorKind::NotFound,
@@ -185,6 +243,24 @@ impl DataDir {
             format!("{} has no store", self.path.display()),
             "make one with: srcos-node init",
         ))
+    }
+
+    /// Takes from others what they may do with the directory and the files in it. The key is not
+    /// among them: one that others could read is no secret any more, and is refused.
+    fn close_to_others(&self) -> Result<(), ApiError> {
+        let files = PRIVATE_FILES.iter().map(|name| (self.path.join(name), private::FILE_MODE));
+        for (path, mode) in files.chain([(self.path.clone(), private::DIR_MODE)]) {
+            let closed = private::close(&path, mode).map_err(|error| {
+                let what = format!("can be read by others, and that cannot be mended: {error}");
+                let message = format!("{} {what}", path.display());
+                let hint = format!("as its owner, run: chmod {mode:o} {}", path.display());
+                ApiError::new(ErrorKind::StoreDamaged, "data_dir_open_to_others", message, hint)
+            })?;
+            if closed {
+                tracing::warn!(path = %path.display(), "other users could read this; not any more");
+            }
+        }
+        Ok(())
     }
 
     fn options(&self, key: &DeviceKey) -> Result<store::OpenOptions, ApiError> {
@@ -211,7 +287,7 @@ impl DataDir {
     fn io(&self, what: &str, error: &std::io::Error) -> ApiError {
         let hint = match error.kind() {
             IoErrorKind::PermissionDenied | IoErrorKind::ReadOnlyFilesystem => {
-                "check the permissions, or name another directory with --data-dir"
+                "run it as the directory's owner, or name another directory with --data-dir"
             }
             IoErrorKind::StorageFull => "free some space on that disk",
             _ => "check the path and the disk",
@@ -219,6 +295,21 @@ impl DataDir {
         let message = format!("{} {what}: {error}", self.path.display());
         ApiError::new(ErrorKind::StoreDamaged, "data_dir_unusable", message, hint)
     }
+}
+
+/// Whether a daemon can have its socket in a directory: the system takes no long paths for those.
+pub fn check_length(dir: &Path) -> Result<(), ApiError> {
+    let bytes = dir.as_os_str().len();
+    if bytes <= DIR_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the path of the data directory has {bytes} bytes; the limit is {DIR_BYTES_MAX}, or its unix \
+         socket could not be made"
+    );
+    let hint = "name a directory with a shorter path with --data-dir";
+    let error = ApiError::new(ErrorKind::BadInput, "data_dir_path_too_long", message, hint);
+    Err(error.at(dir.display().to_string()))
 }
 
 fn outside(store: &Store) -> Result<Outside, ApiError> {
@@ -283,12 +374,14 @@ pub fn roster_error(error: &RosterError) -> ApiError {
 }
 
 fn key_error(error: crate::keys::KeyError) -> ApiError {
-    ApiError::new(
-        ErrorKind::StoreDamaged,
-        "key_unusable",
-        error.to_string(),
-        "the key is the device's identity; put back the right file, mode 0600",
-    )
+    let hint = match error {
+        crate::keys::KeyError::Missing { .. } => {
+            "put it back from a backup; without it the store beside it is of no use: name another \
+             directory with --data-dir, run srcos-node init there, and pair it"
+        }
+        _ => "the key is the device's identity; put back the right file, mode 0600",
+    };
+    ApiError::new(ErrorKind::StoreDamaged, "key_unusable", error.to_string(), hint)
 }
 
 /// A fault that no input explains.

@@ -22,8 +22,12 @@ use srcos_schemas::status::{ReadyDocument, StatusDocument};
 use crate::api::{ApiError, ErrorKind, ListQuery};
 use crate::cli::args::DemoArgs;
 use crate::client::{Client, encode};
-use crate::data_dir::internal;
-use crate::render;
+use crate::data_dir::{check_length, internal};
+use crate::{index, render};
+
+/// The names of both devices, and of their data directories.
+const LAPTOP: &str = "laptop";
+const DESKTOP: &str = "desktop";
 
 /// How long any one step may take before the demo fails.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,10 +41,29 @@ pub fn demo(json: bool, args: &DemoArgs) -> Result<(), ApiError> {
     let tokio =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
     let folder = std::env::current_dir().map_err(internal)?;
+    if args.objects.is_none() {
+        check_folder(&folder)?;
+    }
     let place = Place::new(args.keep.as_deref())?;
     let mut show = Show { json, checks: Vec::new(), started: Instant::now() };
     let result = tokio.block_on(play(&mut show, place.path(), &folder, args.objects));
     show.end(result)
+}
+
+/// A folder in which there is nothing to index shows nothing.
+fn check_folder(folder: &Path) -> Result<(), ApiError> {
+    let unusable = |message: String| {
+        let hint = "go into a folder with files, or make objects up with --objects 1000";
+        ApiError::new(ErrorKind::BadInput, "folder_unusable", message, hint)
+    };
+    if folder.to_str().is_none() {
+        return Err(unusable(format!("the name of the folder {} is not UTF-8", folder.display())));
+    }
+    if index::walk(folder, "", false, &index::Scope::All).files.is_empty() {
+        let message = "has no file that index would take (hidden and ignored ones are not)";
+        return Err(unusable(format!("the folder {} {message}", folder.display())));
+    }
+    Ok(())
 }
 
 /// Where both data directories are: a temporary folder, or one that is kept.
@@ -59,7 +82,19 @@ impl Place {
             None => Ok(Self::Temporary(tempfile::tempdir().map_err(unusable)?)),
             Some(folder) => {
                 std::fs::create_dir_all(folder).map_err(unusable)?;
-                Ok(Self::Kept(folder.to_owned()))
+                let folder = folder.canonicalize().map_err(unusable)?;
+                for name in [LAPTOP, DESKTOP] {
+                    let dir = folder.join(name);
+                    if dir.exists() {
+                        let message = format!("{} is there already", dir.display());
+                        let hint =
+                            "a demo starts with new devices: name another folder with --keep";
+                        let kind = ErrorKind::BadInput;
+                        return Err(ApiError::new(kind, "folder_in_use", message, hint));
+                    }
+                    check_length(&dir)?;
+                }
+                Ok(Self::Kept(folder))
             }
         }
     }
@@ -315,8 +350,8 @@ async fn play(
     objects: Option<u64>,
 ) -> Result<(), ApiError> {
     show.step("two devices on this machine");
-    let mut laptop = Node::start("laptop", place).await?;
-    let mut desktop = Node::start("desktop", place).await?;
+    let mut laptop = Node::start(LAPTOP, place).await?;
+    let mut desktop = Node::start(DESKTOP, place).await?;
     show.say(&format!(
         "  laptop   {}  {}",
         render::short(&laptop.ready.device),
@@ -428,7 +463,7 @@ async fn fill(
             format!("the files of {}", folder.display())
         }
         Some(objects) => {
-            show.step(&format!("laptop imports {objects} made-up objects"));
+            show.step(&format!("laptop imports {} that are made up", objects_words(objects)));
             let file = place.join("objects.jsonl");
             let mut lines = String::new();
             for n in 0..objects {
@@ -447,8 +482,12 @@ async fn fill(
     let status = laptop.lanes().await?;
     let live = live(&status);
     let enough = live >= objects.unwrap_or(1);
-    let figures = format!("{live} objects in {seconds:.2} s");
+    let figures = format!("{} in {seconds:.2} s", objects_words(live));
     show.check(enough, &format!("laptop holds {what}"), &figures)
+}
+
+fn objects_words(number: u64) -> String {
+    render::count(usize::try_from(number).unwrap_or(usize::MAX), "object")
 }
 
 fn live(status: &LanesStatus) -> u64 {
@@ -465,7 +504,7 @@ async fn equal(show: &mut Show, laptop: &Node, desktop: &Node, when: &str) -> Re
     let here = laptop.digest(LaneId::Normal, "demo/secret").await?;
     let there = desktop.digest(LaneId::Normal, "demo/secret").await?;
     let claim = format!("{when}, every object is the same on both");
-    let figures = format!("{} objects, digest {} = {}", here.1, here.0, there.0);
+    let figures = format!("{}, digest {} = {}", objects_words(here.1 as u64), here.0, there.0);
     show.check(here == there && here.1 > 0, &claim, &figures)
 }
 

@@ -11,12 +11,12 @@ use srcos_lanes::object::Patch;
 use srcos_lanes::store::{
     Action, Applied, AppliedOp, HistoryEntry, Op, PutContent, ShownObject, Snapshot, Visibility,
 };
-use srcos_lanes::tables::{CountsRow, JournalRow};
+use srcos_lanes::tables::{AbsentRow, CountsRow, JournalRow};
 use srcos_replication::peers::{LanePeer as PeerStanding, LaneState as Standing};
 use srcos_schemas::json::canonical;
 use srcos_schemas::lanes::{
-    JournalState, LanePeer, LanePeerState, LaneState, LaneStatus, ObjectCounts, ReplicationMode,
-    ReplicationState,
+    AbsentBodies, JournalState, LanePeer, LanePeerState, LaneState, LaneStatus, ObjectCounts,
+    ReplicationMode, ReplicationState,
 };
 use srcos_schemas::objects::{
     AUTOMERGE_BYTES_MAX, BatchOp, ChangeDocument, ChangeOp, ConflictDocument, ConflictValue,
@@ -283,8 +283,16 @@ pub fn write_error(error: WriteError) -> ApiError {
             "object_quarantined",
             "delete it and create it again; what it held can still be read",
         ),
+        WriteError::Damaged { .. } => (
+            ErrorKind::Refused,
+            "object_damaged",
+            "restore a backup, or delete it on another device and create it again",
+        ),
         WriteError::LivesSpent { .. } => {
             (ErrorKind::Refused, "lives_spent", "choose another id for the object")
+        }
+        WriteError::JournalsSpent { .. } => {
+            (ErrorKind::Refused, "journals_spent", "pair this device anew under another key")
         }
         WriteError::ChangeTooLarge { .. } => (
             ErrorKind::TooLarge,
@@ -324,11 +332,16 @@ pub fn lane_status(
     let oldest = since.map(|since| now.0.saturating_sub(since.0));
     let entries = facts.journals.iter().map(|row| row.held).sum();
     let definition = facts.lane.definition();
-    let late = unapplied > definition.sla.replay_lag_entries_max
-        && oldest.is_some_and(|age| age > definition.sla.replay_lag_ms_max);
+    let journal = JournalState {
+        entries,
+        bytes: facts.journals.iter().map(|row| row.bytes).sum(),
+        unapplied_entries: unapplied,
+        oldest_unapplied_ms: oldest,
+        absent_bodies: facts.counts.absent.map(absent_bodies),
+    };
     let status = if facts.journals.iter().any(|row| row.forked) {
         LaneState::Unsafe
-    } else if facts.counts.quarantined > 0 || late {
+    } else if facts.counts.quarantined > 0 || is_late(facts.lane, &journal) {
         LaneState::Degraded
     } else if entries == 0 {
         LaneState::Dormant
@@ -349,17 +362,25 @@ pub fn lane_status(
             conflicted: facts.counts.conflicted,
             quarantined: facts.counts.quarantined,
         },
-        journal: JournalState {
-            entries,
-            bytes: facts.journals.iter().map(|row| row.bytes).sum(),
-            unapplied_entries: unapplied,
-            oldest_unapplied_ms: oldest,
-        },
+        journal,
         replication: ReplicationState {
             mode,
             peers: facts.peers.iter().map(|peer| lane_peer(peer, names)).collect(),
         },
     }
+}
+
+/// Bodies that are not here, as documents count them.
+pub fn absent_bodies(absent: AbsentRow) -> AbsentBodies {
+    let AbsentRow { withheld, purged, missing } = absent;
+    AbsentBodies { withheld, purged, missing }
+}
+
+/// Whether more entries wait than agreed, or one for longer than agreed: either is late.
+pub fn is_late(lane: LaneId, journal: &JournalState) -> bool {
+    let sla = lane.definition().sla;
+    journal.unapplied_entries > sla.replay_lag_entries_max
+        || journal.oldest_unapplied_ms.is_some_and(|age| age > sla.replay_lag_ms_max)
 }
 
 fn lane_peer(peer: &PeerStanding, names: &BTreeMap<DeviceId, String>) -> LanePeer {
@@ -389,6 +410,30 @@ pub fn body_bytes(body: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lane_is_late_by_entries_or_by_time_alone() {
+        let lane = LaneId::Normal;
+        let sla = lane.definition().sla;
+        let state = |entries, age: Option<u64>| {
+            let row = |n: u64| JournalRow {
+                held: n,
+                held_hash: srcos_lanes::ids::EntryHash::NONE,
+                applied: 0,
+                bytes: 1,
+                waiting_since: WallMillis(100_000 - age.unwrap_or(0)),
+                forked: false,
+            };
+            let journals = if entries == 0 { Vec::new() } else { vec![row(entries)] };
+            let facts =
+                LaneFacts { lane, counts: CountsRow::default(), journals, peers: Vec::new() };
+            lane_status(&facts, &BTreeMap::new(), WallMillis(100_000)).status
+        };
+        let (many, long) = (sla.replay_lag_entries_max + 1, sla.replay_lag_ms_max + 1);
+        assert_eq!(state(many - 1, Some(long - 1)), LaneState::Active);
+        assert_eq!(state(many, Some(0)), LaneState::Degraded);
+        assert_eq!(state(1, Some(long)), LaneState::Degraded, "three wait for ever");
+    }
 
     #[test]
     fn cursors_name_places_and_grow_with_them() {

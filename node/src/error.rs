@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::api::{ApiError, ErrorKind};
+use crate::render::plain;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,14 @@ impl NodeError {
             .into()
     }
 
+    /// The same with another error of the node, if it is one.
+    pub fn map(self, change: impl FnOnce(ApiError) -> ApiError) -> Self {
+        match self {
+            Self::Api(error) => Self::Api(change(error)),
+            other => other,
+        }
+    }
+
     /// A request that is not right.
     pub fn usage(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         ApiError::new(ErrorKind::BadInput, code, message, hint).into()
@@ -60,13 +69,15 @@ impl NodeError {
             let _ = if json {
                 writeln!(errors, "{}", serde_json::to_string(&error.document()).unwrap_or_default())
             } else {
+                // An error may quote what a peer wrote: an id, a reason, a name.
+                let message = plain(&error.message);
                 match &error.path {
                     Some(path) if !error.message.contains(path.as_str()) => {
-                        writeln!(errors, "error: {path}: {}", error.message)
+                        writeln!(errors, "error: {}: {message}", plain(path))
                     }
-                    _ => writeln!(errors, "error: {}", error.message),
+                    _ => writeln!(errors, "error: {message}"),
                 }
-                .and_then(|()| writeln!(errors, "  try: {}", error.hint))
+                .and_then(|()| writeln!(errors, "  try: {}", plain(&error.hint)))
             };
         }
         ExitCode::from(self.exit_code())
@@ -98,6 +109,19 @@ mod tests {
                 ("internal", 70),
             ]
         );
+    }
+
+    #[test]
+    fn what_an_error_quotes_cannot_drive_the_terminal() {
+        let error: NodeError =
+            ApiError::new(ErrorKind::NotFound, "x", "gone: \u{1b}[2J\u{9b}1m\nfake", "get \u{7}\r")
+                .at("normal/\u{1b}]0;t\u{7}")
+                .into();
+        let mut printed = Vec::new();
+        error.report(false, &mut printed);
+        let printed = String::from_utf8(printed).unwrap();
+        assert_eq!(printed.lines().count(), 2, "{printed:?}");
+        assert!(!printed.chars().any(|c| c.is_control() && c != '\n'), "{printed:?}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub use self::serve::{
     CONNECTIONS_MAX, SOCKET_FILE, ServeError, SocketFile, bind_tcp, bind_unix, serve_tcp,
     serve_unix,
 };
+pub(crate) use self::stream::KEEP_ALIVE_MS;
 pub use self::token::{TOKEN_FILE, Token, TokenError};
 use crate::api::{ApiError, Node};
 use crate::contain::contained;

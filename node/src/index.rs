@@ -1,20 +1,24 @@
 //! `index`: one object for each file of a folder, and only differences written.
 //!
-//! The object's id is the path below the folder, its body `{path, size, mtime, blake3, media_type}`,
-//! and its label `index_root` names device and folder. Objects with that label whose file has gone
-//! are deleted; objects of other folders or devices never are. A file is read only where its size
-//! or time differs from what its object says. A part of the folder that cannot be looked at is
-//! reported, and nothing below it counts as gone.
+//! The object's id is the prefix and the path below the folder, its body `{path, size, mtime, blake3,
+//! media_type}`, and its label `index_root` names device, folder and prefix: whose object it is.
+//! Objects with that label whose file has gone are deleted. All others stay as they are: a file whose
+//! id is taken by an object with another label, or none, is left out and said to be, so that of two
+//! folders with equal paths the first keeps the id, on every device alike. `--prefix` keeps them
+//! apart; `--take-over` writes over them. A file is read only where its size or time differs from what
+//! its object says. A part of the folder that cannot be looked at is reported, and nothing below it
+//! counts as gone.
 //!
 //! Files that cannot be indexed are listed on standard error and counted; the command still exits
 //! 0 unless `--strict` was given, because a folder in use always has some.
 
+mod owner;
 mod plan;
 mod walk;
 mod watch;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,16 +27,14 @@ use srcos_schemas::objects::{ObjectDocument, PAGE_LIMIT_MAX};
 use srcos_schemas::peers::PeersDocument;
 use tokio::sync::mpsc;
 
+pub use self::owner::{ROOT_LABEL, root_label};
 pub use self::plan::{FileFacts, Known, Plan, plan};
 pub use self::walk::{Scope, Seen, Unindexed, walk};
-use crate::api::ListQuery;
+use crate::api::{ApiError, ListQuery};
 use crate::cli::Session;
 use crate::cli::args::IndexArgs;
 use crate::error::NodeError;
 use crate::render;
-
-/// Label that names the folder an object was made from.
-pub const ROOT_LABEL: &str = "index_root";
 
 /// Kind of the objects.
 pub const KIND: &str = "file";
@@ -44,6 +46,9 @@ const HASHED_AHEAD_MAX: usize = 64;
 /// the limit of a request.
 const OPS_IN_BATCH_MAX: usize = 500;
 
+/// Most files that one pass names as left out because their ids are taken; the rest is counted.
+const TAKEN_LISTED_MAX: usize = 20;
+
 /// What one pass over the folder did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct IndexSummary {
@@ -53,8 +58,10 @@ pub struct IndexSummary {
     pub unchanged: usize,
     /// Objects written.
     pub written: usize,
-    /// Objects deleted, their file being gone.
+    /// Objects deleted, their file being gone or ignored.
     pub deleted: usize,
+    /// Files whose id is taken by an object that this folder did not make; they are left out.
+    pub taken: usize,
     /// Files and folders that could not be indexed.
     pub failed: usize,
 }
@@ -75,7 +82,7 @@ pub(crate) async fn run(session: &mut Session<'_, '_>, args: IndexArgs) -> Resul
         return Err(NodeError::usage("not_a_folder", message, "name the folder that holds it"));
     }
     let peers: PeersDocument = session.client.get("/peers").await?;
-    let label = root_label(&peers.device, &root);
+    let label = root_label(&peers.device, &root, &args.prefix);
     let known = known(session, args.lane, &label).await?;
     let mut indexer = Indexer { args, root, label, known };
     // Before the first pass, so that nothing that changes during it is missed.
@@ -85,31 +92,23 @@ pub(crate) async fn run(session: &mut Session<'_, '_>, args: IndexArgs) -> Resul
     if let Some(watcher) = watcher {
         indexer.follow(session, watcher).await?;
     }
-    if indexer.args.strict && summary.failed > 0 {
+    if indexer.args.strict && summary.failed + summary.taken > 0 {
         return Err(NodeError::DoesNotHold);
     }
     Ok(())
 }
 
 fn words(summary: &IndexSummary, _coloured: bool) -> String {
-    let IndexSummary { files, unchanged, written, deleted, failed } = summary;
-    let mut text = format!(
-        "{files} files: {written} written, {unchanged} unchanged; {deleted} vanished and deleted"
-    );
+    let IndexSummary { files, unchanged, written, deleted, taken, failed } = summary;
+    let files = render::count(*files, "file");
+    let mut text = format!("{files}: {written} written, {unchanged} unchanged; {deleted} deleted");
+    if *taken > 0 {
+        text.push_str(&format!("; {taken} left out, their ids being taken"));
+    }
     if *failed > 0 {
         text.push_str(&format!("; {failed} could not be indexed"));
     }
     text
-}
-
-/// The same for one folder of one device, always; different for every other.
-pub fn root_label(device: &str, root: &Path) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"srcos index root 1\0");
-    hasher.update(device.as_bytes());
-    hasher.update(b"\0");
-    hasher.update(root.as_os_str().as_encoded_bytes());
-    data_encoding::HEXLOWER.encode(&hasher.finalize().as_bytes()[..8])
 }
 
 /// What the objects of a folder say.
@@ -159,7 +158,7 @@ impl Indexer {
         let looked_at = scope.clone();
         let seen =
             tokio::task::spawn_blocking(move || walk(&root, &prefix, hidden, &looked_at)).await;
-        let seen = seen.map_err(|error| crate::api::ApiError::internal(error.to_string()))?;
+        let seen = seen.map_err(|error| ApiError::internal(error.to_string()))?;
         let mut summary = IndexSummary { files: seen.files.len(), ..IndexSummary::default() };
         for fault in &seen.faults {
             summary.failed += 1;
@@ -180,7 +179,7 @@ impl Indexer {
                 Ok(facts) => batch.put(id, &facts, &self.label, &self.args.prefix),
                 Err(fault) if fault.is_vanished() => {
                     if self.known.contains_key(&id) {
-                        batch.delete(id);
+                        batch.delete(id, walk::VANISHED);
                     }
                 }
                 Err(fault) => {
@@ -193,7 +192,9 @@ impl Indexer {
             }
         }
         for id in plan.gone {
-            batch.delete(id);
+            let why =
+                walk::why_gone(&self.root, id.strip_prefix(&*self.args.prefix).unwrap_or(&id));
+            batch.delete(id, why);
             if batch.ops.len() == OPS_IN_BATCH_MAX {
                 self.write(session, &mut batch, &mut summary).await?;
             }
@@ -207,15 +208,20 @@ impl Indexer {
 
     async fn write(
         &mut self,
-        session: &Session<'_, '_>,
+        session: &mut Session<'_, '_>,
         batch: &mut Batch,
         summary: &mut IndexSummary,
     ) -> Result<(), NodeError> {
-        let Batch { ops, known } = std::mem::take(batch);
+        let mut batch = std::mem::take(batch);
+        if !self.args.take_over {
+            self.leave_taken(session, &mut batch, summary).await?;
+        }
+        let Batch { ops, known } = batch;
         if ops.is_empty() {
             return Ok(());
         }
-        session.client.batch(self.args.lane, &ops).await?;
+        let written = session.client.batch(self.args.lane, &ops).await;
+        written.map_err(|error| name_object(error, self.args.lane, &known))?;
         for (id, known) in known {
             match known {
                 Some(known) => {
@@ -228,6 +234,31 @@ impl Indexer {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Takes those files out of a batch whose ids are objects of somebody else.
+    async fn leave_taken(
+        &self,
+        session: &mut Session<'_, '_>,
+        batch: &mut Batch,
+        summary: &mut IndexSummary,
+    ) -> Result<(), NodeError> {
+        let new: Vec<&str> = batch.new_ids(&self.known).collect();
+        let taken = owner::taken(&session.client, self.args.lane, &new, &self.label).await?;
+        for id in &taken {
+            summary.taken += 1;
+            if summary.taken <= TAKEN_LISTED_MAX {
+                let lane = self.args.lane;
+                session.warn(&format!(
+                    "{id} is left out: {lane}/{id} is an object that this folder did not make; keep \
+                     them apart with --prefix, or write over it with --take-over"
+                ));
+            } else if summary.taken == TAKEN_LISTED_MAX + 1 {
+                session.warn("more files are left out for the same reason");
+            }
+        }
+        batch.leave_out(&taken);
         Ok(())
     }
 
@@ -274,6 +305,23 @@ struct Batch {
 }
 
 impl Batch {
+    /// The ids that are to be written and are not among those known, in order.
+    fn new_ids<'b>(
+        &'b self,
+        known: &'b BTreeMap<String, Known>,
+    ) -> impl Iterator<Item = &'b str> + 'b {
+        let written = self.known.iter().filter(|(_, written)| written.is_some());
+        written.map(|(id, _)| id.as_str()).filter(|id| !known.contains_key(*id))
+    }
+
+    fn leave_out(&mut self, ids: &BTreeSet<String>) {
+        let kept: Vec<bool> = self.known.iter().map(|(id, _)| !ids.contains(id)).collect();
+        // Operations and what is known of them lie side by side.
+        let (mut of_ops, mut of_known) = (kept.iter(), kept.iter());
+        self.ops.retain(|_| of_ops.next().copied().unwrap_or(true));
+        self.known.retain(|_| of_known.next().copied().unwrap_or(true));
+    }
+
     fn put(&mut self, id: String, facts: &FileFacts, label: &str, prefix: &str) {
         let path = id.strip_prefix(prefix).unwrap_or(&id);
         let media_type = mime_guess::from_path(path).first_or_octet_stream();
@@ -298,9 +346,18 @@ impl Batch {
         self.known.push((id, Some(known)));
     }
 
-    fn delete(&mut self, id: String) {
-        self.ops.push(json!({"op": "delete", "id": id, "reason": "its file has vanished"}));
+    fn delete(&mut self, id: String, why: &str) {
+        self.ops.push(json!({"op": "delete", "id": id, "reason": why}));
         self.known.push((id, None));
+    }
+}
+
+/// The error of a batch, with the object that it is about in the place of its number.
+fn name_object(error: ApiError, lane: LaneId, written: &[(String, Option<Known>)]) -> ApiError {
+    let place = error.path.as_deref().and_then(|path| path.strip_prefix("ops/"));
+    match place.and_then(|place| written.get(place.parse::<usize>().ok()?)) {
+        Some((id, _)) => error.at(format!("{lane}/{id}")),
+        None => error,
     }
 }
 

@@ -21,7 +21,10 @@ const KEY_FILE_BYTES_MAX: u64 = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// There is no key file.
-    #[error("there is no device key at {}; `srcos-node init` makes one", path.display())]
+    #[error(
+        "there is no device key at {}; restore it from a backup: a new key is a new device",
+        path.display()
+    )]
     Missing {
         /// Where it was looked for.
         path: PathBuf,
@@ -322,10 +325,10 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_names_the_command_that_makes_one() {
+    fn a_missing_key_is_to_be_restored() {
         let error = DeviceKey::load(&dir().path().join(KEY_FILE)).unwrap_err();
         assert!(matches!(error, KeyError::Missing { .. }));
-        assert!(error.to_string().contains("init"), "{error}");
+        assert!(error.to_string().contains("backup"), "{error}");
     }
 
     #[cfg(unix)]

@@ -4,12 +4,14 @@
 //! [`api::Node`].
 
 pub mod api;
+pub mod asked;
 pub mod cli;
 pub mod client;
 pub mod contain;
 pub mod core;
 pub mod data_dir;
 pub mod demo;
+pub mod diagnosis;
 pub mod discovery;
 pub mod documents;
 pub mod error;

@@ -12,8 +12,8 @@ use srcos_schemas::objects::{
     BatchOp, BatchResult, ChangeDocument, ChangeOp, ListPage, ObjectDocument,
 };
 use srcos_schemas::peers::{
-    InviteDocument, InviteStatus, JoinDocument, JoinedDevice, NetworkDocument, PeerDocument,
-    PeersDocument,
+    InviteDocument, InviteStatus, JoinDocument, JoinedDevice, Membership, NetworkDocument,
+    PeerDocument, PeersDocument,
 };
 use srcos_schemas::provenance::{ProvenanceLog, ProvenanceVerify};
 use srcos_schemas::status::{
@@ -28,6 +28,7 @@ use crate::api::*;
 struct State {
     objects: BTreeMap<(LaneId, String), ObjectDocument>,
     changes: Vec<ChangeDocument>,
+    reasons: BTreeMap<String, String>,
     looks: u32,
 }
 
@@ -107,12 +108,19 @@ impl MemoryNode {
         Ok(Written { object, changed: true })
     }
 
+    /// Why an object was deleted.
+    pub(crate) fn reason(&self, id: &str) -> String {
+        self.state.lock().unwrap().reasons.get(id).cloned().unwrap_or_default()
+    }
+
     fn delete_in(
         &self,
         state: &mut State,
         lane: LaneId,
         id: &str,
+        reason: &str,
     ) -> Result<ObjectDocument, ApiError> {
+        state.reasons.insert(id.to_owned(), reason.to_owned());
         let object =
             state.objects.remove(&(lane, id.to_owned())).ok_or_else(|| absent(lane, id))?;
         self.tell(state, ChangeOp::Delete, &object, None);
@@ -216,10 +224,10 @@ impl Node for MemoryNode {
         &self,
         lane: LaneId,
         id: &str,
-        _reason: &str,
+        reason: &str,
         _if_match: Option<&Heads>,
     ) -> Result<ObjectDocument, ApiError> {
-        self.delete_in(&mut self.state.lock().unwrap(), lane, id)
+        self.delete_in(&mut self.state.lock().unwrap(), lane, id, reason)
     }
 
     fn batch(&self, lane: LaneId, ops: Vec<BatchOp>) -> Result<BatchResult, ApiError> {
@@ -230,7 +238,9 @@ impl Node for MemoryNode {
                 BatchOp::Put { id, content } => self
                     .put_in(&mut state, lane, &id, PutRequest { content, if_match: None })
                     .map(|written| written.changed),
-                BatchOp::Delete { id, .. } => self.delete_in(&mut state, lane, &id).map(|_| true),
+                BatchOp::Delete { id, reason } => {
+                    self.delete_in(&mut state, lane, &id, &reason).map(|_| true)
+                }
                 BatchOp::Patch { id, .. } => Err(absent(lane, &id)),
             };
             result.changed += usize::from(done.map_err(|error| error.at(format!("ops/{place}")))?);
@@ -253,10 +263,22 @@ impl Node for MemoryNode {
 
     fn peers(&self) -> Result<PeersDocument, ApiError> {
         let (device, mesh) = ("ab".repeat(32), "cd".repeat(32));
-        Ok(PeersDocument { device, mesh, peers: Vec::new() })
+        let own = PeerDocument {
+            device: device.clone(),
+            name: "laptop".to_owned(),
+            membership: Membership::Member,
+            this_device: true,
+            link: None,
+            last_seen_at: None,
+            admitted_at: Timestamp(0),
+            admitted_by: device.clone(),
+            revoked: None,
+            last_error: None,
+        };
+        Ok(PeersDocument { device, mesh, peers: vec![own] })
     }
 
-    fn revoke(&self, device: &str, _reason: &str) -> Result<PeerDocument, ApiError> {
+    fn revoke(&self, device: &str, _reason: &str, _leave: bool) -> Result<PeerDocument, ApiError> {
         Err(absent(LaneId::Normal, device))
     }
 
@@ -264,7 +286,11 @@ impl Node for MemoryNode {
         Err(absent(LaneId::Normal, device))
     }
 
-    fn pair_invite(&self, _ttl_ms: Option<u64>) -> Result<InviteDocument, ApiError> {
+    fn pair_invite(
+        &self,
+        _ttl_ms: Option<u64>,
+        _watched: bool,
+    ) -> Result<InviteDocument, ApiError> {
         Ok(InviteDocument {
             id: "1".to_owned(),
             code: "7-alpha".to_owned(),

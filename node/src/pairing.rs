@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use libp2p::Multiaddr;
 use srcos_lanes::ids::{DeviceId, MonoMillis, Now};
+use srcos_replication::engine::Bound;
 use srcos_replication::pairing::{
     Code, Inviter, InviterEvent, JoinRequest, Joiner, JoinerEvent, Refusal, Secret, Stream,
 };
@@ -22,6 +23,7 @@ pub use self::streams::{FIRST_FRAME_MS_MAX, STREAMS_MAX};
 use crate::api::{ApiError, ErrorKind};
 use crate::core::{Core, names};
 use crate::data_dir::internal;
+use crate::diagnosis;
 use crate::discovery::Candidate;
 use crate::documents::time;
 use crate::keys::random;
@@ -36,8 +38,14 @@ pub const JOIN_ADDRESSES_MAX: usize = 64;
 /// Time after which the next address is tried as well, in milliseconds: on one network an answer takes
 /// a few, and an address that leads nowhere takes many seconds to say so (RFC 8305 has the same figure).
 pub const JOIN_STAGGER_MS: u64 = 250;
+/// How long an invitation that somebody waits for stays open after the last word from who waits, in
+/// milliseconds: they ask several times a second, and a busy machine may be slow.
+pub const INVITE_WATCH_MS: u64 = 10_000;
 /// Addresses that are tried at the same time, at most.
 const JOIN_ATTEMPTS_MAX: usize = 8;
+/// Time after which an address that led nowhere is tried again, in milliseconds: others may have taken
+/// all places of the inviter, and a person waits.
+pub const JOIN_AGAIN_MS: u64 = 1_000;
 
 /// What a pairing stream brought.
 #[derive(Debug)]
@@ -62,6 +70,24 @@ struct Invite {
     id: String,
     inviter: Inviter,
     status: InviteStatus,
+    /// When it is taken back, unless who waits for it asks again.
+    watched: Option<MonoMillis>,
+    /// An exchange came to nothing already, and it was said.
+    failed: bool,
+}
+
+impl Invite {
+    fn cancel(&mut self) {
+        if self.status == InviteStatus::Waiting {
+            self.inviter.cancel();
+            self.status = InviteStatus::Cancelled;
+        }
+    }
+
+    /// When it is taken back because nobody waits for it any more.
+    fn forsaken_at(&self) -> Option<MonoMillis> {
+        self.watched.filter(|_| self.status == InviteStatus::Waiting)
+    }
 }
 
 struct Join {
@@ -71,6 +97,8 @@ struct Join {
     secret: JoinSecret,
     status: JoinStatus,
     waiting: VecDeque<Multiaddr>,
+    /// Addresses that led nowhere, and when each is tried again.
+    again: VecDeque<(MonoMillis, Multiaddr)>,
     tried: BTreeSet<Multiaddr>,
     /// Addresses that are being tried now.
     opening: usize,
@@ -80,7 +108,8 @@ struct Join {
     /// A person said where the inviter is, or the ticket did: nobody else is looked for after it.
     told_where: bool,
     last_error: Option<String>,
-    joiner: Option<(Stream, Joiner)>,
+    /// The exchange under way, and the address at which it is.
+    joiner: Option<(Stream, Joiner, Multiaddr)>,
 }
 
 enum JoinSecret {
@@ -107,6 +136,20 @@ impl Join {
         self.joiner = None;
         self.opening = 0;
         self.waiting.clear();
+        self.again.clear();
+    }
+
+    /// Tries an address again after a while.
+    fn try_again(&mut self, now: Now, addr: Multiaddr) {
+        self.again.push_back((now.mono.after_ms(JOIN_AGAIN_MS), addr));
+    }
+
+    /// Takes up the addresses whose time to be tried again has come.
+    fn take_up(&mut self, now: Now) {
+        // All wait for the same time, so they are in the order of their times.
+        while self.again.front().is_some_and(|(due, _)| *due <= now.mono) {
+            self.waiting.extend(self.again.pop_front().map(|(_, addr)| addr));
+        }
     }
 
     /// Whether there is an address that could be tried, now or soon.
@@ -155,17 +198,23 @@ impl Pairings {
         open.map(|invite| invite.inviter.code().nameplate().to_string())
     }
 
-    /// Opens an invitation; one that was open is withdrawn.
+    /// Opens an invitation; one that was open is withdrawn. One that is `watched` ends when nobody
+    /// asks after it any more.
     pub fn invite(
         &mut self,
         core: &Core,
         now: Now,
         ttl_ms: Option<u64>,
+        watched: bool,
         listen: Vec<String>,
     ) -> Result<InviteDocument, ApiError> {
         let seed = random().map_err(internal)?;
         let mesh = core.engine.roster().mesh();
         let me = core.key.device();
+        if let Some(out) = diagnosis::of_membership(core.engine.roster(), me) {
+            let message = format!("nobody can be invited from here: {}", out.message);
+            return Err(ApiError::new(ErrorKind::Refused, "device_revoked", message, out.hint));
+        }
         let addresses = useful(listen);
         let inviter = Inviter::open(now, me, mesh, ttl_ms, addresses, seed).map_err(|error| {
             let hint = "ask for 1 s to 1 h, or leave the time out";
@@ -178,35 +227,37 @@ impl Pairings {
             ticket: inviter.ticket().to_text(),
             expires_at: time(inviter.ticket().expires_at),
         };
-        self.invite = Some(Invite { id, inviter, status: InviteStatus::Waiting });
+        let watched = watched.then(|| now.mono.after_ms(INVITE_WATCH_MS));
+        let (status, failed) = (InviteStatus::Waiting, false);
+        self.invite = Some(Invite { id, inviter, status, watched, failed });
         Ok(document)
     }
 
-    /// How far an invitation has come.
-    pub fn invite_status(&self, id: &str) -> Result<InviteStatus, ApiError> {
-        let invite = self.invite.as_ref().filter(|invite| invite.id == id);
-        invite.map(|invite| invite.status.clone()).ok_or_else(|| unknown("invitation", id))
+    /// How far an invitation has come. Who asks is there, and waits for it.
+    pub fn invite_status(&mut self, now: Now, id: &str) -> Result<InviteStatus, ApiError> {
+        let invite = self.invite.as_mut().filter(|invite| invite.id == id);
+        let invite = invite.ok_or_else(|| unknown("invitation", id))?;
+        invite.watched = invite.watched.map(|_| now.mono.after_ms(INVITE_WATCH_MS));
+        Ok(invite.status.clone())
     }
 
     /// Takes an invitation back.
     pub fn cancel(&mut self, id: &str) -> Result<InviteStatus, ApiError> {
         let invite = self.invite.as_mut().filter(|invite| invite.id == id);
         let invite = invite.ok_or_else(|| unknown("invitation", id))?;
-        if invite.status == InviteStatus::Waiting {
-            invite.inviter.cancel();
-            invite.status = InviteStatus::Cancelled;
-        }
+        invite.cancel();
         Ok(invite.status.clone())
     }
 
-    /// Starts to join.
+    /// Starts to join. `seen` are the devices that announced themselves on the local network; nothing
+    /// where nobody listens for them.
     pub fn join(
         &mut self,
         core: &Core,
         now: Now,
         text: &str,
         addrs: &[String],
-        seen: &[Candidate],
+        seen: Option<&[Candidate]>,
     ) -> Result<JoinDocument, ApiError> {
         if self.join.as_ref().is_some_and(|join| !join.is_over()) {
             return Err(ApiError::new(
@@ -216,16 +267,15 @@ impl Pairings {
                 "wait until that attempt has ended",
             ));
         }
-        let members = core.engine.roster().members().len();
-        if members > 1 {
-            return Err(ApiError::new(
-                ErrorKind::Refused,
-                "already_in_a_mesh",
-                format!("this device is in a mesh of {members} devices and can be in one only"),
-                "revoke this device there first, or join with a new data directory",
-            ));
-        }
         let secret = read_secret(text)?;
+        // What the store holds has no place in another mesh; back into its own, only a ticket leads,
+        // which says of which mesh it is.
+        let mesh = core.engine.roster().mesh();
+        let returns = matches!(&secret, JoinSecret::Ticket(ticket) if ticket.mesh == mesh);
+        let bound = core.engine.bound(&core.store).filter(|_| !returns);
+        if let Some(bound) = bound {
+            return Err(bound_error(bound));
+        }
         self.joins += 1;
         let mut join = Join {
             number: self.joins,
@@ -233,6 +283,7 @@ impl Pairings {
             secret,
             status: JoinStatus::Searching,
             waiting: VecDeque::new(),
+            again: VecDeque::new(),
             tried: BTreeSet::new(),
             opening: 0,
             next_attempt: now.mono,
@@ -258,10 +309,19 @@ impl Pairings {
             join.told_where |= !addresses.is_empty();
             addresses.iter().for_each(|addr| join.add(addr));
         }
-        for candidate in seen {
+        for candidate in seen.into_iter().flatten() {
             if join.matches(candidate) {
                 candidate.addrs.iter().for_each(|addr| join.add(addr));
             }
+        }
+        if seen.is_none() && join.waiting.is_empty() {
+            return Err(ApiError::new(
+                ErrorKind::BadInput,
+                "inviter_nowhere_to_look",
+                "this daemon looks for nobody on the local network (--no-mdns), and nothing says where \
+                 the inviting device is",
+                "give its address with --addr, or use a ticket, which names it",
+            ));
         }
         let document = JoinDocument { id: join.id.clone(), status: join.status.clone() };
         self.join = Some(join);
@@ -286,8 +346,11 @@ impl Pairings {
 
     /// A pairing stream is open.
     pub fn opened(&mut self, core: &Core, now: Now, pairing: transport::Pairing) {
-        let (attempt, addr) = (pairing.attempt, pairing.addr.to_string());
-        let stream = self.streams.open(now, pairing, &self.in_use());
+        let (attempt, addr) = (pairing.attempt, pairing.addr.clone());
+        let (stream, closed) = self.streams.open(now, pairing, self.proven());
+        if let (Some(closed), Some(invite)) = (closed, &mut self.invite) {
+            invite.inviter.handle_disconnected(closed);
+        }
         let Some(attempt) = attempt else { return };
         // The first stream is used; to open one costs the invite nothing.
         let wanted =
@@ -296,7 +359,7 @@ impl Pairings {
             return self.streams.close(stream);
         };
         join.opening = join.opening.saturating_sub(1);
-        join.status = JoinStatus::Connecting { address: addr };
+        join.status = JoinStatus::Connecting { address: addr.to_string() };
         let roster = core.engine.roster();
         let me = core.key.device();
         let request = JoinRequest {
@@ -308,9 +371,9 @@ impl Pairings {
             JoinSecret::Code(code) => Secret::Code(code.clone()),
             JoinSecret::Ticket(ticket) => Secret::Ticket(Box::new(ticket.clone())),
         };
-        let members = roster.members().len();
+        let bound = core.engine.bound(&core.store).map(|_| roster.mesh());
         let started = random().map_err(internal).and_then(|seed| {
-            Joiner::start(now, me, stream, &secret, request, members, seed).map_err(|error| {
+            Joiner::start(now, me, stream, &secret, request, bound, seed).map_err(|error| {
                 let hint = "use a new code from the other device";
                 ApiError::new(ErrorKind::Refused, "join_refused", error.to_string(), hint)
             })
@@ -318,7 +381,7 @@ impl Pairings {
         match started {
             Ok(joiner) => {
                 join.status = JoinStatus::Authenticating;
-                join.joiner = Some((stream, joiner));
+                join.joiner = Some((stream, joiner, bare(&addr)));
             }
             Err(error) => join.fail("join_refused", error.message, &error.hint),
         }
@@ -333,6 +396,9 @@ impl Pairings {
                 return;
             }
             join.last_error = Some(format!("{}: {}", attempt.addr, attempt.error));
+            if may_change(attempt.kind) && !attempt.addr.is_empty() {
+                join.try_again(now, attempt.addr.clone());
+            }
             // The right device, and its invitation is over: to wait would change nothing.
             let closed = attempt.kind == DialErrorKind::NotSpoken;
             if closed && join.told_where && join.waiting.is_empty() && join.opening == 0 {
@@ -352,7 +418,7 @@ impl Pairings {
             self.streams.close(stream);
         }
         if let Some(join) = &mut self.join
-            && let Some((of, joiner)) = &mut join.joiner
+            && let Some((of, joiner, _)) = &mut join.joiner
             && *of == stream
         {
             match &frame {
@@ -365,6 +431,9 @@ impl Pairings {
             match &frame {
                 Some(frame) => invite.inviter.handle_frame(now, stream, frame),
                 None => invite.inviter.handle_disconnected(stream),
+            }
+            if invite.inviter.streams().any(|of| of == stream) {
+                self.streams.keep(stream);
             }
         }
     }
@@ -379,10 +448,15 @@ impl Pairings {
 
     /// The streams over which an exchange goes on.
     fn in_use(&self) -> Vec<Stream> {
-        let inviting = self.invite.as_ref().and_then(|invite| invite.inviter.partner());
+        let inviting = self.invite.as_ref().map(|invite| invite.inviter.streams());
         let joining = self.join.as_ref().filter(|join| !join.is_over());
         let joining = joining.and_then(|join| Some(join.joiner.as_ref()?.0));
-        inviting.into_iter().chain(joining).collect()
+        inviting.into_iter().flatten().chain(joining).collect()
+    }
+
+    /// The stream to the device that has shown that it knows the secret of the invitation.
+    fn proven(&self) -> Option<Stream> {
+        self.invite.as_ref()?.inviter.proven()
     }
 
     /// Addresses that devices told while pairing.
@@ -397,8 +471,10 @@ impl Pairings {
         let joiner = join.and_then(|join| join.joiner.as_ref()?.1.poll_timeout());
         let due = [
             invite.and_then(|invite| invite.inviter.poll_timeout()),
+            invite.and_then(Invite::forsaken_at),
             join.map(|join| join.deadline),
             join.filter(|join| join.may_try()).map(|join| join.next_attempt),
+            join.and_then(|join| join.again.front()).map(|(due, _)| *due),
             joiner,
             self.streams.poll_timeout(&self.in_use()),
         ];
@@ -407,6 +483,10 @@ impl Pairings {
 
     fn step_invite(&mut self, core: &mut Core, now: Now) -> Result<(), ApiError> {
         let Some(invite) = &mut self.invite else { return Ok(()) };
+        if invite.forsaken_at().is_some_and(|at| at <= now.mono) {
+            tracing::info!("nobody waits for the invitation any more: it is taken back");
+            invite.cancel();
+        }
         invite.inviter.handle_timeout(now);
         while let Some(event) = invite.inviter.poll_event() {
             tracing::debug!(?event, "pairing");
@@ -451,9 +531,12 @@ impl Pairings {
                     };
                 }
                 InviterEvent::Expired => invite.status = InviteStatus::Expired,
-                InviterEvent::Failed { device, why } => {
+                // Once, lest a stranger who begins again and again fill the log.
+                InviterEvent::Failed { device, why } if !invite.failed => {
+                    invite.failed = true;
                     tracing::warn!(%device, %why, "a pairing came to nothing; the invite stays open");
                 }
+                InviterEvent::Failed { .. } => {}
                 InviterEvent::Started { .. } => {}
             }
         }
@@ -468,7 +551,9 @@ impl Pairings {
     fn step_join(&mut self, core: &mut Core, now: Now) -> Result<(), ApiError> {
         let Some(join) = self.join.as_mut().filter(|join| !join.is_over()) else { return Ok(()) };
         let mut transmits = Vec::new();
-        if let Some((stream, joiner)) = &mut join.joiner {
+        let (mut again, mut over) = (None, None);
+        join.take_up(now);
+        if let Some((stream, joiner, addr)) = &mut join.joiner {
             let inviter = stream.device;
             joiner.handle_timeout(now);
             while let Some(event) = joiner.poll_event() {
@@ -476,7 +561,7 @@ impl Pairings {
                     JoinerEvent::Confirmed => join.status = JoinStatus::Receiving,
                     JoinerEvent::Joined { mesh, records } => {
                         let records: Vec<Vec<u8>> = records.into_iter().map(|r| r.0).collect();
-                        if let Err(error) = core.engine.join(&mut core.store, &records) {
+                        if let Err(error) = core.engine.join(&mut core.store, now, &records) {
                             joiner.cancel(Refusal::NotStored);
                             join.status = failed("join_failed", &error.to_string());
                             continue;
@@ -495,7 +580,16 @@ impl Pairings {
                         let found = join.tried.iter().map(ToString::to_string).collect();
                         self.learned.push((inviter, found));
                     }
-                    JoinerEvent::Failed { why, told } => {
+                    // Others took its place, or the link broke, before anybody could guess.
+                    JoinerEvent::Failed {
+                        why: why @ (Refusal::Busy | Refusal::Disconnected | Refusal::TimedOut),
+                        guessed: false,
+                        ..
+                    } => {
+                        join.last_error = Some(format!("{addr}: {why}"));
+                        again = Some((*stream, addr.clone()));
+                    }
+                    JoinerEvent::Failed { why, told, .. } => {
                         let by = if told { " (said the other device)" } else { "" };
                         let error = ApiError::new(
                             ErrorKind::Refused,
@@ -514,16 +608,25 @@ impl Pairings {
             if let Some(addr) = join.waiting.pop_front() {
                 let device = join.device().or_else(|| peer_device(&addr));
                 join.status = JoinStatus::Connecting { address: addr.to_string() };
-                match self.transport.open_pairing(join.number, addr, device) {
+                match self.transport.open_pairing(join.number, addr.clone(), device) {
                     Ok(()) => {
                         join.opening += 1;
                         join.next_attempt = now.mono.after_ms(JOIN_STAGGER_MS);
                     }
-                    Err(error) => join.last_error = Some(error.to_string()),
+                    Err(error) => {
+                        join.last_error = Some(error.to_string());
+                        join.try_again(now, addr);
+                    }
                 }
             }
         } else if join.opening == 0 && join.waiting.is_empty() {
             join.status = JoinStatus::Searching;
+        }
+        if let Some((stream, addr)) = again {
+            join.joiner = None;
+            join.status = JoinStatus::Searching;
+            join.try_again(now, addr);
+            over = Some(stream);
         }
         if !join.is_over() && join.deadline <= now.mono {
             let seen = join.last_error.clone();
@@ -539,7 +642,36 @@ impl Pairings {
             );
         }
         transmits.into_iter().for_each(|transmit| self.streams.send(transmit));
+        over.into_iter().for_each(|stream| self.streams.close(stream));
         Ok(())
+    }
+}
+
+/// Why a device cannot join another mesh than its own.
+fn bound_error(bound: Bound) -> ApiError {
+    let code = match bound {
+        Bound::Member { .. } => "already_in_a_mesh",
+        Bound::Others { .. } | Bound::Own => "store_of_another_mesh",
+    };
+    let hint = "for another mesh use a new data directory (--data-dir), and carry objects over with \
+                export and import; to come back into its own mesh use a ticket from there, not a code";
+    ApiError::new(ErrorKind::Refused, code, format!("this device cannot join: {bound}"), hint)
+}
+
+/// Whether an address that led nowhere may lead to the inviter a little later.
+fn may_change(why: DialErrorKind) -> bool {
+    match why {
+        DialErrorKind::WrongPeer
+        | DialErrorKind::OwnAddress
+        | DialErrorKind::Unsupported
+        | DialErrorKind::NotSpoken => false,
+        DialErrorKind::Refused
+        | DialErrorKind::Timeout
+        | DialErrorKind::Unreachable
+        | DialErrorKind::Handshake
+        | DialErrorKind::Offline
+        | DialErrorKind::Limit
+        | DialErrorKind::Other => true,
     }
 }
 

@@ -10,7 +10,7 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use srcos_schemas::lanes::{
-    LaneDescription, LanePeer, LanePeerState, LaneState, LanesStatus, ReplicationMode,
+    AbsentBodies, LaneDescription, LanePeer, LanePeerState, LaneState, LanesStatus, ReplicationMode,
 };
 use srcos_schemas::objects::{ListPage, ObjectDocument};
 use srcos_schemas::status::{InitDocument, ReadyState, Severity, StatusDocument};
@@ -22,7 +22,12 @@ const PREVIEW_CHARS_MAX: usize = 60;
 
 /// The first eight digits of a device's id or a hash.
 pub fn short(id: &str) -> String {
-    id.chars().take(8).collect()
+    plain(&id.chars().take(8).collect::<String>())
+}
+
+/// So many of something: "1 file", "2 files".
+pub fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
 /// Text from elsewhere, harmless to a terminal.
@@ -38,9 +43,19 @@ pub fn plain(text: &str) -> String {
     shown
 }
 
-/// Marks that turn the direction of text around, with which a name can show as another.
+/// The same for text of several lines, such as indented JSON: JSON escapes some control characters and
+/// not those above ASCII, which terminals obey too.
+fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// Marks that turn the direction of text around, with which a name can show as another, and those that
+/// end a line.
 fn is_direction_mark(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 fn table(header: &[&str], coloured: bool) -> Table {
@@ -73,7 +88,7 @@ fn word(value: &impl serde::Serialize) -> String {
 }
 
 /// `init`.
-pub fn init(made: &InitDocument, _coloured: bool) -> String {
+pub fn init(made: &InitDocument) -> String {
     format!(
         "{} is device {} in a mesh of one\nkey and store are in {}\n\
          next: srcos-node run",
@@ -123,8 +138,10 @@ pub fn status(status: &StatusDocument, coloured: bool) -> String {
     let peers = status.peers;
     let _ = writeln!(
         text,
-        "peers: {} members, {} connected, {} in sync",
-        peers.members, peers.connected, peers.in_sync
+        "peers: {}, {} connected, {} in sync",
+        count(peers.members, "member"),
+        peers.connected,
+        peers.in_sync
     );
     let mut lanes = table(&["lane", "status", "objects", "unapplied", "in sync with"], coloured);
     for lane in status.lanes.iter().filter(|lane| lane.status != LaneState::Dormant) {
@@ -201,12 +218,37 @@ pub fn lanes_status(status: &LanesStatus, coloured: bool) -> String {
         }
     }
     let mut text = format!("device {}, {}\n{lanes}\n", short(&status.device), status.generated_at);
+    for lane in &status.lanes {
+        if let Some(absent) = lane.journal.absent_bodies.filter(|absent| absent.total() > 0) {
+            let _ = writeln!(
+                text,
+                "{}: {}; what they change shows elsewhere only",
+                lane.name,
+                absent_bodies(&absent)
+            );
+        }
+    }
     if peers.row_count() > 0 {
         let _ = writeln!(text, "{peers}");
     } else {
         text.push_str("no peers\n");
     }
     text
+}
+
+/// How many bodies are not here, and why.
+fn absent_bodies(absent: &AbsentBodies) -> String {
+    let reasons = [
+        (absent.withheld, "withheld by their authors' devices"),
+        (absent.purged, "purged"),
+        (absent.missing, "missing"),
+    ];
+    let reasons: Vec<String> = reasons
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, why)| format!("{count} {why}"))
+        .collect();
+    format!("{} changes are not here ({})", absent.total(), reasons.join(", "))
 }
 
 fn peer_row(lane: &str, peer: &LanePeer) -> [Cell; 6] {
@@ -252,7 +294,7 @@ pub fn lane_description(lane: &LaneDescription, _coloured: bool) -> String {
         ("purged", lane.purge.clone()),
         (
             "may be late by",
-            format!("{} entries, {} ms", sla.replay_lag_entries_max, sla.replay_lag_ms_max),
+            format!("{} entries, or {} ms", sla.replay_lag_entries_max, sla.replay_lag_ms_max),
         ),
         ("sign of life every", format!("{} ms", sla.heartbeat_age_ms_max)),
     ];
@@ -290,9 +332,8 @@ pub fn object(object: &ObjectDocument, _coloured: bool) -> String {
     if let Some(expires_at) = object.expires_at {
         let _ = writeln!(text, "goes at {expires_at}");
     }
-    let _ = writeln!(text, "heads {}", object.heads.join(","));
-    // Strings within are escaped as JSON has it, control characters included.
-    let _ = writeln!(text, "{:#}", object.body);
+    let _ = writeln!(text, "heads {}", plain(&object.heads.join(",")));
+    let _ = writeln!(text, "{}", plain_lines(&format!("{:#}", object.body)));
     for (pointer, kind) in &object.types {
         let _ = writeln!(text, "{} at {}", kind.name(), plain(&format!("/body{pointer}")));
     }
@@ -300,7 +341,8 @@ pub fn object(object: &ObjectDocument, _coloured: bool) -> String {
         let _ = writeln!(text, "conflict at {}:", plain(&conflict.path));
         for value in &conflict.values {
             let shown = if value.shown { "shown" } else { "     " };
-            let _ = writeln!(text, "  {shown} {} by {}", value.value, short(&value.author));
+            let json = plain(&value.value.to_string());
+            let _ = writeln!(text, "  {shown} {json} by {}", short(&value.author));
         }
     }
     for change in object.history.iter().flatten() {
@@ -379,10 +421,48 @@ pub fn count_bar(count: u64, what: &'static str) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    use srcos_schemas::objects::{ConflictDocument, ConflictValue, HistoryDocument};
+
     use super::*;
 
     #[test]
     fn names_cannot_drive_the_terminal() {
         assert_eq!(plain("a\u{1b}[2Jb\nc\u{202e}d é"), "a\\u{1b}[2Jb\\nc\\u{202e}d é");
+    }
+
+    #[test]
+    fn nothing_that_an_object_says_can_drive_the_terminal() {
+        let evil = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\r";
+        let author = evil.to_owned();
+        let value = ConflictValue { value: evil.into(), author: author.clone(), shown: true };
+        let history = HistoryDocument {
+            change: evil.into(),
+            author: author.clone(),
+            at: srcos_schemas::time::Timestamp(0),
+            seq: 1,
+            held: true,
+        };
+        let object_document = ObjectDocument {
+            lane: "normal".into(),
+            id: evil.into(),
+            kind: evil.into(),
+            class: evil.into(),
+            labels: [(evil.to_owned(), evil.to_owned())].into(),
+            body: serde_json::json!({evil: [evil]}),
+            types: [(evil.to_owned(), srcos_schemas::objects::LeafType::Text)].into(),
+            author,
+            updated_at: srcos_schemas::time::Timestamp(0),
+            life: 1,
+            heads: vec![evil.into()],
+            expires_at: None,
+            conflicts: Some(vec![ConflictDocument { path: evil.into(), values: vec![value] }]),
+            history: Some(vec![history]),
+            automerge: None,
+        };
+        let page = ListPage { objects: vec![object_document.clone()], next: Some(evil.into()) };
+        for text in [object(&object_document, false), list(&page, false)] {
+            let bad = |c: char| c != '\n' && (c.is_control() || is_direction_mark(c));
+            assert!(!text.contains(bad), "{text:?}");
+        }
     }
 }

@@ -1,19 +1,20 @@
 //! The daemon from start to end: open, listen, serve, and stop when told.
 
+mod signals;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use libp2p::Multiaddr;
 use srcos_schemas::status::{InitDocument, ReadyDocument};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiError, ErrorKind, Node};
 use crate::cli::Backend;
 use crate::cli::args::{DemoArgs, Globals, HttpAddress, RunArgs, Transport as TransportArg};
 use crate::core::{Core, DaemonFacts};
-use crate::data_dir::{Clock, DataDir, internal};
+use crate::data_dir::{Clock, DataDir, check_length, internal, store_error};
 use crate::http::{self, Access, TcpAccess, Token};
 use crate::runtime::{self, Handle, Parts, STOP_TIMEOUT};
 use crate::served::Served;
@@ -42,17 +43,21 @@ impl Backend for Real {
     }
 
     fn run(&self, data_dir: &Path, globals: &Globals, args: RunArgs) -> Result<(), ApiError> {
-        let dir = DataDir::new(data_dir);
-        if args.init && !dir.is_initialised() {
-            dir.init(args.name.as_deref())?;
-        }
-        let dir = DataDir::new(data_dir);
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .map_err(internal)?;
-        let result = tokio.block_on(serve(dir, globals.json, args));
+        let told = {
+            let _runtime = tokio.enter();
+            signals::taken().map_err(internal)?
+        };
+        let dir = DataDir::new(data_dir);
+        if args.init && !dir.is_initialised() {
+            dir.init(args.name.as_deref())?;
+        }
+        let dir = DataDir::new(data_dir);
+        let result = tokio.block_on(serve(dir, globals.json, args, told));
         // What still blocks a thread must not keep the process.
         tokio.shutdown_timeout(std::time::Duration::from_millis(200));
         result
@@ -63,12 +68,25 @@ impl Backend for Real {
     }
 }
 
-async fn serve(dir: DataDir, json: bool, args: RunArgs) -> Result<(), ApiError> {
+async fn serve(
+    dir: DataDir,
+    json: bool,
+    args: RunArgs,
+    told: CancellationToken,
+) -> Result<(), ApiError> {
     let clock = Clock::start();
-    let listen = addresses("--listen", &args.listen)?;
-    let peers = addresses("--peer", &args.peer)?;
+    let transports = Transports {
+        quic: args.transport.contains(&TransportArg::Quic),
+        tcp: args.transport.contains(&TransportArg::Tcp),
+    };
+    let listen = addresses("--listen", &args.listen, transports)?;
+    let peers = addresses("--peer", &args.peer, transports)?;
+    check_length(dir.path())?;
     // The store's lock makes this the only daemon of the directory.
     let mut core = Core::open(clock, &dir)?;
+    if told.is_cancelled() {
+        return core.store.close().map_err(store_error);
+    }
     let key = core.key.clone();
     let http = match args.http {
         HttpAddress::Off => None,
@@ -79,17 +97,15 @@ async fn serve(dir: DataDir, json: bool, args: RunArgs) -> Result<(), ApiError> 
         started_at: clock.now().wall,
         http: http_address.map(|address| address.to_string()),
     });
-    let (unix, socket) = http::bind_unix(dir.path()).map_err(unusable)?;
+    let (unix, socket) = http::bind_unix(dir.path()).map_err(cannot_serve)?;
 
-    let transports = Transports {
-        quic: args.transport.contains(&TransportArg::Quic),
-        tcp: args.transport.contains(&TransportArg::Tcp),
-    };
     let config = transport::Config { transports, ..transport::Config::default() };
     let (network, events) = transport::spawn(&config, &key).map_err(|error| {
         let hint = "name quic, tcp or both with --transport";
         ApiError::new(ErrorKind::BadInput, "network_unusable", error.to_string(), hint)
     })?;
+    // Before anything is listened on, so that nobody gets in meanwhile.
+    network.set_offline(core.is_kept_offline()?).map_err(internal)?;
     let listen = if listen.is_empty() { transports.listen_anywhere() } else { listen };
     let loopback = listen.iter().all(is_loopback);
     let (events, bound) = listen_all(&network, events, &listen).await?;
@@ -115,9 +131,8 @@ async fn serve(dir: DataDir, json: bool, args: RunArgs) -> Result<(), ApiError> 
     say_ready(json, &handle, &key.device().to_string(), http_address).await?;
 
     let result = tokio::select! {
-        result = told_to_stop() => {
+        () = told.cancelled() => {
             handle.shutdown();
-            result?;
             None
         }
         result = &mut ended => Some(result),
@@ -168,10 +183,11 @@ async fn listen_all(
     }
     if bound.is_empty() {
         return Err(ApiError::new(
-            ErrorKind::Unavailable,
+            // As for HTTP: an address that is taken is one that was not to be chosen.
+            ErrorKind::BadInput,
             "cannot_listen",
             format!("no address can be listened on: {}", failed.join("; ")),
-            "choose other addresses with --listen",
+            "choose other addresses with --listen, or port 0 for a free one",
         ));
     }
     for failed in failed {
@@ -214,42 +230,76 @@ async fn bind_http(
     dir: &DataDir,
     address: SocketAddr,
 ) -> Result<(tokio::net::TcpListener, TcpAccess, SocketAddr), ApiError> {
-    let token = Token::load_or_create(dir.path()).map_err(unusable)?;
-    let (listener, address) = http::bind_tcp(address).await.map_err(unusable)?;
+    let token = Token::load_or_create(dir.path()).map_err(|error| directory_unusable(&error))?;
+    let (listener, address) = http::bind_tcp(address).await.map_err(cannot_serve)?;
     Ok((listener, TcpAccess::new(address, token), address))
 }
 
-fn unusable(error: impl std::fmt::Display) -> ApiError {
-    ApiError::new(
-        ErrorKind::BadInput,
-        "interface_unusable",
-        error.to_string(),
-        "choose another address with --http, or --http off",
-    )
-}
-
-async fn told_to_stop() -> Result<(), ApiError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// An interface could not be opened: an address is the caller's choice, the socket is not.
+fn cannot_serve(error: http::ServeError) -> ApiError {
+    use http::ServeError as E;
+    match &error {
+        E::NotLoopback(_) | E::Address { .. } => {
+            let hint = "choose another address with --http, or --http off";
+            ApiError::new(ErrorKind::BadInput, "interface_unusable", error.to_string(), hint)
+        }
+        E::InUse(_) => {
+            let hint = "stop it first, or name another directory with --data-dir";
+            ApiError::new(ErrorKind::StoreLocked, "socket_in_use", error.to_string(), hint)
+        }
+        E::Socket { .. } => directory_unusable(&error),
     }
-    Ok(())
 }
 
-fn addresses(flag: &str, texts: &[String]) -> Result<Vec<Multiaddr>, ApiError> {
-    let parse = |text: &String| {
-        text.parse::<Multiaddr>().map_err(|error| {
-            ApiError::new(
-                ErrorKind::BadInput,
-                "address_malformed",
-                format!("{flag} {text:?} is no multiaddress: {error}"),
-                "write it like /ip4/0.0.0.0/udp/4001/quic-v1 or /ip4/0.0.0.0/tcp/4001",
-            )
-        })
+fn directory_unusable(error: &dyn std::error::Error) -> ApiError {
+    let hint = "check the owner, the mode and the disk of the data directory";
+    ApiError::new(ErrorKind::StoreDamaged, "data_dir_unusable", error.to_string(), hint)
+}
+
+fn addresses(
+    flag: &str,
+    texts: &[String],
+    transports: Transports,
+) -> Result<Vec<Multiaddr>, ApiError> {
+    texts.iter().map(|text| address(flag, text, transports)).collect()
+}
+
+/// An address that can be used, and not only read.
+fn address(flag: &str, text: &str, transports: Transports) -> Result<Multiaddr, ApiError> {
+    use libp2p::multiaddr::Protocol as P;
+    let refused = |code, message: String, hint: &str| {
+        Err(ApiError::new(ErrorKind::BadInput, code, message, hint))
     };
-    texts.iter().map(parse).collect()
+    let form = "write it like /ip4/192.0.2.7/udp/4001/quic-v1 or /ip4/192.0.2.7/tcp/4001";
+    let address: Multiaddr = match text.parse() {
+        Ok(address) => address,
+        Err(error) => {
+            let message = format!("{flag} {text:?} is no multiaddress: {error}");
+            return refused("address_malformed", message, form);
+        }
+    };
+    let parts: Vec<P<'_>> = address.iter().collect();
+    let (used, name) = match parts.as_slice() {
+        [P::Ip4(_) | P::Ip6(_), P::Udp(_), P::QuicV1, rest @ ..] if is_device(rest) => {
+            (transports.quic, "quic")
+        }
+        [P::Ip4(_) | P::Ip6(_), P::Tcp(_), rest @ ..] if is_device(rest) => (transports.tcp, "tcp"),
+        _ => {
+            let message = format!("{flag} {text:?} is no address of a sort that this node uses");
+            return refused("address_unsupported", message, form);
+        }
+    };
+    if !used {
+        let message = format!("{flag} {text:?} needs {name}, which --transport leaves out");
+        let hint = "give an address for the transports that are used, or name this one too";
+        return refused("transport_not_used", message, hint);
+    }
+    Ok(address)
+}
+
+/// Whether nothing, or a device, is named at the end of an address.
+fn is_device(rest: &[libp2p::multiaddr::Protocol<'_>]) -> bool {
+    matches!(rest, [] | [libp2p::multiaddr::Protocol::P2p(_)])
 }
 
 fn is_loopback(addr: &Multiaddr) -> bool {
@@ -259,4 +309,33 @@ fn is_loopback(addr: &Multiaddr) -> bool {
         Protocol::Ip6(ip) => ip.is_loopback(),
         _ => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_can_be_used_are_taken() {
+        let device = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        let code = |text: &str, quic: bool, tcp: bool| {
+            let result = address("--peer", text, Transports { quic, tcp });
+            result.map_or_else(|error| error.code, |_| "taken".to_owned())
+        };
+        let quic = "/ip4/192.0.2.7/udp/4101/quic-v1";
+        for text in [quic, "/ip6/::1/udp/0/quic-v1", &format!("{quic}/p2p/{device}")] {
+            assert_eq!(code(text, true, false), "taken", "{text}");
+            assert_eq!(code(text, false, true), "transport_not_used", "{text}");
+        }
+        for text in ["/ip4/192.0.2.7/tcp/4101", &format!("/ip4/192.0.2.7/tcp/1/p2p/{device}")] {
+            assert_eq!(code(text, false, true), "taken", "{text}");
+            assert_eq!(code(text, true, false), "transport_not_used", "{text}");
+        }
+        let strange =
+            ["/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4", "/dns4/x/tcp/1", "/ip4/1.2.3.4/tcp/1/ws"];
+        for text in strange {
+            assert_eq!(code(text, true, true), "address_unsupported", "{text}");
+        }
+        assert_eq!(code("192.0.2.7:4101", true, true), "address_malformed");
+    }
 }

@@ -5,6 +5,8 @@
 //! sends frames and dials. So nobody is told of anything that a crash could take back, and many
 //! small writes share one sync of the disk.
 
+mod membership;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +33,9 @@ use crate::keys::{device_of_peer, random};
 use crate::pairing::{PairingInput, Pairings};
 use crate::roaming;
 use crate::transport::{self, ConnId as LinkId, Events, SendError, Transport};
+
+#[cfg(test)]
+mod tests;
 
 /// Calls that may wait for the writer: beyond that callers wait for a place.
 const CALLS_MAX: usize = 1_024;
@@ -64,6 +69,7 @@ pub struct Handle {
     reader: Reader,
     applied: watch::Receiver<u64>,
     failure: Arc<Mutex<Option<String>>>,
+    not_a_member: Arc<Mutex<Option<String>>>,
     clock: Clock,
 }
 
@@ -107,6 +113,11 @@ impl Handle {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why this device is no member of its mesh, if so.
+    pub fn not_a_member(&self) -> Option<String> {
+        self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The daemon's clock.
     pub fn clock(&self) -> Clock {
         self.clock
@@ -118,12 +129,16 @@ impl Handle {
         let _ = self.stop.try_send(());
     }
 
-    /// Opens an invitation.
-    pub fn pair_invite(&self, ttl_ms: Option<u64>) -> Result<InviteDocument, ApiError> {
+    /// Opens an invitation, which is taken back when it is `watched` and nobody asks after it any more.
+    pub fn pair_invite(
+        &self,
+        ttl_ms: Option<u64>,
+        watched: bool,
+    ) -> Result<InviteDocument, ApiError> {
         self.call_daemon(move |daemon| {
             let now = daemon.core.now();
             let addresses = daemon.core.network.listen.iter().cloned().collect();
-            let document = daemon.pairings.invite(&daemon.core, now, ttl_ms, addresses)?;
+            let document = daemon.pairings.invite(&daemon.core, now, ttl_ms, watched, addresses)?;
             daemon.announce();
             Ok(document)
         })
@@ -132,7 +147,10 @@ impl Handle {
     /// How far an invitation has come.
     pub fn pair_invite_status(&self, id: &str) -> Result<InviteStatus, ApiError> {
         let id = id.to_owned();
-        self.call_daemon(move |daemon| daemon.pairings.invite_status(&id))
+        self.call_daemon(move |daemon| {
+            let now = daemon.core.now();
+            daemon.pairings.invite_status(now, &id)
+        })
     }
 
     /// Takes an invitation back.
@@ -150,8 +168,9 @@ impl Handle {
         let (secret, addrs) = (secret.to_owned(), addrs.to_vec());
         self.call_daemon(move |daemon| {
             let now = daemon.core.now();
-            let seen: Vec<Candidate> = daemon.candidates.values().cloned().collect();
-            daemon.pairings.join(&daemon.core, now, &secret, &addrs, &seen)
+            let seen = || daemon.candidates.values().cloned().collect::<Vec<Candidate>>();
+            let seen = daemon.discovery.is_some().then(seen);
+            daemon.pairings.join(&daemon.core, now, &secret, &addrs, seen.as_deref())
         })
     }
 
@@ -164,10 +183,8 @@ impl Handle {
     /// Cuts all links, or lets them come back.
     pub fn network_offline(&self, offline: bool) -> Result<NetworkDocument, ApiError> {
         self.call_daemon(move |daemon| {
-            let now = daemon.core.now();
-            daemon.transport.set_offline(offline).map_err(internal)?;
-            daemon.dialer.set_offline(offline, now.mono);
-            daemon.core.network.offline = offline;
+            daemon.set_offline(offline)?;
+            daemon.core.keep_offline(offline)?;
             let network = &daemon.core.network;
             Ok(NetworkDocument {
                 offline,
@@ -220,52 +237,37 @@ pub struct Daemon {
     /// A turn could not be committed: nothing is written or told any more.
     write_failed: bool,
     failure: Arc<Mutex<Option<String>>>,
+    not_a_member: Arc<Mutex<Option<String>>>,
 }
 
 /// Starts the loop on a thread of its own. The receiver ends with the loop, and says how it ended.
 pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiError>>), ApiError> {
     let (calls, called) = mpsc::channel(CALLS_MAX);
     let (stop, stopping) = mpsc::channel(1);
-    let next = parts.core.store.feed_next();
-    let (applied, applied_seen) = watch::channel(documents::cursor_before(next).0);
-    let failure = Arc::new(Mutex::new(None));
+    let offline = parts.core.is_kept_offline()?;
+    let (mut daemon, network, discovery, pairing) = Daemon::new(parts)?;
+    // Known before anybody can ask.
+    daemon.note_membership();
     let handle = Handle {
         calls,
         stop,
-        reader: parts.core.store.reader(),
-        applied: applied_seen,
-        failure: Arc::clone(&failure),
-        clock: parts.core.clock,
+        reader: daemon.core.store.reader(),
+        applied: daemon.applied.subscribe(),
+        failure: Arc::clone(&daemon.failure),
+        not_a_member: Arc::clone(&daemon.not_a_member),
+        clock: daemon.core.clock,
     };
-    let (discovery, found) = parts.discovery.unzip();
-    let (pairing, paired) = mpsc::channel(64);
-    let mut daemon = Daemon {
-        dialer: Dialer::new(random().map_err(internal)?),
-        pairings: Pairings::new(parts.transport.clone(), pairing),
-        core: parts.core,
-        transport: parts.transport,
-        discovery,
-        candidates: BTreeMap::new(),
-        links: BTreeMap::new(),
-        held: BTreeMap::new(),
-        peers: parts.peers,
-        listen: parts.listen.into_iter().collect(),
-        applied,
-        write_failed: false,
-        failure,
-    };
-    let inputs = Inputs {
-        network: parts.network,
-        discovery: found,
-        pairing: paired,
-        calls: called,
-        stopping,
-    };
+    let inputs = Inputs { network, discovery, pairing, calls: called, stopping };
     let (ended, end) = oneshot::channel();
     let tokio = tokio::runtime::Handle::current();
     std::thread::Builder::new()
         .name("srcos-writer".to_owned())
         .spawn(move || {
+            if offline {
+                tracing::warn!("all links are cut on purpose, until: srcos-node network online");
+                let cut = daemon.set_offline(true);
+                daemon.note_failure(cut);
+            }
             daemon.members_changed();
             daemon.announce();
             let result = contained(|| daemon.run(&tokio, inputs));
@@ -276,10 +278,13 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
     Ok((handle, end))
 }
 
+/// What discovery finds, where it runs.
+type Found = Option<mpsc::Receiver<discovery::Event>>;
+
 /// Where inputs come from.
 struct Inputs {
     network: Events,
-    discovery: Option<mpsc::Receiver<discovery::Event>>,
+    discovery: Found,
     pairing: mpsc::Receiver<PairingInput>,
     calls: mpsc::Receiver<Call>,
     stopping: mpsc::Receiver<()>,
@@ -328,6 +333,30 @@ impl Inputs {
 }
 
 impl Daemon {
+    /// The daemon at rest, and what it is to hear. Must be called inside the tokio runtime.
+    fn new(parts: Parts) -> Result<(Self, Events, Found, mpsc::Receiver<PairingInput>), ApiError> {
+        let Parts { core, transport, network, discovery, peers, listen } = parts;
+        let (discovery, found) = discovery.unzip();
+        let (pairing, paired) = mpsc::channel(64);
+        let daemon = Self {
+            dialer: Dialer::new(random().map_err(internal)?),
+            pairings: Pairings::new(transport.clone(), pairing),
+            applied: watch::Sender::new(documents::cursor_before(core.store.feed_next()).0),
+            core,
+            transport,
+            discovery,
+            candidates: BTreeMap::new(),
+            links: BTreeMap::new(),
+            held: BTreeMap::new(),
+            peers,
+            listen: listen.into_iter().collect(),
+            write_failed: false,
+            failure: Arc::new(Mutex::new(None)),
+            not_a_member: Arc::new(Mutex::new(None)),
+        };
+        Ok((daemon, network, found, paired))
+    }
+
     fn run(mut self, tokio: &tokio::runtime::Handle, mut inputs: Inputs) -> Result<(), ApiError> {
         loop {
             let timeout = self.next_timeout();
@@ -518,6 +547,9 @@ impl Daemon {
                 );
                 self.note_failure(handled.map_err(store_error));
             }
+            transport::Event::Probed { conn, alive } => {
+                self.doubt(now, |link, _| !alive && link.conn == conn);
+            }
             transport::Event::Writable { conn } => self.writable(conn),
             transport::Event::Disconnected { conn, device, reason } => {
                 self.disconnected(now, conn, device, &reason);
@@ -581,7 +613,10 @@ impl Daemon {
         tracing::info!(%device, %reason, "link closed");
         self.core.network.links.remove(&device);
         self.core.network.count("srcos_links_closed_total", reason.code());
-        self.core.network.errors.insert(device, format!("link closed: {reason}"));
+        // That it was turned away says more than that the link is gone.
+        if !self.core.network.refused_by.contains(&device) {
+            self.core.network.errors.insert(device, format!("link closed: {reason}"));
+        }
         self.dialer.disconnected(device, now.mono);
     }
 
@@ -597,6 +632,14 @@ impl Daemon {
         }
     }
 
+    fn set_offline(&mut self, offline: bool) -> Result<(), ApiError> {
+        let now = self.core.now();
+        self.transport.set_offline(offline).map_err(internal)?;
+        self.dialer.set_offline(offline, now.mono);
+        self.core.network.offline = offline;
+        Ok(())
+    }
+
     // ---- discovery ----
 
     fn handle_discovery(&mut self, event: discovery::Event) {
@@ -605,11 +648,16 @@ impl Daemon {
             discovery::Event::PeerSeen(candidate) => {
                 self.dial_candidate(&candidate, now);
                 self.pairings.seen(now, &candidate);
-                if let Some(before) = self.candidates.insert(candidate.tag, candidate.clone()) {
-                    self.doubt(now, |link, _| {
-                        candidate.tag.find([&link.device]).is_some()
-                            && roaming::moved(&link.addr, &before.addrs, &candidate.addrs)
-                    });
+                let before = self.candidates.insert(candidate.tag, candidate.clone());
+                let before = before.map(|before| before.addrs).unwrap_or_default();
+                for (link, _) in self.links.values() {
+                    // Anybody on the network can say so: the peer is asked first. If that cannot be
+                    // done now, pings ask it soon.
+                    if candidate.tag.find([&link.device]).is_some()
+                        && roaming::moved(&link.addr, &before, &candidate.addrs)
+                    {
+                        let _ = self.transport.probe(link.conn);
+                    }
                 }
             }
             discovery::Event::PeerLost(tag) => {
@@ -656,7 +704,9 @@ impl Daemon {
                 let who = if by_peer { "the peer" } else { "this node" };
                 tracing::info!(%device, reason = reason.code(), detail, who, "closing a link");
                 self.core.network.count("srcos_closes_total", reason.code());
-                if reason != AbortReason::ShuttingDown {
+                if reason == AbortReason::Revoked && by_peer {
+                    self.refused(device);
+                } else if reason != AbortReason::ShuttingDown {
                     let why = format!("{who} ended the link: {}", reason.code());
                     self.core.network.errors.insert(device, why);
                 }
@@ -694,6 +744,7 @@ impl Daemon {
         self.transport.accept(link_id);
         self.dialer.opened(device);
         self.core.network.errors.remove(&device);
+        self.core.network.refused_by.remove(&device);
         self.core.network.count("srcos_links_opened_total", "");
         let Some((link, _)) = self.links.get(&link_id) else { return };
         tracing::info!(%device, addr = %link.addr, "link open");
@@ -709,44 +760,6 @@ impl Daemon {
             self.note_failure(kept.map_err(store_error));
         }
         self.core.network.links.insert(device, open);
-    }
-
-    /// Tells everyone below who belongs to the mesh.
-    fn members_changed(&mut self) {
-        let now = self.core.now();
-        let own = self.core.key.device();
-        let members: BTreeSet<DeviceId> =
-            self.core.engine.roster().members().keys().copied().filter(|d| *d != own).collect();
-        self.dialer.set_members(&members);
-        if self.transport.set_members(members.clone()).is_err() {
-            tracing::warn!("the network is busy; it learns of new members later");
-        }
-        if let Some(discovery) = &self.discovery {
-            // Only a preference among candidates: the next change says it again.
-            let _ = discovery.set_known(members.clone());
-        }
-        for addr in self.peers.clone() {
-            let address = bare(&addr).to_string();
-            match peer_device(&addr) {
-                Some(device) => self.dialer.address(device, &address, Source::Person, now.mono),
-                // Whoever is there proves who it is; the others refuse the dial.
-                None => members.iter().for_each(|device| {
-                    self.dialer.address(*device, &address, Source::Person, now.mono);
-                }),
-            }
-        }
-        if let Ok(snapshot) = self.core.store.reader().snapshot() {
-            for device in &members {
-                if let Ok(Some(bytes)) = snapshot.peer_fact(*device, ADDRESSES)
-                    && let Ok(address) = std::str::from_utf8(&bytes)
-                {
-                    self.dialer.address(*device, address, Source::Learned, now.mono);
-                }
-            }
-        }
-        for candidate in self.candidates.values().cloned().collect::<Vec<_>>() {
-            self.dial_candidate(&candidate, now);
-        }
     }
 
     // ---- pairing ----

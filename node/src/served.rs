@@ -1,15 +1,18 @@
 //! The node behind its boundary: [`Node`] over a running daemon, or over a store opened for one
 //! command while no daemon runs.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use data_encoding::HEXLOWER;
+use srcos_lanes::error::WriteError;
 use srcos_lanes::ids::{DeviceId, WallMillis};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::policy::ReplicationPolicy;
 use srcos_lanes::store::{self, Action, Op, Query, Reader, Snapshot};
+use srcos_lanes::tables::AbsentRow;
 use srcos_replication::peers::{remembered, remembered_seen_at};
-use srcos_replication::roster::Roster;
+use srcos_replication::roster::{Roster, RosterError};
 use srcos_schemas::json::BODY_BYTES_MAX;
 use srcos_schemas::lanes::LanesStatus;
 use srcos_schemas::objects::{
@@ -22,7 +25,8 @@ use srcos_schemas::provenance::{
     ContentState, LaneVerification, ProvenanceChange, ProvenanceLog, ProvenanceVerify,
 };
 use srcos_schemas::status::{
-    DaemonDocument, MetricFact, MetricKind, PeerCounts, Readiness, ReadyState, StatusDocument,
+    DaemonDocument, Diagnosis, MetricFact, MetricKind, PeerCounts, Readiness, ReadyState, Severity,
+    StatusDocument,
 };
 use tokio::sync::watch;
 
@@ -31,6 +35,7 @@ use crate::api::{
 };
 use crate::core::{self, Core};
 use crate::data_dir::{Clock, DataDir, store_error};
+use crate::diagnosis;
 use crate::documents::{self, LaneFacts};
 use crate::runtime::Handle;
 
@@ -141,12 +146,15 @@ impl Served {
 
     fn write_one(&self, lane: LaneId, op: Op) -> Result<Written, ApiError> {
         let id = op.id.clone();
+        let must_be_new = op.if_heads.as_ref().is_some_and(Vec::is_empty);
         let changed = self.call(move |core| {
             let now = core.now();
-            let outcomes = core
-                .engine
-                .write(&mut core.store, now, lane, &[op])
-                .map_err(documents::write_error)?;
+            let outcomes = core.engine.write(&mut core.store, now, lane, &[op]).map_err(
+                |error| match error {
+                    WriteError::Stale { lane, id } if must_be_new => exists_already(lane, &id),
+                    error => documents::write_error(error),
+                },
+            )?;
             Ok(outcomes.first().is_some_and(|outcome| outcome.changed))
         })?;
         Ok(Written { object: self.shown(lane, &id, Detail::default())?, changed })
@@ -185,9 +193,12 @@ impl Served {
 
     fn ready_state(&self) -> Readiness {
         let (state, reason) = match &self.source {
-            Source::Daemon(handle) => match handle.failure() {
-                Some(why) => (ReadyState::Unsafe, why),
-                None => (ReadyState::Healthy, "the store is open and takes writes".to_owned()),
+            Source::Daemon(handle) => match (handle.failure(), handle.not_a_member()) {
+                (Some(why), _) => (ReadyState::Unsafe, why),
+                (None, Some(why)) => (ReadyState::Degraded, why),
+                (None, None) => {
+                    (ReadyState::Healthy, "the store is open and takes writes".to_owned())
+                }
             },
             Source::Store(_) => {
                 (ReadyState::Unknown, "no daemon runs; only the store was looked at".to_owned())
@@ -195,6 +206,15 @@ impl Served {
         };
         Readiness { state, reason }
     }
+}
+
+fn exists_already(lane: LaneId, id: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::PreconditionFailed,
+        "heads_differ",
+        format!("object {id:?} in lane {lane} exists already"),
+        "write without the condition to change it, or choose another id",
+    )
 }
 
 fn no_name(device: &DeviceId) -> String {
@@ -207,10 +227,17 @@ impl Node for Served {
         let snapshot = self.snapshot()?;
         let roster = self.roster(&snapshot)?;
         let own = snapshot.device().map_err(store_error)?;
-        let members = roster.members().len().saturating_sub(1);
-        let mut diagnosis = core::diagnose(&lanes);
-        let (daemon, peers) = match &self.source {
-            Source::Store(_) => (None, PeerCounts { members, connected: 0, in_sync: 0 }),
+        let members = roster.members().keys().filter(|device| **device != own).count();
+        let names = core::names(&roster);
+        let membership = diagnosis::of_membership(&roster, own);
+        let out = membership.is_some();
+        let mut diagnosis: Vec<Diagnosis> = membership.into_iter().collect();
+        diagnosis.extend(diagnosis::of_waiting(&snapshot, &lanes, &names).map_err(store_error)?);
+        diagnosis.extend(diagnosis::of_lanes(&lanes));
+        let (daemon, peers, refused_by) = match &self.source {
+            Source::Store(_) => {
+                (None, PeerCounts { members, connected: 0, in_sync: 0 }, BTreeSet::new())
+            }
             Source::Daemon(_) => self.call(|core| {
                 let facts = core.daemon.clone();
                 let daemon = facts.map(|facts| DaemonDocument {
@@ -221,12 +248,11 @@ impl Node for Served {
                     offline: core.network.offline,
                     discovery: core.network.discovery,
                 });
-                Ok((daemon, core.peer_counts()))
+                Ok((daemon, core.peer_counts(), core.network.refused_by.clone()))
             })?,
         };
         let mut readiness = self.ready_state();
         if let Some(daemon) = &daemon {
-            use srcos_schemas::status::{Diagnosis, Severity};
             if daemon.offline {
                 diagnosis.push(Diagnosis {
                     severity: Severity::Warning,
@@ -234,7 +260,9 @@ impl Node for Served {
                     message: "all links are cut on purpose".into(),
                     hint: "restore them with: srcos-node network online".into(),
                 });
-            } else if members > 0 && peers.connected == 0 {
+            } else if !out && !refused_by.is_empty() {
+                diagnosis.extend(diagnosis::of_refusals(&refused_by, &names));
+            } else if !out && members > 0 && peers.connected == 0 {
                 diagnosis.push(Diagnosis {
                     severity: Severity::Warning,
                     code: "no_peer_connected".into(),
@@ -244,9 +272,7 @@ impl Node for Served {
             }
         }
         let worst = diagnosis.iter().map(|found| found.severity).max();
-        if readiness.state == ReadyState::Healthy
-            && worst >= Some(srcos_schemas::status::Severity::Warning)
-        {
+        if readiness.state == ReadyState::Healthy && worst >= Some(Severity::Warning) {
             readiness.state = ReadyState::Degraded;
             readiness.reason = diagnosis
                 .iter()
@@ -257,7 +283,7 @@ impl Node for Served {
         }
         Ok(StatusDocument {
             device: own.to_string(),
-            name: core::names(&roster).get(&own).cloned().unwrap_or_else(|| no_name(&own)),
+            name: names.get(&own).cloned().unwrap_or_else(|| no_name(&own)),
             mesh: roster.mesh().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generated_at: documents::time(self.now()),
@@ -405,10 +431,19 @@ impl Node for Served {
         Ok(core::peers(&roster, own, seen))
     }
 
-    fn revoke(&self, device: &str, reason: &str) -> Result<PeerDocument, ApiError> {
+    fn revoke(&self, device: &str, reason: &str, leave: bool) -> Result<PeerDocument, ApiError> {
         let (device, reason) = (device.to_owned(), reason.to_owned());
         self.call(move |core| {
             let device = core::find_device(core.engine.roster(), &device)?;
+            if device == core.key.device() && !leave {
+                return Err(ApiError::new(
+                    ErrorKind::BadInput,
+                    "revokes_itself",
+                    "this is the device itself: it would leave the mesh, and its store could join no \
+                     other one",
+                    "to leave all the same, say so with: --leave",
+                ));
+            }
             let now = core.now();
             core.engine.revoke(&mut core.store, now, device, &reason).map_err(mesh_error)?;
             peer_document(core, device)
@@ -425,8 +460,8 @@ impl Node for Served {
         })
     }
 
-    fn pair_invite(&self, ttl_ms: Option<u64>) -> Result<InviteDocument, ApiError> {
-        self.handle("an invitation")?.pair_invite(ttl_ms)
+    fn pair_invite(&self, ttl_ms: Option<u64>, watched: bool) -> Result<InviteDocument, ApiError> {
+        self.handle("an invitation")?.pair_invite(ttl_ms, watched)
     }
 
     fn pair_invite_status(&self, id: &str) -> Result<InviteStatus, ApiError> {
@@ -545,6 +580,18 @@ fn refused_place(error: &srcos_lanes::error::WriteError, ids: &[String]) -> Opti
 fn mesh_error(error: srcos_replication::engine::MeshError) -> ApiError {
     use srcos_replication::engine::MeshError;
     match error {
+        MeshError::Roster(error @ RosterError::Name { .. }) => ApiError::new(
+            ErrorKind::BadInput,
+            "name_invalid",
+            error.to_string(),
+            "choose another name",
+        ),
+        MeshError::Roster(error @ RosterError::Reason { .. }) => ApiError::new(
+            ErrorKind::BadInput,
+            "reason_invalid",
+            error.to_string(),
+            "say it in fewer words, on one line",
+        ),
         MeshError::Roster(error) => crate::data_dir::roster_error(&error),
         MeshError::Store(error) => store_error(error),
     }
@@ -561,11 +608,13 @@ fn peer_document(core: &Core, device: DeviceId) -> Result<PeerDocument, ApiError
 fn verification(lane: LaneId, facts: &store::LaneFacts) -> LaneVerification {
     let mut verification =
         LaneVerification { name: lane.name().to_owned(), ..LaneVerification::default() };
+    let mut absent = AbsentRow::default();
     for journal in &facts.journals {
         verification.journals += 1;
         verification.entries += journal.entries;
         verification.signatures += journal.signed;
         verification.bodies += journal.changes;
+        absent.add_all(&journal.absent);
         if let Some(damage) = &journal.damage {
             verification.findings.push(srcos_schemas::provenance::VerifyFinding {
                 code: "entry_damaged".to_owned(),
@@ -575,6 +624,24 @@ fn verification(lane: LaneId, facts: &store::LaneFacts) -> LaneVerification {
                 message: damage.what.clone(),
             });
         }
+    }
+    verification.absent_bodies = documents::absent_bodies(absent);
+    verification.rows = facts.rows;
+    let mut damaged = |id: Option<String>, message: String| {
+        verification.findings.push(srcos_schemas::provenance::VerifyFinding {
+            code: "row_damaged".to_owned(),
+            author: None,
+            seq: None,
+            id,
+            message,
+        });
+    };
+    for (id, what) in &facts.damaged {
+        damaged(Some(id.clone()), what.clone());
+    }
+    let more = facts.damaged_rows - facts.damaged.len() as u64;
+    if more > 0 {
+        damaged(None, format!("{more} more rows are damaged"));
     }
     verification
 }

@@ -14,6 +14,8 @@
 //! Time only moves forward between calls. Connection ids are the caller's and never reused. The
 //! link under a connection authenticates the device at the other end and keeps order.
 
+mod claims;
+mod forks;
 mod handshake;
 mod held;
 mod members;
@@ -30,10 +32,14 @@ use srcos_lanes::signature::Signer;
 use srcos_lanes::store::{Op, Outcome, Run, Store};
 
 use crate::peers::{self, Contact, LanePeer, LaneView, Peer};
-use crate::roster::{Roster, RosterError};
+use crate::roster::{MARKS_MAX, Roster, RosterError};
 use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
 use crate::wire::{AbortReason, Message, Receipt};
+use claims::Claims;
+pub use claims::{CLAIM_JOURNALS_MAX, RENEW_WAIT_MS_MAX};
 use held::Held;
+
+pub use forks::FORKS_SHOWN_MAX;
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
@@ -49,13 +55,18 @@ pub const SILENCE_MS_MAX: u64 = 3 * DIGEST_EVERY_MS;
 /// Least time between two requests to send again, in milliseconds.
 pub const RESET_EVERY_MS: u64 = 1_000;
 /// Least time between two incarnations that one peer makes this device begin by its word alone, in
-/// milliseconds: it may lie about what it holds of our journal. An entry that this device signed is
-/// proof, and is believed at once.
+/// milliseconds: it may lie about what it holds of our journal. It doubles with each claim that is
+/// not proven, up to [`RENEW_WAIT_MS_MAX`]. An entry that this device signed is proof, and is believed
+/// at once.
 pub const RENEW_EVERY_MS: u64 = 600_000;
-/// Journals that a receipt may name in one lane, at most: as many as a large mesh has.
+/// Journals that a receipt names in one lane, at most: as many as a large mesh has. Where more are held
+/// the latest of each device are named, and such a receipt of all lanes fits into one message.
 pub const RECEIPT_AUTHORS_MAX: usize = 4_096;
 /// Time for which what peers said may stay unwritten, in milliseconds.
 pub const PEERS_SAVE_MS: u64 = 5_000;
+/// Bytes of roster records that a revoked device is shown when it is turned away, at most: those of a
+/// large household over years. Beyond that it is told in one word only, since it may come often.
+pub const REVOKED_TOLD_BYTES_MAX: usize = 128 * 1024;
 /// Waiting entries that one turn applies, at most, so that a turn stays short.
 pub const ADVANCE_ENTRIES_MAX: usize = 256;
 /// Expired objects that one turn removes, at most.
@@ -161,10 +172,9 @@ pub struct Engine {
     expiry_at: Option<WallMillis>,
     expiry_known: bool,
     feed_told: u64,
+    claims: Claims,
     /// The receipt that was signed last, and for which mesh: others get the same.
     signed_last: Option<(MeshId, Receipt)>,
-    /// By whose word alone this engine began an incarnation, and when.
-    claims: BTreeMap<DeviceId, MonoMillis>,
     /// The time of the last turn, which is when what follows from it is sent.
     told_time: Now,
 }
@@ -201,6 +211,41 @@ pub enum MeshError {
     Store(#[from] StoreError),
 }
 
+/// This device does not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The records do not admit it.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
+    /// They cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the store holds could not come along.
+    #[error(transparent)]
+    Bound(#[from] Bound),
+}
+
+/// Why a store cannot leave its mesh for another one: no device there would take what it holds, nor
+/// anything that builds on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Bound {
+    /// This device is a member, and so are others.
+    #[error("this device is in a mesh of {members} devices, and can be in one only")]
+    Member {
+        /// Members, this device among them.
+        members: usize,
+    },
+    /// Other devices' journals are held.
+    #[error("its store holds what {devices} other devices of its mesh wrote")]
+    Others {
+        /// How many devices.
+        devices: usize,
+    },
+    /// Entries of this device name a mesh that it did not bring along.
+    #[error("what this device wrote belongs to the mesh that it was in")]
+    Own,
+}
+
 impl Engine {
     /// An engine over a store that has a mesh.
     pub fn new(config: EngineConfig, store: &Store) -> Result<Self, StartError> {
@@ -223,17 +268,16 @@ impl Engine {
             expiry_at: None,
             expiry_known: false,
             feed_told: store.feed_next(),
+            claims: Claims::default(),
             signed_last: None,
-            claims: BTreeMap::new(),
             told_time: Now { mono: MonoMillis(0), wall: WallMillis(0) },
         };
         for device in engine.other_members().collect::<Vec<_>>() {
             let (peer, _) = Peer::load(&snapshot, device)?;
             engine.peers.insert(device, peer);
+            engine.claims.load(&snapshot, device)?;
         }
-        engine.waiting = LaneId::ALL
-            .into_iter()
-            .any(|lane| store.journals(lane).any(|(_, row)| row.applied < row.held));
+        engine.waiting = LaneId::ALL.into_iter().any(|lane| store.waits(lane));
         Ok(engine)
     }
 
@@ -397,7 +441,7 @@ impl Engine {
             self.expiry_known = false;
         }
         // A peer's entry may have waited for one of ours.
-        self.waiting |= runs::lane_waits(store, lane);
+        self.waiting |= store.waits(lane);
         Ok(outcomes)
     }
 
@@ -422,7 +466,9 @@ impl Engine {
         device: DeviceId,
         reason: &str,
     ) -> Result<(), MeshError> {
-        let marks = members::journal_marks(store, device);
+        // What one record cannot name is testified to next.
+        let mut marks = members::journal_marks(store, device);
+        marks.truncate(MARKS_MAX);
         let record = self.roster.revoke(device, reason, marks, now.wall, &*self.signer)?;
         self.add_own_record(store, now, &record.0)
     }
@@ -439,9 +485,21 @@ impl Engine {
         self.add_own_record(store, now, &record.0)
     }
 
-    /// Moves to another mesh, whose records admit this device. Ends all connections.
-    pub fn join(&mut self, store: &mut Store, records: &[Vec<u8>]) -> Result<(), MeshError> {
+    /// Moves to another mesh, whose records admit this device, and ends all connections. Into its own
+    /// mesh it comes back with the records that take it in again.
+    pub fn join(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        records: &[Vec<u8>],
+    ) -> Result<(), JoinError> {
         let roster = Roster::from_records(records)?;
+        if roster.mesh() == self.roster.mesh() {
+            return self.rejoin(store, now, records);
+        }
+        if let Some(bound) = self.bound(store) {
+            return Err(bound.into());
+        }
         store.set_mesh(roster.mesh())?;
         store.replace_roster(records)?;
         self.roster = roster;
@@ -491,6 +549,7 @@ impl Engine {
                     session.receipt_soon(now.mono);
                 }
             }
+            self.spread_forks(store, &committed.journals)?;
         }
         Ok(())
     }
@@ -641,9 +700,11 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         match &session.phase {
             Phase::Stranger { deadline, .. } if *deadline <= now.mono => {
-                let revoked = self.roster.revoked().contains_key(&session.device);
-                let reason = if revoked { AbortReason::Revoked } else { AbortReason::NotAMember };
-                self.abort(conn, reason, "");
+                if self.roster.revoked().contains_key(&session.device) {
+                    self.turn_away(conn, &[]);
+                } else {
+                    self.abort(conn, AbortReason::NotAMember, "");
+                }
             }
             Phase::Greeting { deadline } if *deadline <= now.mono => {
                 self.abort(conn, AbortReason::HandshakeTimeout, "");

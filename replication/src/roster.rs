@@ -426,6 +426,14 @@ impl Roster {
         Some((&node.record, &node.bytes))
     }
 
+    /// A record and all before it, parents first; nothing where it is not held.
+    pub fn leading_to(&self, record: RecordId) -> Vec<&RecordBytes> {
+        let Some(place) = self.places.get(&record).copied() else { return Vec::new() };
+        let past = &self.nodes[place].past;
+        let nodes = self.nodes.iter().enumerate();
+        nodes.filter(|(at, _)| *at == place || past.has(*at)).map(|(_, node)| &node.bytes).collect()
+    }
+
     /// What a peer with these heads lacks, parents first. Heads that are not held here tell nothing,
     /// so then it may be sent what it has.
     pub fn missing_from(&self, peer_heads: &[RecordId]) -> Vec<&RecordBytes> {

@@ -11,6 +11,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
+use crate::contracts::escape;
+use crate::json::Wide;
+
 /// Largest integer that every reader of RFC 8785 texts holds exactly: 2^53.
 const EXACT_INTEGER_MAX: u64 = 1 << 53;
 
@@ -33,21 +36,32 @@ pub fn rfc8785(value: &Value) -> Result<String, CanonicalError> {
 
 /// The text of a value from which digests and ids of the estate derive: no spaces.
 pub fn estate(value: &Value) -> String {
-    let mut out = String::new();
-    write_estate(value, Separators { item: ",", key: ":" }, &mut out);
-    out
+    estate_of(value, &Wide::default())
+}
+
+/// The same of a value that is judged, with the digits of its integers beyond 64 bits.
+fn estate_of(value: &Value, wide: &Wide) -> String {
+    let mut text = EstateText { wide, pointer: String::new(), out: String::new() };
+    text.write(value, Separators { item: ",", key: ":" });
+    text.out
 }
 
 /// The same with a space after each comma and colon.
 pub fn estate_spaced(value: &Value) -> String {
-    let mut out = String::new();
-    write_estate(value, Separators { item: ", ", key: ": " }, &mut out);
-    out
+    let wide = &Wide::default();
+    let mut text = EstateText { wide, pointer: String::new(), out: String::new() };
+    text.write(value, Separators { item: ", ", key: ": " });
+    text.out
 }
 
 /// The digest of a document: `sha256:` and the hash of its [`estate`] text, in hexadecimal.
 pub fn digest(value: &Value) -> String {
     format!("sha256:{}", hash_hex(&estate(value)))
+}
+
+/// The same of a value that is judged, with the digits of its integers beyond 64 bits.
+pub fn digest_judged(value: &Value, wide: &Wide) -> String {
+    format!("sha256:{}", hash_hex(&estate_of(value, wide)))
 }
 
 /// An id derived from a value: prefix, and so many hexadecimal digits of the hash of its
@@ -114,29 +128,52 @@ struct Separators {
     key: &'static str,
 }
 
-fn write_estate(value: &Value, separators: Separators, out: &mut String) {
-    match value {
-        Value::Number(number) => out.push_str(&estate_number(number)),
-        Value::Array(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                out.push_str(if index > 0 { separators.item } else { "" });
-                write_estate(item, separators, out);
+/// The estate's text in the making.
+struct EstateText<'a> {
+    wide: &'a Wide,
+    /// The pointer of the present place; kept only where there are integers beyond 64 bits.
+    pointer: String,
+    out: String,
+}
+
+impl EstateText<'_> {
+    fn write(&mut self, value: &Value, separators: Separators) {
+        match value {
+            Value::Number(number) => match self.wide.digits(&self.pointer) {
+                Some(digits) => self.out.push_str(digits),
+                None => self.out.push_str(&estate_number(number)),
+            },
+            Value::Array(items) => {
+                self.out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    self.out.push_str(if index > 0 { separators.item } else { "" });
+                    self.write_at(&index.to_string(), item, separators);
+                }
+                self.out.push(']');
             }
-            out.push(']');
-        }
-        Value::Object(members) => {
-            out.push('{');
-            for (index, (key, value)) in by_code_point(members).into_iter().enumerate() {
-                out.push_str(if index > 0 { separators.item } else { "" });
-                write_string(key, Escapes::AllButAscii, out);
-                out.push_str(separators.key);
-                write_estate(value, separators, out);
+            Value::Object(members) => {
+                self.out.push('{');
+                for (index, (key, value)) in by_code_point(members).into_iter().enumerate() {
+                    self.out.push_str(if index > 0 { separators.item } else { "" });
+                    write_string(key, Escapes::AllButAscii, &mut self.out);
+                    self.out.push_str(separators.key);
+                    self.write_at(key, value, separators);
+                }
+                self.out.push('}');
             }
-            out.push('}');
+            Value::String(text) => write_string(text, Escapes::AllButAscii, &mut self.out),
+            Value::Bool(_) | Value::Null => self.out.push_str(&value.to_string()),
         }
-        Value::String(text) => write_string(text, Escapes::AllButAscii, out),
-        Value::Bool(_) | Value::Null => out.push_str(&value.to_string()),
+    }
+
+    fn write_at(&mut self, name: &str, value: &Value, separators: Separators) {
+        let outer = self.pointer.len();
+        if !self.wide.is_empty() {
+            self.pointer.push('/');
+            self.pointer.push_str(&escape(name));
+        }
+        self.write(value, separators);
+        self.pointer.truncate(outer);
     }
 }
 

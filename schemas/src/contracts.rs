@@ -16,16 +16,17 @@ mod document;
 mod finding;
 mod schema;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::constant::constant_text;
 pub use self::detect::{Discriminator, Unrecognised, detect, find};
-pub use self::document::{Document, InvalidDocument, Valid};
+pub use self::document::{Document, InvalidDocument, Valid, read_typed};
 pub use self::finding::{FINDINGS_MAX, Finding, Findings, MESSAGE_CHARS_MAX, Origin, Rule, escape};
 use self::schema::Compiled;
+use crate::json::Wide;
 
 /// Every contract, in the order in which they are listed. Where two share a discriminator, the
 /// first one is meant by it.
@@ -142,6 +143,12 @@ impl Verdict {
 
 /// Holds a document to its contract: schema and rules.
 pub fn validate(document: &Value, options: &Options) -> Verdict {
+    validate_judged(document, &Wide::default(), options)
+}
+
+/// The same of a document that was read with [`crate::json::parse_to_judge`], going by the digits of
+/// its integers beyond 64 bits.
+pub fn validate_judged(document: &Value, wide: &Wide, options: &Options) -> Verdict {
     let contract = match options.contract.map_or_else(|| detect(document), Ok) {
         Ok(contract) => contract,
         Err(unrecognised) => {
@@ -161,8 +168,9 @@ pub fn validate(document: &Value, options: &Options) -> Verdict {
     } else {
         (compiled.errors(Profile::Published, document), Vec::new())
     };
-    let mut errors = Findings::from(schema_errors);
-    let mut warnings = Findings::default();
+    let wide = Arc::new(wide.clone());
+    let mut errors = Findings::new(schema_errors, Arc::clone(&wide));
+    let mut warnings = Findings::new(Vec::new(), wide);
     for rule in contract.rules {
         let graver = options.strict || rule.origin == Origin::Estate;
         let findings = if graver { &mut errors } else { &mut warnings };

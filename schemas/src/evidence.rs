@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::canonical::{derived_id, digest};
+use crate::canonical::{derived_id, digest, digest_judged};
 use crate::contracts::{
     self, Contract, Discriminator, Document, Findings, InvalidDocument, Options, Origin, Rule,
     Valid, constant_text,
@@ -53,7 +53,7 @@ fn digest_matches(envelope: &Value, findings: &mut Findings) {
         return;
     };
     let Some(said) = envelope.get("artifact_digest").and_then(Value::as_str) else { return };
-    let due = digest(artifact);
+    let due = digest_judged(artifact, &findings.wide().under("/artifact"));
     if said != due {
         let message = format!(
             "the artifact has the digest {due}: it was changed, or the digest is another's"
@@ -92,7 +92,8 @@ fn artifact_holds(envelope: &Value, findings: &mut Findings) {
     // Types and contracts have the same names; a summary of local state has no contract.
     let Some(contract) = contracts::find(kind).filter(|_| kind != EVIDENCE.name) else { return };
     let options = Options { contract: Some(contract), ..Options::default() };
-    for error in contracts::validate(artifact, &options).errors {
+    let wide = findings.wide().under("/artifact");
+    for error in contracts::validate_judged(artifact, &wide, &options).errors {
         findings
             .add(format!("/artifact{}", error.path), format!("{}: {}", error.rule, error.message));
     }
@@ -221,6 +222,7 @@ pub struct Attestation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::{Limits, parse_to_judge};
 
     fn example() -> (Value, Evidence) {
         let text = include_str!("../../examples/evidence/repair-plan.evidence.json");
@@ -240,6 +242,23 @@ mod tests {
     fn wrapping_gives_digest_and_id() {
         let (value, evidence) = example();
         assert_eq!(Evidence::wrap(wrapped(evidence)).unwrap().to_value(), value);
+    }
+
+    /// What Python makes of it, which reads integers of any size.
+    #[test]
+    fn the_digest_goes_by_the_digits_of_integers_beyond_64_bits() {
+        let (mut value, _) = example();
+        value["evidence_type"] = json!("local-state-summary");
+        value["artifact"] = json!({"b": ["<>"], "a": 1.0});
+        let canonical = r#"{"a":1.0,"b":[1180591620717411303424]}"#;
+        value["artifact_digest"] =
+            json!(format!("sha256:{}", crate::canonical::hash_hex(canonical)));
+        let text = value.to_string().replace("\"<>\"", "1180591620717411303424");
+        let (value, wide) = parse_to_judge(text.as_bytes(), Limits::BODY).unwrap();
+        let verdict = contracts::validate_judged(&value, &wide, &Options::default());
+        assert!(verdict.is_valid(), "{:?}", verdict.errors);
+        let clamped = contracts::validate(&value, &Options::default());
+        assert!(!clamped.is_valid());
     }
 
     #[test]

@@ -5,8 +5,16 @@
 //! overflow a float, unpaired surrogates, bytes that are not UTF-8, and anything after the value.
 //! Floats are read exactly (the nearest double), so a canonical text reads back byte for byte.
 
+mod wide;
+
+use std::borrow::Cow;
+
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
+
+use crate::contracts::escape;
+
+pub use self::wide::{INTEGER_DIGITS_MAX, Integer, WIDE_LISTED_MAX, WIDE_MAX, Wide};
 
 /// Largest JSON text of one body or one import line, in bytes: an object is to stay well within one
 /// journal entry and one wire frame.
@@ -123,19 +131,27 @@ pub fn parse(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
     read(bytes, limits, None)
 }
 
-/// Most integers beyond 64 bits of which [`parse_to_judge`] says where they stand.
-pub const WIDE_LISTED_MAX: usize = 8;
-
 /// Reads one JSON value that is only to be judged: an integer that does not fit 64 bits, which some
-/// readers have and no contract forbids, is taken for the one next to it that fits. Answers with the
-/// first of those beside the value. What is kept, hashed or written is read with [`parse`].
-pub fn parse_to_judge(bytes: &[u8], limits: Limits) -> Result<(Value, Vec<JsonError>), JsonError> {
-    let mut wide = Vec::new();
-    let value = read(bytes, limits, Some(&mut wide))?;
-    Ok((value, wide.into_iter().map(|fault| locate(bytes, fault)).collect()))
+/// readers have and no contract forbids, is taken for the one next to it that fits, and what was written
+/// is kept beside the value. What is kept, hashed or written is read with [`parse`].
+pub fn parse_to_judge(bytes: &[u8], limits: Limits) -> Result<(Value, Wide), JsonError> {
+    let mut aside = Aside::default();
+    let value = read(bytes, limits, Some(&mut aside))?;
+    let Aside { mut wide, faults, .. } = aside;
+    wide.listed = faults.into_iter().map(|fault| locate(bytes, fault)).collect();
+    Ok((value, wide))
 }
 
-fn read(bytes: &[u8], limits: Limits, wide: Option<&mut Vec<Fault>>) -> Result<Value, JsonError> {
+/// What a reader keeps that takes integers beyond 64 bits.
+#[derive(Default)]
+struct Aside {
+    wide: Wide,
+    faults: Vec<Fault>,
+    /// The pointer of the present place.
+    pointer: String,
+}
+
+fn read(bytes: &[u8], limits: Limits, wide: Option<&mut Aside>) -> Result<Value, JsonError> {
     if bytes.len() > limits.bytes_max {
         let kind = JsonErrorKind::TooLarge { size: bytes.len(), limit: limits.bytes_max };
         return Err(JsonError { kind, line: 1, column: 1 });
@@ -192,7 +208,7 @@ struct Reader<'a> {
     depth_left: usize,
     limits: Limits,
     /// Where integers beyond 64 bits are told, by a reader that takes them.
-    wide: Option<&'a mut Vec<Fault>>,
+    wide: Option<&'a mut Aside>,
 }
 
 impl Reader<'_> {
@@ -240,7 +256,10 @@ impl Reader<'_> {
             self.skip_spaces();
             match map.entry(key) {
                 Entry::Vacant(place) => {
-                    place.insert(self.value()?);
+                    let outer = self.step_into(|| escape(place.key()));
+                    let value = self.value()?;
+                    self.step_out(outer);
+                    place.insert(value);
                 }
                 Entry::Occupied(place) => {
                     let key = shortened(place.key());
@@ -268,7 +287,9 @@ impl Reader<'_> {
             return Ok(Value::Array(items));
         }
         loop {
+            let outer = self.step_into(|| items.len().to_string().into());
             items.push(self.value()?);
+            self.step_out(outer);
             self.skip_spaces();
             if self.take(b']') {
                 self.depth_left += 1;
@@ -278,6 +299,21 @@ impl Reader<'_> {
                 return self.expected("',' or ']'");
             }
             self.skip_spaces();
+        }
+    }
+
+    /// Notes the place of a member or item, where places are noted; gives what to go back to.
+    fn step_into<'k>(&mut self, name: impl FnOnce() -> Cow<'k, str>) -> usize {
+        let Some(Aside { pointer, .. }) = &mut self.wide else { return 0 };
+        let outer = pointer.len();
+        pointer.push('/');
+        pointer.push_str(&name());
+        outer
+    }
+
+    fn step_out(&mut self, outer: usize) {
+        if let Some(aside) = &mut self.wide {
+            aside.pointer.truncate(outer);
         }
     }
 
@@ -412,10 +448,18 @@ impl Reader<'_> {
             return number.or_else(|_| {
                 let digits = shortened(written);
                 let fault = Fault(JsonErrorKind::IntegerTooLarge { digits }, start);
-                let Some(wide) = &mut self.wide else { return Err(Box::new(fault)) };
-                if wide.len() < WIDE_LISTED_MAX {
-                    wide.push(fault);
+                let Some(aside) = &mut self.wide else { return Err(Box::new(fault)) };
+                let Aside { wide, faults, pointer } = &mut **aside;
+                if wide.numbers.len() >= WIDE_MAX
+                    || pointer.len() > wide::POINTER_BYTES_MAX
+                    || written.len() > INTEGER_DIGITS_MAX
+                {
+                    return Err(Box::new(fault));
                 }
+                if faults.len() < WIDE_LISTED_MAX {
+                    faults.push(fault);
+                }
+                wide.numbers.insert(pointer.clone(), written.to_owned());
                 Ok(if negative { Number::from(i64::MIN) } else { Number::from(u64::MAX) })
             });
         }

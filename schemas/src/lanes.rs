@@ -81,6 +81,28 @@ pub struct JournalState {
     pub unapplied_entries: u64,
     /// For how long the oldest of those has been held, in milliseconds; null where there is none.
     pub oldest_unapplied_ms: Option<u64>,
+    /// Bodies of held entries that are not here: an object that has any may be another one elsewhere.
+    /// Absent where they were not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent_bodies: Option<AbsentBodies>,
+}
+
+/// Bodies of held entries that are not here, by the reason why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AbsentBodies {
+    /// Kept on other devices by their policy: the class of the object does not leave them.
+    pub withheld: u64,
+    /// Removed after a deletion.
+    pub purged: u64,
+    /// Missing.
+    pub missing: u64,
+}
+
+impl AbsentBodies {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.withheld + self.purged + self.missing
+    }
 }
 
 /// How a lane stands against each peer.

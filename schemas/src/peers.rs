@@ -132,6 +132,13 @@ pub struct JoinDocument {
     pub status: JoinStatus,
 }
 
+impl JoinDocument {
+    /// Whether nothing more will come of it.
+    pub fn is_over(&self) -> bool {
+        matches!(self.status, JoinStatus::Joined { .. } | JoinStatus::Failed { .. })
+    }
+}
+
 /// The states of joining a mesh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

@@ -240,7 +240,11 @@ pub fn normalize(
     let known = registry.find(code).ok_or_else(|| NormalizeError::UnknownCode(code.to_owned()))?;
     // A document of ours is writable; what is not would only be checked less.
     let value = serde_json::to_value(&observation).unwrap_or_default();
-    if let Some((path, message)) = contradictions(&value, known).into_iter().next() {
+    let mut found = contradictions(&value, known).into_iter();
+    if let Some((path, mut message)) = found.next() {
+        for (path, more) in found {
+            message.push_str(&format!("; {path}: {more}"));
+        }
         return Err(NormalizeError::Contradiction { path, message });
     }
     let event_id = EventId::new(event_id_text(observation.observation_id.as_str()))?;

@@ -146,7 +146,17 @@ fn gate(contract: &Value, phase_state: &Value) -> Gate {
     if !known(phase).permits(known(minimum)) {
         return Gate::Shut(Refusal {
             why: format!("{component} may start from {minimum} on, and the phase is {phase}"),
-            hint: way_to(minimum),
+            hint: match phase {
+                // Logging in or unlocking leads out of neither.
+                "recovery-session" => {
+                    "finish the recovery and start the device normally, and ask again".to_owned()
+                }
+                "degraded-session" => {
+                    "find out what degrades the session, mend it, and ask again".to_owned()
+                }
+                "unknown" => way_to("unknown"),
+                _ => way_to(minimum),
+            },
         });
     }
     let allowed = named("allowedComponents");
@@ -158,8 +168,15 @@ fn gate(contract: &Value, phase_state: &Value) -> Gate {
                 why: format!(
                     "{phase} is {verdict}, and {component} is not among those allowed in it"
                 ),
-                hint: "wait until the phase is ready, or have the component allowed in it"
-                    .to_owned(),
+                hint: match (verdict, phase) {
+                    ("recovery-only", _) | (_, "recovery-session") => {
+                        "finish the recovery and start the device normally, or have the component \
+                         allowed in recovery"
+                    }
+                    ("unknown", _) => "find out which phase boot and session are in, and ask again",
+                    _ => "wait until the phase is ready, or have the component allowed in it",
+                }
+                .to_owned(),
             });
         }
     }
@@ -254,7 +271,8 @@ impl<'a> Declared<'a> {
 
     /// Before its phase nobody has decided anything: it is unavailable, not denied.
     fn not_yet(&self, component: &str, refusal: &Refusal) -> Value {
-        let hint = format!("phase-ineligible: {}; {}", refusal.why, refusal.hint);
+        let why = refusal.why.trim_end_matches('.');
+        let hint = format!("phase-ineligible: {why}; {}", refusal.hint);
         self.state(component, "unavailable", "unavailable", PHASE_RULE, &hint)
     }
 

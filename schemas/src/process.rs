@@ -13,6 +13,7 @@ use crate::event::model::{Causality, Privacy};
 use crate::event::vocabulary::{
     NetworkLookup, PackageOrigin, SignatureState, TrustMode, vocabulary,
 };
+use crate::json::Integer;
 
 /// `schema_version` of process provenance.
 pub const SCHEMA_VERSION: &str = "sourceos.process-provenance.v0.1";
@@ -87,9 +88,10 @@ fn code_or_signal(tuple: &Value, findings: &mut Findings) {
 }
 
 fn not_its_own_parent(tuple: &Value, findings: &mut Findings) {
-    let number = |path: &str| tuple.pointer(path).and_then(Value::as_f64);
+    let wide = findings.wide();
+    let number = |path: &str| wide.integer(tuple, path);
     let (pid, ppid) = (number("/process_identity/pid"), number("/process_identity/ppid"));
-    if pid.is_some_and(|pid| pid > 0.0) && pid == ppid {
+    if pid.as_ref().is_some_and(Integer::is_positive) && pid == ppid {
         let message = "this is the process's own number: name its parent, or leave it null";
         findings.add("/process_identity/ppid", message);
     }

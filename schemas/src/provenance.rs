@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lanes::AbsentBodies;
 use crate::time::Timestamp;
 
 /// `provenance log`: the changes of one object, with the entries that carry them.
@@ -60,7 +61,7 @@ pub enum ContentState {
 /// `provenance verify`: all that is held, checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProvenanceVerify {
-    /// Whether nothing wrong was found.
+    /// Whether nothing wrong was found in what is here.
     pub verified: bool,
     /// When the check ended.
     pub checked_at: Timestamp,
@@ -81,6 +82,13 @@ pub struct LaneVerification {
     pub signatures: u64,
     /// Change bodies whose hash was checked.
     pub bodies: u64,
+    /// Bodies that are not here and could not be checked.
+    #[serde(default)]
+    pub absent_bodies: AbsentBodies,
+    /// Rows of objects, saved documents and tombstones that read as they were written. That they were
+    /// made rightly from the entries is not part of the check.
+    #[serde(default)]
+    pub rows: u64,
     /// What is wrong.
     pub findings: Vec<VerifyFinding>,
 }

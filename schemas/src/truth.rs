@@ -125,7 +125,7 @@ pub fn registry(record: &Value) -> Vec<Told> {
 fn registry_entry(kind: &str, entry: &Value) -> Option<Told> {
     let name = match (entry.as_str(), text(entry, "recordRef")) {
         (Some(name), _) => name,
-        (None, "") => "one without a name",
+        (None, "") => "(unnamed)",
         (None, name) => name,
     };
     registry_fault(kind, text(entry, "state"), name, text(entry, "remediationHint"))

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use srcos_schemas::contracts::{self, Options, Valid};
 use srcos_schemas::control_plane::{ControlPlane, misfits};
+use srcos_schemas::event::coalesce::{Coalescer, Settings};
 use srcos_schemas::event::rules::{EVENT, EVENT_LEGACY};
 use srcos_schemas::event::vocabulary::Risk;
 use srcos_schemas::identity::{AuditStatus, audit};
@@ -480,6 +481,78 @@ fn a_storm_counts_what_was_suppressed_and_raises_no_risk() {
     let risk = one["operator_narrative"]["risk"].as_str().unwrap();
     assert_eq!(Some(incident.risk), Risk::from_word(risk));
     assert_eq!(incident.affected_services, ["svc_indexer"]);
+}
+
+/// A wake of the mail program, at a minute of 2026-05-04.
+fn wake(minute: u64) -> Value {
+    let mut event = example("events/power-wake.mail.json");
+    event["event_id"] = json!(format!("evt_wake_{minute}"));
+    event["causality"]["root_event_id"] = event["event_id"].clone();
+    event["created_at"] = json!(format!("2026-05-04T{:02}:{:02}:00Z", minute / 60, minute % 60));
+    event["outcome"] = json!("allowed");
+    event["severity"] = json!("info");
+    event.as_object_mut().unwrap().remove("noise_control");
+    event
+}
+
+#[test]
+fn wakes_of_one_cause_are_counted_over_events_and_within_an_hour() {
+    let anomaly = |events: &[Value]| build(IncidentClass::WakeAnomaly, events, NOW);
+    let each_minute: Vec<Value> = (0..59).map(wake).collect();
+    let incident = anomaly(&each_minute).unwrap();
+    assert_eq!(incident.resource_context.as_ref().unwrap()["occurrences"], 59);
+    let each_hour: Vec<Value> = (0..20).map(|hour| wake(hour * 60)).collect();
+    assert!(anomaly(&each_hour).is_err());
+    let mut elsewhere = each_minute[..18].to_vec();
+    for event in elsewhere.iter_mut().step_by(2) {
+        event["host"]["host_id"] = json!("another");
+    }
+    assert!(anomaly(&elsewhere).is_err(), "two hosts are not one");
+    let mut coalescer = Coalescer::new(Settings { window_ms: 3_600_000, ..Settings::default() });
+    let mut folded = Vec::new();
+    for event in &each_minute {
+        coalescer.push(serde_json::from_value(event.clone()).unwrap(), &mut folded);
+    }
+    coalescer.finish(&mut folded);
+    let folded: Vec<Value> =
+        folded.iter().map(|event| serde_json::to_value(event).unwrap()).collect();
+    assert_eq!(folded[0]["event_class"], "telemetry.coalesced");
+    let incident = anomaly(&folded).unwrap();
+    assert_eq!(incident.resource_context.as_ref().unwrap()["occurrences"], 59);
+    // Kept beside what it stands for, it is not counted again.
+    let few: Vec<Value> = each_minute[..6].to_vec();
+    let mut coalescer = Coalescer::new(Settings { window_ms: 3_600_000, ..Settings::default() });
+    let mut all = Vec::new();
+    for event in &few {
+        coalescer.push(serde_json::from_value(event.clone()).unwrap(), &mut all);
+    }
+    coalescer.finish(&mut all);
+    let mut all: Vec<Value> =
+        all.iter().map(|event| serde_json::to_value(event).unwrap()).collect();
+    all.extend(few);
+    assert!(anomaly(&all).is_err(), "six wakes are six");
+}
+
+#[test]
+fn denials_are_a_storm_only_when_they_come_together() {
+    let mut yearly: Vec<Value> = (0..20).map(|n| denial(n, "svc_a", "user_private")).collect();
+    for (n, event) in yearly.iter_mut().enumerate() {
+        event["created_at"] = json!(format!("{}-05-04T10:00:00Z", 2000 + n));
+    }
+    assert!(build(IncidentClass::DenialStorm, &yearly, NOW).is_err());
+    let mut hosts: Vec<Value> = (0..30).map(|n| denial(n, "svc_a", "user_private")).collect();
+    for event in hosts.iter_mut().step_by(2) {
+        event["host"]["host_id"] = json!("another");
+    }
+    assert!(build(IncidentClass::DenialStorm, &hosts, NOW).is_err());
+    let mut counted = denial(0, "svc_a", "user_private");
+    counted["noise_control"] = json!({"count": 120.0, "suppressed_count": 116.0});
+    let incident = build(IncidentClass::DenialStorm, &[counted], NOW).unwrap();
+    let counts = incident.resource_context.as_ref().unwrap();
+    assert_eq!(
+        (&counts["occurrences"], &counts["suppressed_occurrences"]),
+        (&json!(120), &json!(116))
+    );
 }
 
 #[test]

@@ -234,7 +234,7 @@ pub fn pair(nodes: &mut [Node], by: usize, other: usize, at_ms: u64) -> Result<(
         first.engine.roster().records_in_order().map(|record| record.0.clone()).collect();
     let now = nodes[other].now(at_ms);
     let Some(joins) = &mut nodes[other].running else { return Ok(()) };
-    joins.engine.join(&mut joins.store, &records).map_err(|error| odd(&error))?;
+    joins.engine.join(&mut joins.store, now, &records).map_err(|error| odd(&error))?;
     joins.engine.commit(&mut joins.store, now)?;
     nodes[other].home = nodes[by].mesh();
     nodes[other].joined = true;

@@ -132,6 +132,9 @@ pub enum DocumentError {
     /// An earlier change of its author is not in the object.
     #[error("an earlier change of its author, {0}, is not in the object; apply that first")]
     Stalled(ChangeHash),
+    /// The object's lane only grows, and the change does not create a record of it.
+    #[error("a record of this lane is written once, and the change is of one that is there")]
+    WrittenOnce,
     /// The change's numbers do not follow those of its predecessors.
     #[error("the change is numbered wrongly: {0}; refuse it")]
     Order(&'static str),

@@ -3,15 +3,21 @@
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::overlay::{Arrival, Overlay, Pending, Touched};
-use super::{Open, Store};
+use super::overlay::{Arrival, Overlay, Pending, Touched, row_bytes};
+use super::step::{Advanced, Step};
+use super::{DEVICE_JOURNALS_MAX, Open, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, DeviceId, WallMillis};
-use crate::journal::{After, BodyParts, Entry, Header};
-use crate::lane::LaneId;
-use crate::object::{Object, View};
+use crate::journal::{After, Entry, Header};
+use crate::lane::{LaneId, Replication};
+use crate::object::{DocumentError, Object, View};
 use crate::tables::{self, FeedRow, Loc, RowState, TombstoneRow};
+
+/// What an item counts as by itself, in bytes of work: its hash is computed and rows are looked up.
+const ITEM_WORK_BYTES: usize = 512;
+/// What a deleted life counts as that is walked over, in bytes of work.
+const LIFE_WORK_BYTES: usize = 16;
 
 /// The body of an object in the tombstone lane.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,44 +36,40 @@ impl TombstoneBody {
 }
 
 impl Store {
-    /// Applies entries of a lane that are held and whose time has come, at most `limit` of them.
-    /// Returns how many it applied; when that is the limit, there may be more.
+    /// Applies entries of a lane that are held and whose time has come, at most `limit` of them and
+    /// as far as one call may work.
     pub fn advance(
         &mut self,
         lane: LaneId,
         now: WallMillis,
         limit: usize,
-    ) -> Result<usize, StoreError> {
-        let waiting: Vec<u32> = self
-            .lane_journals(lane)
-            .filter(|(_, row)| row.applied < row.held)
-            .map(|(number, _)| number)
-            .collect();
+    ) -> Result<Advanced, StoreError> {
+        let waiting: Vec<u32> = self.journals.waiting(lane).collect();
         // What is parked is looked at again when what it waits for is here.
-        if waiting.iter().all(|number| self.parked.contains_key(&(lane, *number))) {
-            return Ok(0);
+        let parked = waiting.iter().all(|number| self.parked.has(lane, *number));
+        if limit == 0 || (parked && !self.begun.contains_key(&lane)) {
+            return Ok(Advanced { entries: 0, more: limit == 0 && !parked });
         }
         self.with_turn(|store, turn| {
             let mut open = Open::new(turn)?;
-            let mut overlay = Overlay::default();
-            let mut applied = 0;
+            let mut step = Step::new(lane, now);
+            store.begin_call();
+            store.resume(turn, &mut open, &mut step)?;
             let mut progress = true;
-            while progress && applied < limit {
+            while progress && step.len() < limit && !store.is_tired() {
                 progress = false;
                 for number in &waiting {
-                    while applied < limit
-                        && store.apply_next(turn, &mut open, &mut overlay, lane, *number, now)?
+                    while step.len() < limit
+                        && !store.is_tired()
+                        && store.apply_next(turn, &mut open, &mut step, lane, *number)?
                     {
-                        if overlay.is_full() {
-                            store.flush(&mut open, std::mem::take(&mut overlay))?;
-                        }
-                        applied += 1;
                         progress = true;
                     }
                 }
             }
-            store.flush(&mut open, overlay)?;
-            Ok(applied)
+            let full = step.len() >= limit;
+            let advanced = store.finish(&mut open, step)?;
+            Ok(Advanced { more: advanced.more || full, ..advanced })
         })
     }
 
@@ -76,41 +78,47 @@ impl Store {
         &mut self,
         turn: &WriteTransaction,
         open: &mut Open<'_>,
-        overlay: &mut Overlay,
+        step: &mut Step,
         lane: LaneId,
         number: u32,
-        now: WallMillis,
     ) -> Result<bool, StoreError> {
         let row = self.journal_row(lane, number);
-        if row.applied >= row.held || self.parked.contains_key(&(lane, number)) {
+        if row.applied >= row.held || self.parked.has(lane, number) {
             return Ok(false);
         }
         let key = tables::entry_key(lane, number, row.applied + 1);
-        let bytes = tables::read_with(&open.entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
-        let bytes = bytes.ok_or_else(|| StoreError::damaged_value(tables::ENTRIES, &key))?;
-        let entry = super::entries::read_stored(&key, &bytes)?;
+        let bytes = tables::read_with(&open.entries, tables::ENTRIES, &key, <[u8]>::to_vec);
+        let bytes = match bytes {
+            Ok(Some(bytes)) => bytes,
+            // A damaged entry stops its journal, which stays behind for all to see, and no other.
+            Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Ok(entry) = super::entries::read_stored(&key, &bytes) else { return Ok(false) };
         if !self.is_ready(number, &entry.header) {
             return Ok(false);
         }
-        self.apply_entry(turn, open, overlay, number, &entry)?;
-        self.note_applied(lane, number, now);
+        let items = 0..entry.bodies.len() as u16;
+        self.apply_entry(turn, open, step, number, &entry, items)?;
         Ok(true)
     }
 
     /// Whether the entries that an entry's header names are applied. Of a forked journal no more
-    /// will be, so that nothing waits for it. The header is its author's word and may name too
-    /// little; what then is missing is seen when its changes come to their objects.
+    /// will be, nor of one that is refused because its device has too many, so that nothing waits for
+    /// it. The header is its author's word and may name too little; what then is missing is seen when
+    /// its changes come to their objects.
     pub(super) fn is_ready(&mut self, number: u32, header: &Header) -> bool {
         if bug::active(Bug::ApplyEarly) {
             return true;
         }
-        let applied = |after: &After| {
-            let row = self.journal(header.lane, &after.author);
-            row.is_some_and(|row| row.applied >= after.seq || row.forked)
+        let lane = header.lane;
+        let applied = |after: &After| match self.journal(lane, &after.author) {
+            Some(row) => row.applied >= after.seq || row.forked,
+            None => self.device_journals(lane, after.author.device) >= DEVICE_JOURNALS_MAX,
         };
         let missing = header.after.iter().find(|after| !applied(after));
         if let Some(after) = missing {
-            self.parked.insert((header.lane, number), (after.author, after.seq));
+            self.parked.park(lane, number, after.author, after.seq);
         }
         missing.is_none()
     }
@@ -124,68 +132,87 @@ impl Store {
         self.unpark(lane, number);
     }
 
-    /// Makes an entry's changes part of the objects of a step, which must be written in the same
-    /// turn. The entry is held and ready.
-    pub(super) fn apply_entry(
+    /// Makes the change of an item part of its object.
+    pub(super) fn apply_item(
         &mut self,
         turn: &WriteTransaction,
         open: &mut Open<'_>,
         overlay: &mut Overlay,
         number: u32,
         entry: &Entry<'_>,
+        index: u16,
     ) -> Result<(), StoreError> {
-        let header = &entry.header;
-        for (index, item) in header.items.iter().enumerate() {
-            // An entry has at most ENTRY_CHANGES_MAX items, which fits 16 bits.
-            let loc = Loc { author: number, seq: header.seq, item: index as u16 };
-            let Some(parts) = entry.parts(index) else { continue };
-            self.apply_item(turn, open, overlay, header, item, loc, &parts)?;
-        }
-        self.feed(open, &FeedRow::Entry { lane: header.lane, author: number, seq: header.seq })
+        let (held, walked) = (overlay.bytes(), overlay.walked);
+        self.materialise(turn, open, overlay, number, entry, index)?;
+        let lives = (overlay.walked - walked) * LIFE_WORK_BYTES;
+        self.work(overlay.bytes() - held + lives + ITEM_WORK_BYTES);
+        Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one item in its full context")]
-    fn apply_item(
+    fn materialise(
         &mut self,
         turn: &WriteTransaction,
         open: &mut Open<'_>,
         overlay: &mut Overlay,
-        header: &Header,
-        item: &crate::journal::Item,
-        loc: Loc,
-        parts: &BodyParts<'_>,
+        number: u32,
+        entry: &Entry<'_>,
+        index: u16,
     ) -> Result<(), StoreError> {
+        let header = &entry.header;
+        let at = usize::from(index);
+        let (Some(item), Some(parts)) = (header.items.get(at), entry.parts(at)) else {
+            return Ok(());
+        };
         let key = tables::object_key(header.lane, parts.id, parts.life);
-        let author = header.author;
+        let loc = Loc { author: number, seq: header.seq, item: index };
         let arrival =
             Arrival { hash: item.change, loc, wall: header.wall, confined: item.confined };
-        overlay.grow(parts.change.len());
-        let class = header.classes.get(usize::from(item.class)).cloned().unwrap_or_default();
-        let pending = || Pending { arrival, author, class, change: parts.change.to_vec() };
+        let pending = || Pending {
+            arrival,
+            author: header.author,
+            class: header.classes.get(usize::from(item.class)).cloned().unwrap_or_default(),
+            change: parts.change.to_vec(),
+        };
+        let (once, grave) =
+            (header.lane.definition().append_only, header.lane == LaneId::Tombstone);
         let touched = overlay.touch(open, &key)?;
-        if touched.row.is_some() && header.lane != LaneId::Tombstone {
+        let first = touched.row.is_none() && touched.damaged.is_none();
+        let free = first && !self.has_left_out(open, item.key)?;
+        let creation = if free || once || grave {
+            Object::read_creation(parts.change, item.change, header.author.actor()).ok().flatten()
+        } else {
+            None
+        };
+        if touched.damaged.is_some() {
+            // The entry is kept; what becomes of the object is told where it is read.
+        } else if once && creation.is_none() {
+            // After what its author wrote before, which it must not hold up.
+            self.settle(open, touched, &key)?;
+            self.refuse(open, touched, item.key, &pending(), &DocumentError::WrittenOnce)?;
+            let bytes = touched.document.as_ref().map_or(0, Object::size_estimate);
+            overlay.grow(bytes);
+        } else if touched.row.is_some() && !grave {
             // With what else comes for this object, when the step is written.
             touched.pending.push(pending());
-            return Ok(());
-        }
-        let first = touched.row.is_none();
-        let read = || Object::read_creation(parts.change, item.change, author.actor());
-        let free = first && !self.has_left_out(open, item.key)?;
-        match if free { read() } else { Ok(None) } {
-            Ok(Some(view)) => {
-                touched.absorb(|n| self.device_of(n), &[arrival], &[item.change], &view);
+            overlay.grow(parts.change.len());
+        } else {
+            match &creation {
+                Some(view) if free => {
+                    touched.absorb(|n| self.device_of(n), &[arrival], &[item.change], view);
+                }
+                _ => {
+                    touched.pending.push(pending());
+                    self.settle(open, touched, &key)?;
+                }
             }
-            _ => {
-                touched.pending.push(pending());
-                self.settle(open, touched, &key)?;
-            }
+            let bytes = touched.row.as_ref().map_or(0, row_bytes)
+                + touched.document.as_ref().map_or(0, Object::size_estimate);
+            overlay.grow(bytes);
         }
         if first {
             Self::hide_if_deleted(open, overlay, &key)?;
         }
-        if header.lane == LaneId::Tombstone
-            && let Ok(Some(view)) = read()
-        {
+        if let Some(view) = creation.filter(|_| grave) {
             // Where another device recorded the same deletion, who asked first is looked at anew.
             self.delete_target(turn, open, overlay, header, &view)?;
         }
@@ -194,13 +221,9 @@ impl Store {
 
     /// Journals that wait for an entry of this one are looked at again.
     pub(super) fn unpark(&mut self, lane: LaneId, number: u32) {
-        let Some(author) = self.authors.get(number).filter(|_| !self.parked.is_empty()) else {
-            return;
-        };
+        let Some(author) = self.authors.get(number) else { return };
         let row = self.journal_row(lane, number);
-        self.parked.retain(|(of, _), (waited, seq)| {
-            *of != lane || *waited != author || (*seq > row.applied && !row.forked)
-        });
+        self.parked.wake(lane, author, if row.forked { u64::MAX } else { row.applied });
     }
 
     /// The document of an object as the step has left it.
@@ -248,7 +271,7 @@ impl Store {
         overlay: &mut Overlay,
         key: &[u8],
     ) -> Result<(), StoreError> {
-        if overlay.grave(open, key)?.is_some()
+        if overlay.is_buried(open, key)?
             && let Some(row) = &mut overlay.touch(open, key)?.row
         {
             row.state = RowState::Hidden;
@@ -285,6 +308,10 @@ impl Store {
             // Nobody may delete there, whoever signed it.
             return Ok(());
         }
+        if definition.replication == Replication::LocalOnly && author.device != self.device {
+            // What is there concerns nobody else.
+            return Ok(());
+        }
         let named = crate::journal::check_id(&target.id).is_ok()
             && (1..=crate::journal::LIFE_MAX).contains(&target.life);
         if !named {
@@ -299,13 +326,31 @@ impl Store {
         };
         // Of several who deleted it apart, every device names the one who asked first.
         let asked = |grave: &TombstoneRow| (grave.requested_at, self.authors.get(grave.author));
-        let first = overlay.grave(open, &key)?.is_none_or(|known| asked(&grave) < asked(&known));
+        let known = overlay.is_buried(open, &key)?;
+        let first = match overlay.grave(open, &key) {
+            Ok(grave_known) => grave_known.is_none_or(|known| asked(&grave) < asked(&known)),
+            // It is deleted all the same; by whom is not told any more.
+            Err(StoreError::Damaged { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        // Whether it is the life that is shown: of a far one it is known at once that it is not.
+        let before = tables::object_key(lane, &target.id, target.life - 1);
+        let shown = !known
+            && (target.life == 1 || overlay.is_buried(open, &before)?)
+            && overlay.current_life(open, lane, &target.id)? == target.life;
         if first || bug::active(Bug::LatestGrave) {
             overlay.bury(key.clone(), grave);
         }
         let touched = overlay.touch(open, &key)?;
         if let Some(row) = &mut touched.row {
             row.state = RowState::Hidden;
+        }
+        if shown {
+            // A later life may have waited for this.
+            let next = overlay.current_life(open, lane, &target.id)?;
+            let key = tables::object_key(lane, &target.id, next);
+            overlay.touch(open, &key)?;
+            overlay.note_come(key);
         }
         Ok(())
     }

@@ -110,6 +110,11 @@ impl DocumentCache {
 
     pub(super) fn put(&mut self, key: Vec<u8>, object: Object) {
         let bytes = object.size_estimate();
+        if bytes > CACHE_BYTES_MAX {
+            // It would push out all others, and then itself.
+            self.take(&key);
+            return;
+        }
         self.bytes += bytes;
         if let Some((_, (_, old))) = self.documents.push(key, (object, bytes)) {
             self.bytes -= old;

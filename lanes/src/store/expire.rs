@@ -49,7 +49,8 @@ impl Store {
         now: WallMillis,
     ) -> Result<bool, StoreError> {
         let Some(key) = expiry.get(8..) else { return Ok(false) };
-        let row: Option<ObjectRow> = tables::read_row(&open.objects, tables::OBJECTS, key)?;
+        let row: Option<ObjectRow> =
+            unless_damaged(tables::read_row(&open.objects, tables::OBJECTS, key))?;
         // An object that was put again lives until its later time.
         let Some(row) = row.filter(|row| row.expires_at.is_some_and(|at| at <= now)) else {
             return Ok(false);
@@ -60,20 +61,30 @@ impl Store {
             let loc: Option<Loc> = if n == 1 {
                 Some(row.first)
             } else {
-                tables::read_row(&open.tails, tables::TAILS, &tail)?
+                unless_damaged(tables::read_row(&open.tails, tables::TAILS, &tail))?
             };
             if let Some(loc) = loc {
-                purge_body(open, lane, loc)?;
+                if unless_damaged(purge_body(open, lane, loc).map(Some))?.is_some() {
+                    self.count_absent(lane, &[Body::Purged]);
+                }
             }
             open.tails.remove(tail.as_slice())?;
         }
         open.documents.remove(key)?;
         self.documents.take(key);
-        self.uncount(lane, &row);
+        self.uncount(open, key, &row)?;
         open.objects.remove(key)?;
         let fed = FeedRow::Expired { lane, id: id.to_owned(), life };
         self.feed(open, &fed)?;
         Ok(true)
+    }
+}
+
+/// What is damaged cannot be removed by what it says, and is no reason to keep all else for longer.
+fn unless_damaged<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        other => other,
     }
 }
 

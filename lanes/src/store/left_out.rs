@@ -205,6 +205,24 @@ impl Store {
         Ok(())
     }
 
+    /// Leaves a change out that nothing can make right, and says so of its object.
+    pub(super) fn refuse(
+        &mut self,
+        open: &mut Open<'_>,
+        touched: &mut Touched,
+        object: ObjectKey,
+        pending: &Pending,
+        error: &DocumentError,
+    ) -> Result<(), StoreError> {
+        self.leave_out(open, object, pending, error)?;
+        if touched.row.as_ref().is_some_and(|row| says(row, FULL) || says(row, UNSHOWN)) {
+            return Ok(());
+        }
+        self.tell_of(touched, pending);
+        quarantine(touched, format!("change by {} is left out: {error}", pending.author.device));
+        Ok(())
+    }
+
     /// Takes those who waited for these changes off the list, in the order of their journals, and
     /// those behind them some at a time, until their author waits again: so the rest of a long
     /// journal is not looked at. What lies in a damaged entry stays on the list, which is told.

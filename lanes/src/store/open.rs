@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
 
-use super::{Authors, DocumentCache, Reader, Store};
+use super::{Authors, DocumentCache, Journals, Parked, Reader, Store, WORK_BYTES_TARGET};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
-use crate::ids::{Author, DeviceId, Incarnation, MeshId};
-use crate::tables::{self, meta};
+use crate::ids::{Author, ChangeHash, DeviceId, Incarnation, MeshId, ObjectKey};
+use crate::tables::{self, ObjectRow, RowState, meta};
 
 /// The version of the store's tables; `migrate` brings older ones up to it.
 pub const STORE_VERSION: u32 = 2;
@@ -149,7 +149,7 @@ impl Store {
         }
         let mut store = Self {
             mesh: snapshot.meta(meta::MESH, MeshId)?,
-            journals: snapshot.journal_rows()?,
+            journals: Journals::new(snapshot.journal_rows()?, &authors),
             counts: snapshot.counts_rows()?,
             feed_next: snapshot.feed_next()?,
             db,
@@ -157,7 +157,13 @@ impl Store {
             incarnation,
             authors,
             documents: DocumentCache::new(),
-            parked: BTreeMap::new(),
+            parked: Parked::default(),
+            begun: BTreeMap::new(),
+            work_target: WORK_BYTES_TARGET,
+            work_left: 0,
+            settled: false,
+            #[cfg(test)]
+            fullest: 0,
             leaves_out: false,
             turn: None,
             versions: BTreeMap::new(),
@@ -207,7 +213,9 @@ impl Reader {
 
 /// Brings an older store up to [`STORE_VERSION`], step by numbered step, all in one commit.
 ///
-/// 2: the tables of changes that are not in their objects. Version 0 was never written.
+/// 2: the tables of changes that are not in their objects. Version 1 kept nothing of a change that it
+/// refused, so that nobody can tell any more what its object lacks: a change without a hash stands for
+/// it, and holds the object in quarantine until it is deleted. Version 0 was never written.
 fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
     match from {
         STORE_VERSION => return Ok(()),
@@ -219,8 +227,26 @@ fn migrate(db: &Database, from: u32) -> Result<(), StoreError> {
     }
     let mut turn = db.begin_write()?;
     turn.set_two_phase_commit(true);
-    turn.open_table(tables::LEFT_OUT)?;
     turn.open_table(tables::STALLED)?;
+    {
+        let mut left_out = turn.open_table(tables::LEFT_OUT)?;
+        let objects = turn.open_table(tables::OBJECTS)?;
+        for row in objects.iter()? {
+            let (key, value) = row?;
+            let key = key.value();
+            let row = tables::unseal(tables::OBJECTS, key, value.value())
+                .and_then(|bytes| tables::decode::<ObjectRow>(tables::OBJECTS, key, bytes));
+            // A damaged row is found, and told of, where it is used.
+            let Ok(ObjectRow { state: RowState::Quarantined(_), first, .. }) = row else {
+                continue;
+            };
+            let Some((lane, id, life)) = tables::split_object_key(key) else { continue };
+            // No change has such a hash, nor such a place in the list.
+            let unknown = ChangeHash([0xff; 32]);
+            let key = tables::left_out_key(ObjectKey::new(lane, id, life), unknown, first);
+            tables::insert_row(&mut left_out, tables::LEFT_OUT, &key, &unknown)?;
+        }
+    }
     {
         let mut table = turn.open_table(tables::META)?;
         let version = STORE_VERSION.to_be_bytes();

@@ -1,15 +1,17 @@
 //! The objects that a step touches: read once, changed in memory, written once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Open, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
+use crate::journal::Body;
 use crate::lane::LaneId;
 use crate::object::{Conflict, ConflictValue, Object, View};
 use crate::tables::{
-    self, ConflictRow, ConflictValueRow, CountsRow, HeadRow, Loc, ObjectRow, RowState, TombstoneRow,
+    self, ConflictRow, ConflictValueRow, CountsRow, FeedRow, HeadRow, Loc, ObjectRow, RowState,
+    TombstoneRow,
 };
 
 /// Objects by key, as a step leaves them.
@@ -18,12 +20,18 @@ pub(super) struct Overlay {
     touched: BTreeMap<Vec<u8>, Touched>,
     /// Deletions that the step records, by the key of what they delete.
     graves: BTreeMap<Vec<u8>, TombstoneRow>,
-    /// Bytes of changes that came to it.
+    /// Lives whose time has come by these deletions.
+    come: Vec<Vec<u8>>,
+    /// How many lives of an id have ended at least, by the key of its life 0: no deletion is undone.
+    pub(super) ended: BTreeMap<Vec<u8>, u32>,
+    /// Lives that were walked over to find out.
+    pub(super) walked: usize,
+    /// Bytes of changes, rows and documents that it holds, about.
     bytes: usize,
 }
 
-/// Bytes of changes after which a step is written: what is held of them is some times as much.
-const STEP_BYTES_TARGET: usize = 1024 * 1024;
+/// Bytes of changes, rows and documents after which a step is written.
+pub(super) const STEP_BYTES_TARGET: usize = 4 * 1024 * 1024;
 /// Objects after which it is.
 const STEP_OBJECTS_TARGET: usize = 4_096;
 
@@ -39,6 +47,16 @@ pub(super) struct Touched {
     pub(super) document: Option<Object>,
     /// Changes that the row does not show yet. They are applied before the step is written.
     pub(super) pending: Vec<Pending>,
+    /// What is wrong with its row as it lies in the store: it is neither used nor written.
+    pub(super) damaged: Option<String>,
+}
+
+/// What became of a step that was written.
+pub(super) struct Written {
+    /// Changes that are left for another call.
+    pub(super) left: Vec<Loc>,
+    /// Lives that came to light.
+    pub(super) shown: Vec<Vec<u8>>,
 }
 
 /// A change that arrives at an object.
@@ -67,10 +85,19 @@ impl Overlay {
         key: &[u8],
     ) -> Result<&mut Touched, StoreError> {
         if !self.touched.contains_key(key) {
-            let row: Option<ObjectRow> = tables::read_row(&open.objects, tables::OBJECTS, key)?;
-            let before = count(row.as_ref());
-            let touched =
-                Touched { before, row, tail: Vec::new(), document: None, pending: Vec::new() };
+            let read = tables::read_row::<ObjectRow>(&open.objects, tables::OBJECTS, key);
+            let (row, damaged) = match read {
+                Ok(row) => (row, None),
+                // One object that cannot be read is no reason to stop all others.
+                Err(StoreError::Damaged { place, what }) => {
+                    (None, Some(format!("{place}: {what}")))
+                }
+                Err(error) => return Err(error),
+            };
+            let before = count_at(open, key, row.as_ref())?;
+            self.bytes += row.as_ref().map_or(0, row_bytes) + key.len();
+            let (tail, pending) = (Vec::new(), Vec::new());
+            let touched = Touched { before, row, tail, document: None, pending, damaged };
             self.touched.insert(key.to_vec(), touched);
         }
         // Inserted above when it was not there.
@@ -82,9 +109,14 @@ impl Overlay {
         self.bytes >= STEP_BYTES_TARGET || self.touched.len() >= STEP_OBJECTS_TARGET
     }
 
-    /// Notes that so many bytes of changes came to it.
+    /// Notes that it holds so many bytes more.
     pub(super) fn grow(&mut self, bytes: usize) {
         self.bytes += bytes;
+    }
+
+    /// Bytes of changes, rows and documents that it holds, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The object under a key that was touched before.
@@ -104,20 +136,44 @@ impl Overlay {
         }
     }
 
+    /// Whether an object was deleted, also where the record of it is damaged.
+    pub(super) fn is_buried(&self, open: &Open<'_>, key: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.buries(key) || redb::ReadableTable::get(&open.tombstones, key)?.is_some())
+    }
+
+    /// Whether the step itself deletes an object.
+    pub(super) fn buries(&self, key: &[u8]) -> bool {
+        self.graves.contains_key(key)
+    }
+
     /// Records a deletion.
     pub(super) fn bury(&mut self, key: Vec<u8>, grave: TombstoneRow) {
         self.graves.insert(key, grave);
     }
 
-    /// The latest life of an object that the step itself has touched.
-    pub(super) fn latest_life(&self, lane: LaneId, id: &str) -> Option<u32> {
-        let range = tables::object_key(lane, id, 0)..=tables::object_key(lane, id, u32::MAX);
-        self.touched
-            .range(range)
-            .rev()
-            .find(|(_, touched)| touched.row.is_some())
-            .and_then(|(key, _)| Some(tables::split_object_key(key)?.2))
+    /// Notes that a life is the one that is shown from here on.
+    pub(super) fn note_come(&mut self, key: Vec<u8>) {
+        self.come.push(key);
     }
+
+    /// The latest life of an object that the step itself has touched, and 0 if none.
+    pub(super) fn latest_life(&self, lane: LaneId, id: &str) -> u32 {
+        let mut found = self.touched.range(lives(lane, id)).rev();
+        latest(found.find(|(_, touched)| touched.row.is_some()).map(|(key, _)| key))
+    }
+
+    /// The latest life of an object that the step itself deletes, and 0 if none.
+    pub(super) fn latest_grave(&self, lane: LaneId, id: &str) -> u32 {
+        latest(self.graves.range(lives(lane, id)).next_back().map(|(key, _)| key))
+    }
+}
+
+fn lives(lane: LaneId, id: &str) -> std::ops::RangeInclusive<Vec<u8>> {
+    tables::object_key(lane, id, 0)..=tables::object_key(lane, id, u32::MAX)
+}
+
+fn latest(key: Option<&Vec<u8>>) -> u32 {
+    key.and_then(|key| Some(tables::split_object_key(key)?.2)).unwrap_or(0)
 }
 
 impl Touched {
@@ -151,6 +207,7 @@ impl Touched {
             confined |= arrival.confined;
             self.tail.push((changes, arrival.loc));
         }
+        let heads: BTreeSet<&ChangeHash> = heads.iter().collect();
         let known = before.iter().flat_map(|row| row.heads.iter().copied());
         let arrived =
             arrivals.iter().map(|arrival| HeadRow { hash: arrival.hash, loc: arrival.loc });
@@ -191,41 +248,115 @@ fn conflict_row(conflict: &Conflict) -> ConflictRow {
     ConflictRow { path: conflict.path.clone(), values: conflict.values.iter().map(value).collect() }
 }
 
+/// About how many bytes of memory a row takes.
+pub(super) fn row_bytes(row: &ObjectRow) -> usize {
+    const FIXED_BYTES: usize = 256;
+    let labels: usize = row.labels.iter().map(|(key, value)| key.len() + value.len() + 48).sum();
+    let value = |value: &ConflictValueRow| value.json.len() + 48;
+    let conflict =
+        |row: &ConflictRow| row.path.len() + row.values.iter().map(value).sum::<usize>() + 48;
+    let conflicts: usize = row.conflicts.iter().map(conflict).sum();
+    let types: usize = row.types.keys().map(|path| path.len() + 32).sum();
+    let heads = row.heads.len() * size_of::<HeadRow>();
+    FIXED_BYTES + row.body.len() + row.class.len() + labels + conflicts + types + heads
+}
+
+/// What one object adds to the counters of its lane, by the deletions that are stored. A life whose
+/// time has not come is not shown, and counts for nothing.
+fn count_at(open: &Open<'_>, key: &[u8], row: Option<&ObjectRow>) -> Result<CountsRow, StoreError> {
+    let counts = count(row);
+    let hidden = row.is_none_or(|row| row.state == RowState::Hidden);
+    if hidden || super::lives::has_come(&open.tombstones, key)? {
+        return Ok(counts);
+    }
+    Ok(count(None))
+}
+
 /// What one object adds to the counters of its lane.
 fn count(row: Option<&ObjectRow>) -> CountsRow {
-    let Some(row) = row else { return CountsRow::default() };
+    let Some(row) = row else { return CountsRow { absent: None, ..CountsRow::default() } };
     let live = u64::from(row.state == RowState::Live);
     CountsRow {
         live,
         hidden: u64::from(row.state == RowState::Hidden),
         conflicted: live * u64::from(!row.conflicts.is_empty()),
         quarantined: u64::from(matches!(row.state, RowState::Quarantined(_))),
+        absent: None,
     }
 }
 
 impl Store {
-    /// Writes what a step touched.
+    /// Writes what a step touched, all of it.
     pub(super) fn flush(
         &mut self,
         open: &mut Open<'_>,
         overlay: Overlay,
     ) -> Result<(), StoreError> {
-        for (key, grave) in overlay.graves {
+        self.work_left = usize::MAX;
+        let written = self.write_overlay(open, overlay)?;
+        self.feed_shown(open, written.shown)
+    }
+
+    /// Writes what a step touched. Where the call has worked enough, changes of what is there are
+    /// left for another.
+    pub(super) fn write_overlay(
+        &mut self,
+        open: &mut Open<'_>,
+        overlay: Overlay,
+    ) -> Result<Written, StoreError> {
+        #[cfg(test)]
+        {
+            self.fullest = self.fullest.max(overlay.bytes);
+        }
+        let Overlay { touched, graves, come, .. } = overlay;
+        for (key, grave) in graves {
             tables::insert_row(&mut open.tombstones, tables::TOMBSTONES, &key, &grave)?;
         }
-        for (key, mut touched) in overlay.touched {
-            self.settle(open, &mut touched, &key)?;
+        let mut written = Written { left: Vec::new(), shown: Vec::new() };
+        for (key, mut touched) in touched {
+            if touched.damaged.is_some() {
+                continue;
+            }
+            if self.is_tired() && self.settled {
+                written.left.extend(touched.pending.drain(..).map(|pending| pending.arrival.loc));
+            } else if !touched.pending.is_empty() {
+                self.settle(open, &mut touched, &key)?;
+                self.settled = true;
+                self.work(touched.document.as_ref().map_or(0, Object::size_estimate));
+            }
             if let Some(row) = &mut touched.row {
                 let document = touched.document.as_ref();
                 self.save_document(open, &key, row, &touched.tail, document)?;
                 tables::insert_row(&mut open.objects, tables::OBJECTS, &key, row)?;
             }
             if let Some((lane, _, _)) = tables::split_object_key(&key) {
-                self.recount(lane, touched.before, count(touched.row.as_ref()));
+                let after = count_at(open, &key, touched.row.as_ref())?;
+                self.recount(lane, touched.before, after);
             }
             if let Some(document) = touched.document {
                 self.documents.put(key, document);
             }
+        }
+        for key in come {
+            let row = tables::read_row::<ObjectRow>(&open.objects, tables::OBJECTS, &key);
+            if let Ok(Some(row)) = row
+                && row.state != RowState::Hidden
+            {
+                written.shown.push(key);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Tells of lives that came to light: what was fed when they came did not show them.
+    pub(super) fn feed_shown(
+        &mut self,
+        open: &mut Open<'_>,
+        shown: Vec<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        for key in shown {
+            let Some((lane, id, life)) = tables::split_object_key(&key) else { continue };
+            self.feed(open, &FeedRow::Shown { lane, id: id.to_owned(), life })?;
         }
         Ok(())
     }
@@ -245,7 +376,25 @@ impl Store {
     }
 
     /// Takes an object out of the counters of its lane.
-    pub(super) fn uncount(&mut self, lane: LaneId, row: &ObjectRow) {
-        self.recount(lane, count(Some(row)), CountsRow::default());
+    pub(super) fn uncount(
+        &mut self,
+        open: &Open<'_>,
+        key: &[u8],
+        row: &ObjectRow,
+    ) -> Result<(), StoreError> {
+        let Some((lane, _, _)) = tables::split_object_key(key) else { return Ok(()) };
+        self.recount(lane, count_at(open, key, Some(row))?, count(None));
+        Ok(())
+    }
+
+    /// Counts the bodies of a new entry that are not here.
+    pub(super) fn count_absent(&mut self, lane: LaneId, bodies: &[Body<'_>]) {
+        if bodies.iter().all(|body| matches!(body, Body::Here(_))) {
+            return;
+        }
+        if let Some(absent) = &mut self.counts.entry(lane).or_default().absent {
+            bodies.iter().for_each(|body| absent.add(body));
+            self.changed_counts.insert(lane);
+        }
     }
 }

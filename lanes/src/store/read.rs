@@ -183,45 +183,20 @@ impl Snapshot {
         id: &str,
         now: WallMillis,
     ) -> Result<Visibility, StoreError> {
+        let life = self.current_life(lane, id)?;
+        let key = tables::object_key(lane, id, life);
         let objects = self.table(tables::OBJECTS)?;
-        let first = tables::object_key(lane, id, 0);
-        let last = tables::object_key(lane, id, u32::MAX);
-        let range = first.as_slice()..=last.as_slice();
-        let found = objects.range::<&[u8]>(range)?.next_back().transpose()?;
-        let life = found.as_ref().and_then(|(key, _)| life_of(key.value())).unwrap_or(0);
-        if let Some(grave) = self.later_grave(lane, id, life)? {
-            return self.grave(&grave);
-        }
-        let Some(found) = found else { return Ok(Visibility::Absent) };
-        let key = found.0.value();
-        let bytes = tables::unseal(tables::OBJECTS, key, found.1.value())?;
-        let row: ObjectRow = tables::decode(tables::OBJECTS, key, bytes)?;
+        let row: Option<ObjectRow> = tables::read_row(&objects, tables::OBJECTS, &key)?;
+        let Some(row) = row else {
+            return self.grave(&tables::object_key(lane, id, life - 1));
+        };
         if row.state == RowState::Hidden {
-            return self.grave(key);
+            return self.grave(&key);
         }
         if is_expired(&row, now) {
             return Ok(Visibility::Expired);
         }
-        Ok(Visibility::Shown(Box::new(self.show(key, row)?)))
-    }
-
-    /// The last deletion of an object's lives after this one. That a later life was deleted is known
-    /// even where nothing else of it is; what came before it does not come back.
-    fn later_grave(
-        &self,
-        lane: LaneId,
-        id: &str,
-        life: u32,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let graves = self.table(tables::TOMBSTONES)?;
-        let first = tables::object_key(lane, id, life.saturating_add(1));
-        let last = tables::object_key(lane, id, u32::MAX);
-        if first > last {
-            return Ok(None);
-        }
-        let range = first.as_slice()..=last.as_slice();
-        let found = graves.range::<&[u8]>(range)?.next_back().transpose()?;
-        Ok(found.map(|(key, _)| key.value().to_vec()))
+        Ok(Visibility::Shown(Box::new(self.show(&key, row)?)))
     }
 
     fn grave(&self, key: &[u8]) -> Result<Visibility, StoreError> {
@@ -248,49 +223,62 @@ impl Snapshot {
             let after = tables::object_key(lane, after, u32::MAX);
             start = start.max(after);
         }
-        let start = (Bound::Excluded(start.as_slice()), Bound::Unbounded);
         let mut page = Page::default();
         let limit = query.limit.clamp(1, LIST_OBJECTS_MAX);
-        // Only the latest life of an id is shown, so each row waits for the one after it.
-        let mut candidate: Option<ShownObject> = None;
+        let mut from = Bound::Excluded(start);
         let mut last_id = String::new();
-        for (looked, found) in objects.range::<&[u8]>(start)?.enumerate() {
-            let (key, value) = found?;
-            let key = key.value();
-            let Some((found_lane, id, _)) = tables::split_object_key(key) else {
-                return Err(StoreError::damaged_value(tables::OBJECTS, key));
-            };
-            if found_lane != lane || !id.starts_with(&query.prefix) {
-                page.objects.extend(self.unless_deleted(candidate)?);
-                return Ok(page);
-            }
-            if id != last_id {
-                page.objects.extend(self.unless_deleted(candidate.take())?);
-                if page.objects.len() >= limit || looked >= LIST_ROWS_MAX {
-                    page.next = Some(last_id);
+        let mut looked = 0;
+        // Only one life of an id is shown; where others lie before or after it, they are passed over.
+        'passed: loop {
+            let range = (from.as_ref().map(Vec::as_slice), Bound::Unbounded);
+            for found in objects.range::<&[u8]>(range)? {
+                let (key, value) = found?;
+                let key = key.value();
+                let Some((found_lane, id, life)) = tables::split_object_key(key) else {
+                    return Err(StoreError::damaged_value(tables::OBJECTS, key));
+                };
+                if found_lane != lane || !id.starts_with(&query.prefix) {
                     return Ok(page);
                 }
-                last_id = id.to_owned();
+                if id != last_id {
+                    if page.objects.len() >= limit || looked >= LIST_ROWS_MAX {
+                        page.next = Some(last_id);
+                        return Ok(page);
+                    }
+                    last_id = id.to_owned();
+                }
+                looked += 1;
+                let row: Result<ObjectRow, StoreError> =
+                    tables::unseal(tables::OBJECTS, key, value.value())
+                        .and_then(|bytes| tables::decode(tables::OBJECTS, key, bytes));
+                // A first life that is not hidden is the one, and most are.
+                let is_hidden = |row: &ObjectRow| row.state == RowState::Hidden;
+                if life > 1 || row.as_ref().map_or(true, is_hidden) {
+                    let current = self.current_life(lane, id)?;
+                    if life < current {
+                        from = Bound::Included(tables::object_key(lane, id, current));
+                        continue 'passed;
+                    }
+                    if life > current {
+                        from = Bound::Excluded(tables::object_key(lane, id, u32::MAX));
+                        continue 'passed;
+                    }
+                }
+                let object = match row {
+                    Ok(row) if is_hidden(&row) || is_expired(&row, now) => continue,
+                    Ok(row) => self.show(key, row)?,
+                    // It is told of in its place; all others are shown.
+                    Err(error) => damaged_object(lane, id, life, error.to_string()),
+                };
+                let row = &object.row;
+                if query.kind.as_ref().is_none_or(|kind| *kind == row.kind)
+                    && query.labels.iter().all(|(name, value)| row.labels.get(name) == Some(value))
+                {
+                    page.objects.push(object);
+                }
             }
-            let bytes = tables::unseal(tables::OBJECTS, key, value.value())?;
-            let row: ObjectRow = tables::decode(tables::OBJECTS, key, bytes)?;
-            let shown = row.state != RowState::Hidden
-                && !is_expired(&row, now)
-                && query.kind.as_ref().is_none_or(|kind| *kind == row.kind)
-                && query.labels.iter().all(|(name, value)| row.labels.get(name) == Some(value));
-            candidate = if shown { Some(self.show(key, row)?) } else { None };
+            return Ok(page);
         }
-        page.objects.extend(self.unless_deleted(candidate)?);
-        Ok(page)
-    }
-
-    fn unless_deleted(
-        &self,
-        object: Option<ShownObject>,
-    ) -> Result<Option<ShownObject>, StoreError> {
-        let Some(object) = object else { return Ok(None) };
-        let later = self.later_grave(object.lane, &object.id, object.life)?;
-        Ok(later.is_none().then_some(object))
     }
 
     /// What was applied after a cursor, oldest first: about `limit` changes, whole rows.
@@ -327,6 +315,15 @@ impl Snapshot {
         applied: &mut Vec<Applied>,
     ) -> Result<(), StoreError> {
         let (lane, author, seq) = match row {
+            FeedRow::Shown { lane, id, life } => {
+                let (op, id, cursor) = (AppliedOp::Put, id.clone(), (number, 0));
+                if after >= Some(cursor) {
+                    return Ok(());
+                }
+                let object = self.shown_life(*lane, &id, *life, now)?;
+                applied.push(Applied { cursor, op, lane: *lane, id, life: *life, object });
+                return Ok(());
+            }
             FeedRow::Expired { lane, id, life } => {
                 let (op, id) = (AppliedOp::Expire, id.clone());
                 let cursor = (number, 0);
@@ -349,10 +346,7 @@ impl Snapshot {
             if after >= Some((number, 2 * index as u32 + 1)) {
                 continue;
             }
-            let object = match self.object(lane, id, now)? {
-                Visibility::Shown(object) if object.life == life => Some(*object),
-                _ => None,
-            };
+            let object = self.shown_life(lane, id, life, now)?;
             let cursor = (number, 2 * index as u32);
             let target = object
                 .as_ref()
@@ -364,6 +358,7 @@ impl Snapshot {
             }
             if let Some(target) = target
                 && let Ok(lane) = target.lane.parse()
+                && self.is_buried(lane, &target)?
             {
                 applied.push(Applied {
                     cursor: (number, 2 * index as u32 + 1),
@@ -376,6 +371,28 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// An object as it is now, if this life of it is shown.
+    fn shown_life(
+        &self,
+        lane: LaneId,
+        id: &str,
+        life: u32,
+        now: WallMillis,
+    ) -> Result<Option<ShownObject>, StoreError> {
+        Ok(match self.object(lane, id, now) {
+            Ok(Visibility::Shown(object)) if object.life == life => Some(*object),
+            // Whoever follows the feed is not stopped by one object that cannot be read.
+            Ok(_) | Err(StoreError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        })
+    }
+
+    /// Whether what a tombstone names was deleted by it: not everything may be.
+    fn is_buried(&self, lane: LaneId, target: &TombstoneBody) -> Result<bool, StoreError> {
+        let key = tables::object_key(lane, &target.id, target.life);
+        Ok(self.table(tables::TOMBSTONES)?.get(key.as_slice())?.is_some())
     }
 
     /// The number of the next feed row.
@@ -409,7 +426,20 @@ impl Snapshot {
         bytes_target: usize,
         entries_max: usize,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
-        let Some(number) = self.author_number(author)? else { return Ok(Vec::new()) };
+        match self.author_number(author)? {
+            Some(number) => self.entries_of(lane, number, from, bytes_target, entries_max),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn entries_of(
+        &self,
+        lane: LaneId,
+        number: u32,
+        from: u64,
+        bytes_target: usize,
+        entries_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
         let entries = self.table(tables::ENTRIES)?;
         let first = tables::entry_key(lane, number, from);
         let last = tables::entry_key(lane, number, u64::MAX);
@@ -527,6 +557,23 @@ impl Snapshot {
         tables::read_with(&peers, tables::PEERS, &peer_key(peer, name), <[u8]>::to_vec)
     }
 
+    /// The proof that a journal has two histories, where one is kept.
+    pub fn fork(
+        &self,
+        lane: LaneId,
+        author: &Author,
+    ) -> Result<Option<tables::EvidenceRow>, StoreError> {
+        for row in self.table(tables::EVIDENCE)?.iter()? {
+            let (key, value) = row?;
+            let bytes = tables::unseal(tables::EVIDENCE, key.value(), value.value())?;
+            let row: tables::EvidenceRow = tables::decode(tables::EVIDENCE, key.value(), bytes)?;
+            if row.lane == lane && row.author == *author {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
     /// How many proofs of equivocation are kept.
     pub fn evidence_len(&self) -> Result<u64, StoreError> {
         Ok(self.table(tables::EVIDENCE)?.len()?)
@@ -612,8 +659,47 @@ impl Snapshot {
     }
 }
 
-fn life_of(key: &[u8]) -> Option<u32> {
-    Some(tables::split_object_key(key)?.2)
+/// What stands in a list for an object whose row is damaged.
+fn damaged_object(lane: LaneId, id: &str, life: u32, why: String) -> ShownObject {
+    let row = ObjectRow {
+        state: RowState::Quarantined(why),
+        kind: String::new(),
+        class: String::new(),
+        labels: BTreeMap::new(),
+        body: "null".to_owned(),
+        conflicts: Vec::new(),
+        author: 0,
+        updated_at: WallMillis(0),
+        confined: true,
+        heads: Vec::new(),
+        first: Loc { author: 0, seq: 0, item: 0 },
+        changes: 0,
+        saved_changes: 0,
+        expires_at: None,
+        types: BTreeMap::new(),
+    };
+    ShownObject { lane, id: id.to_owned(), life, author: DeviceId([0; 32]), row }
+}
+
+impl super::Store {
+    /// What was committed of a journal, as [`Snapshot::entries`] gives it.
+    pub fn entries(
+        &self,
+        lane: LaneId,
+        author: &Author,
+        from: u64,
+        bytes_target: usize,
+        entries_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        // The writer knows the authors' numbers, for which a snapshot looks through them all.
+        match self.authors.number(author) {
+            Some(number) => {
+                let snapshot = self.reader().snapshot()?;
+                snapshot.entries_of(lane, number, from, bytes_target, entries_max)
+            }
+            None => Ok(Vec::new()),
+        }
+    }
 }
 
 fn is_expired(row: &ObjectRow, now: WallMillis) -> bool {

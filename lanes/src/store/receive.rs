@@ -1,7 +1,7 @@
 //! Taking in entries from a peer: every check before the first write, then durable, then applied.
 
-use super::overlay::Overlay;
-use super::{Open, Store};
+use super::step::Step;
+use super::{DEVICE_JOURNALS_MAX, Open, REVOKED_JOURNALS_MAX, Store};
 use crate::bug::{self, Bug};
 use crate::error::{ReceiveError, StoreError};
 use crate::ids::{Author, MeshId, WallMillis};
@@ -35,16 +35,39 @@ pub struct Received {
 }
 
 impl Store {
-    /// Checks a run, keeps what is new of it, and applies what is ready.
+    /// Checks a run, keeps what is new of it, and applies what is ready, as far as one call may
+    /// work; [`Store::advance`] goes on with the rest.
     ///
     /// `meshes` are those in which the author may have written. The signature of the last entry
     /// vouches, through the chain, for all before it. A refused run leaves the store as it was,
-    /// but for the evidence of an equivocation.
+    /// but for the evidence of an equivocation. Of one device at most [`DEVICE_JOURNALS_MAX`]
+    /// journals are taken in.
     pub fn receive(
         &mut self,
         run: &Run<'_>,
         meshes: &[MeshId],
         now: WallMillis,
+    ) -> Result<Received, ReceiveError> {
+        self.take(run, meshes, now, DEVICE_JOURNALS_MAX)
+    }
+
+    /// As [`Store::receive`], for a run of a revoked device that members testify to: at most
+    /// [`REVOKED_JOURNALS_MAX`] journals are taken in, since other members may have kept other ones.
+    pub fn receive_of_revoked(
+        &mut self,
+        run: &Run<'_>,
+        meshes: &[MeshId],
+        now: WallMillis,
+    ) -> Result<Received, ReceiveError> {
+        self.take(run, meshes, now, REVOKED_JOURNALS_MAX)
+    }
+
+    fn take(
+        &mut self,
+        run: &Run<'_>,
+        meshes: &[MeshId],
+        now: WallMillis,
+        journals_max: usize,
     ) -> Result<Received, ReceiveError> {
         let mut entries = Vec::with_capacity(run.entries.len());
         for bytes in &run.entries {
@@ -56,6 +79,17 @@ impl Store {
         let journal = self.journal(run.lane, &run.author).copied();
         if journal.is_some_and(|row| row.forked) {
             return Err(ReceiveError::Quarantined);
+        }
+        let unsigned = || !last.verify_signature() && !bug::active(Bug::SkipSignature);
+        let device = run.author.device;
+        if journal.is_none() && self.device_journals(run.lane, device) >= journals_max {
+            // Before a gap is looked for: what is refused is not asked for from its beginning.
+            return Err(match unsigned() {
+                true => crate::journal::EntryError::Signature { seq: last_seq }.into(),
+                false => {
+                    ReceiveError::TooManyJournals { device, lane: run.lane, max: journals_max }
+                }
+            });
         }
         let held = journal.map_or(0, |row| row.held);
         let first_seq = entries[0].header.seq;
@@ -73,7 +107,7 @@ impl Store {
             // The run starts after our last entry, and continues another one: a fork before it.
             return Err(crate::journal::EntryError::Chain { seq: row.held + 1 }.into());
         }
-        if !last.verify_signature() && !bug::active(Bug::SkipSignature) {
+        if unsigned() {
             return Err(crate::journal::EntryError::Signature { seq: last_seq }.into());
         }
         for entry in new.iter().filter(|_| !bug::active(Bug::SkipBodies)) {
@@ -99,7 +133,8 @@ impl Store {
             let mut received = Received::default();
             {
                 let mut open = Open::new(turn)?;
-                let mut overlay = Overlay::default();
+                let mut step = Step::new(run.lane, now);
+                store.begin_call();
                 for (entry, bytes) in new.iter().zip(raw) {
                     let mut row = store.journal_row(run.lane, number);
                     let caught_up = row.applied == row.held;
@@ -112,19 +147,17 @@ impl Store {
                         row.waiting_since = now;
                     }
                     store.set_journal_row(run.lane, number, row);
+                    store.count_absent(run.lane, &entry.bodies);
                     received.entries += 1;
                     received.items += entry.header.items.len() as u64;
-                    if caught_up && store.is_ready(number, &entry.header) {
-                        store.apply_entry(turn, &mut open, &mut overlay, number, entry)?;
-                        store.note_applied(run.lane, number, now);
-                        if overlay.is_full() {
-                            store.flush(&mut open, std::mem::take(&mut overlay))?;
-                        }
-                    } else {
-                        received.waiting += 1;
+                    let go_on = caught_up && !store.is_tired();
+                    if go_on && store.is_ready(number, &entry.header) {
+                        let items = 0..entry.bodies.len() as u16;
+                        store.apply_entry(turn, &mut open, &mut step, number, entry, items)?;
                     }
                 }
-                store.flush(&mut open, overlay)?;
+                let applied = store.finish(&mut open, step)?.entries as u64;
+                received.waiting = received.entries - applied;
             }
             Ok(received)
         })

@@ -8,7 +8,7 @@ use srcos_schemas::json::{self, Limits};
 
 use super::apply::TombstoneBody;
 use super::overlay::{Arrival, Overlay};
-use super::{Open, Store};
+use super::{DEVICE_JOURNALS_MAX, Open, Store};
 use crate::error::{StoreError, WriteError};
 use crate::ids::{Author, ChangeHash, MeshId, Now, ObjectKey, WallMillis};
 use crate::journal::{
@@ -122,7 +122,7 @@ impl Store {
                 }
             }
             // Before anything is written: what readers would refuse is not signed.
-            if let Err(error) = batch.seal_all() {
+            if let Err(error) = batch.seal_all().and_then(|()| store.check_room(&batch)) {
                 refused = Some(error);
                 return Ok(Vec::new());
             }
@@ -145,12 +145,12 @@ impl Store {
         op: &Op,
     ) -> Result<Outcome, WriteError> {
         check_id(&op.id)?;
-        let latest = match batch.overlay.latest_life(lane, &op.id) {
-            Some(life) => life,
-            None => latest_life(open, lane, &op.id)?.unwrap_or(0),
-        };
-        let key = tables::object_key(lane, &op.id, latest.max(1));
+        let current = batch.overlay.current_life(open, lane, &op.id)?;
+        let key = tables::object_key(lane, &op.id, current);
         let touched = batch.overlay.touch(open, &key)?;
+        if let Some(what) = &touched.damaged {
+            return Err(WriteError::Damaged { id: op.id.clone(), what: what.clone() });
+        }
         let present = touched.row.as_ref().filter(|row| {
             row.state != RowState::Hidden && row.expires_at.is_none_or(|at| at > batch.wall)
         });
@@ -166,18 +166,25 @@ impl Store {
         {
             return Err(WriteError::Quarantined { id: op.id.clone(), why: why.clone() });
         }
-        if lane.definition().append_only && present.is_some() {
-            return Err(WriteError::AppendOnly { lane, id: op.id.clone() });
+        if lane.definition().append_only
+            && let Some(row) = present
+        {
+            // What is there already is not written again, and so not refused.
+            let old = row_content(lane, &op.id, row)?;
+            let same = |put: &PutContent| put_content(put, Some(&old)).is_ok_and(|new| new == old);
+            return match &op.action {
+                Action::Put(put) if same(put) => {
+                    Ok(Outcome { lane, id: op.id.clone(), life: current, changed: false })
+                }
+                _ => Err(WriteError::AppendOnly { lane, id: op.id.clone() }),
+            };
         }
-        if present.is_none() && latest >= journal::LIFE_MAX {
+        // What expired and is not swept up yet is never written over.
+        let spent = touched.row.is_some() && present.is_none();
+        let life = current.saturating_add(u32::from(spent));
+        if life > journal::LIFE_MAX {
             return Err(WriteError::LivesSpent { lane, id: op.id.clone() });
         }
-        let life = match (present, latest) {
-            (Some(_), life) => life,
-            // A tombstone, or an expired life that is not swept up yet, is never written over.
-            (None, 0) => 1,
-            (None, life) => life + 1,
-        };
         let not_found = || WriteError::NotFound { lane, id: op.id.clone() };
         let content = |error| WriteError::Content { id: op.id.clone(), source: error };
         let outcome = |changed| Outcome { lane, id: op.id.clone(), life, changed };
@@ -222,6 +229,9 @@ impl Store {
         let actor = batch.author.actor();
         let wall = batch.wall;
         let touched = batch.overlay.touch(open, &key)?;
+        if let Some(what) = &touched.damaged {
+            return Err(WriteError::Damaged { id: id.to_owned(), what: what.clone() });
+        }
         let Some(row) = &touched.row else {
             let confined = Batch::confines(lane, content.class(), false);
             let change = Object::create(content, actor, wall);
@@ -296,7 +306,11 @@ impl Store {
         let content = Content::new("tombstone", "internal", BTreeMap::new(), body)
             .map_err(|source| WriteError::Content { id: id.to_owned(), source })?;
         let key = tables::object_key(LaneId::Tombstone, &tombstone_id, 1);
-        if batch.overlay.touch(open, &key)?.row.is_none() {
+        let touched = batch.overlay.touch(open, &key)?;
+        if let Some(what) = &touched.damaged {
+            return Err(WriteError::Damaged { id: id.to_owned(), what: what.clone() });
+        }
+        if touched.row.is_none() {
             let change = Object::create(&content, batch.author.actor(), batch.wall);
             // A deletion is told to those who may have been told of the object.
             let confined = confined || lane.definition().replication != Replication::Members;
@@ -320,6 +334,17 @@ impl Store {
         Ok(())
     }
 
+    /// Refuses to begin a journal that other devices would not take.
+    fn check_room(&self, batch: &Batch<'_>) -> Result<(), WriteError> {
+        let mut begun = batch.sealed.iter().filter(|sealed| sealed.seq == 1);
+        match begun.find(|sealed| self.journals_spent(sealed.lane)) {
+            Some(sealed) => {
+                Err(WriteError::JournalsSpent { lane: sealed.lane, max: DEVICE_JOURNALS_MAX })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Writes the entries and objects of a batch that was worked out without refusal.
     fn write_batch(&mut self, open: &mut Open<'_>, mut batch: Batch<'_>) -> Result<(), StoreError> {
         let number = batch.number;
@@ -333,7 +358,7 @@ impl Store {
             row.bytes += sealed.bytes.len() as u64;
             self.set_journal_row(sealed.lane, number, row);
             // Whoever waited for what is written here is looked at again.
-            self.parked.retain(|(lane, _), _| *lane != sealed.lane);
+            self.unpark(sealed.lane, number);
             let fed = FeedRow::Entry { lane: sealed.lane, author: number, seq: sealed.seq };
             self.feed(open, &fed)?;
         }
@@ -586,21 +611,6 @@ fn unloadable(id: &str, error: StoreError) -> WriteError {
         }
         other => other.into(),
     }
-}
-
-/// The highest life under an id, hidden ones included.
-fn latest_life(open: &Open<'_>, lane: LaneId, id: &str) -> Result<Option<u32>, StoreError> {
-    let first = tables::object_key(lane, id, 0);
-    let last = tables::object_key(lane, id, u32::MAX);
-    let range = first.as_slice()..=last.as_slice();
-    let mut rows = redb::ReadableTable::range::<&[u8]>(&open.objects, range.clone())?;
-    let row = rows.next_back().transpose()?;
-    let by_row = row.and_then(|(key, _)| Some(tables::split_object_key(key.value())?.2));
-    // A tombstone can be here before the object that it names.
-    let mut graves = redb::ReadableTable::range::<&[u8]>(&open.tombstones, range)?;
-    let grave = graves.next_back().transpose()?;
-    let by_grave = grave.and_then(|(key, _)| Some(tables::split_object_key(key.value())?.2));
-    Ok(by_row.max(by_grave))
 }
 
 fn row_content(lane: LaneId, id: &str, row: &ObjectRow) -> Result<Content, WriteError> {

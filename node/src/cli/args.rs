@@ -228,13 +228,16 @@ impl std::str::FromStr for HttpAddress {
     }
 }
 
+/// Most objects that a demo makes up: their lines are put together in memory, about 90 bytes each.
+pub const DEMO_OBJECTS_MAX: u64 = 1_000_000;
+
 /// `demo`.
 #[derive(Args, Debug, Clone)]
 pub struct DemoArgs {
-    /// Index this many made-up objects instead of the folder's files
-    #[arg(long, value_name = "N")]
+    /// Import this many made-up objects instead of indexing the folder's files
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=DEMO_OBJECTS_MAX))]
     pub objects: Option<u64>,
-    /// Keep both data directories in this folder
+    /// Keep both data directories in this folder, which must not hold those of a demo already
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
 }
@@ -424,13 +427,18 @@ pub struct IndexArgs {
     /// Stay, and follow what changes in the folder
     #[arg(long)]
     pub watch: bool,
-    /// Put this before each path to make the object's id; keeps folders apart in one lane
+    /// Put this before each path to make the object's id; keeps folders apart in one lane. With
+    /// another prefix the objects made under the one before stay
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub prefix: String,
+    /// Write also over objects that this folder did not make on this device, under this prefix;
+    /// without it their files are left out, and counted
+    #[arg(long)]
+    pub take_over: bool,
     /// Take hidden files too (never the inside of .git)
     #[arg(long)]
     pub hidden: bool,
-    /// Exit 1 if any file could not be indexed, instead of only listing it
+    /// Exit 1 if any file was left out or could not be indexed, instead of only listing it
     #[arg(long)]
     pub strict: bool,
 }
@@ -476,6 +484,9 @@ pub enum PeersCommand {
         /// Why, for the record
         #[arg(long, value_name = "TEXT")]
         reason: String,
+        /// It is this device itself that leaves the mesh
+        #[arg(long)]
+        leave: bool,
     },
     /// Give a device another name
     Rename {
@@ -489,7 +500,7 @@ pub enum PeersCommand {
 /// `network`.
 #[derive(Subcommand, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkCommand {
-    /// Cut all links and keep them cut
+    /// Cut all links and keep them cut, over restarts too
     Offline,
     /// Let the links come back
     Online,

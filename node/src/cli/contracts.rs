@@ -1,6 +1,5 @@
 //! `contracts`: the published contracts, and any document held to its own.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,9 @@ use srcos_schemas::json::{DEPTH_MAX, JsonError, Limits, parse_to_judge};
 
 use super::Io;
 use super::args::Globals;
-use super::reading::{DOCUMENT_BYTES_MAX, complain, files, holds, say, too_wide};
+use super::reading::{
+    DOCUMENT_BYTES_MAX, Unread, complain, files, no_document, open, say, too_wide,
+};
 use crate::error::NodeError;
 use crate::render::plain;
 
@@ -179,14 +180,16 @@ fn validate(globals: &Globals, io: &mut Io<'_>, args: &ValidateArgs) -> Result<(
     };
     let options = Options { contract, profile, strict: args.strict };
     let mut judge = Judge { json: globals.json, options, valid: 0, invalid: 0 };
+    let mut unread = Unread::default();
     for path in files(&args.files)? {
-        judge.file(io, &path)?;
+        let judged = judge.file(io, &path);
+        unread.pass(io, globals.json, judged)?;
     }
     let Judge { valid, invalid, .. } = judge;
     if !globals.json && valid + invalid != 1 {
         say(io, &format!("{valid} valid, {invalid} invalid"))?;
     }
-    holds(invalid == 0)
+    unread.end(invalid == 0)
 }
 
 /// Holds documents to their contract as they are read.
@@ -207,7 +210,7 @@ impl Judge {
             self.stream(&mut io, &name, &mut BufReader::new(&mut **input))
         } else {
             let of_lines = path.extension().is_some_and(|end| end == "jsonl" || end == "ndjson");
-            File::open(path).map_err(Stopped::Reading).and_then(|file| {
+            open(path).map_err(Stopped::Reading).and_then(|file| {
                 let source = &mut BufReader::new(file);
                 if of_lines {
                     self.lines(io, &name, source, 0)
@@ -222,23 +225,40 @@ impl Judge {
         })
     }
 
-    /// One document, or JSON lines: a first line that is a document by itself, and more after it, is the
-    /// first of several.
+    /// One document, or JSON lines. These are lines: a first line that is a document by itself, and more
+    /// after it; and a first line that is broken, before one that is a document by itself, where the
+    /// whole is none.
     fn stream(
         &mut self,
         io: &mut Io<'_>,
         name: &str,
         source: &mut dyn BufRead,
     ) -> Result<(), Stopped> {
-        let mut first = Vec::new();
-        read_line(source, &mut first)?;
-        let is_document =
-            parse_to_judge(&first, LIMITS).is_ok_and(|(document, _)| document.is_object());
-        if !is_document || !has_more(source)? {
-            return self.whole(io, name, source, first);
+        let (mut first, mut blank) = (Vec::new(), 0);
+        while read_line(source, &mut first)? && first.iter().all(u8::is_ascii_whitespace) {
+            blank += 1;
         }
-        self.one(io, name, Some(1), &first)?;
-        self.lines(io, name, source, 1)
+        let parsed = parse_to_judge(&first, LIMITS);
+        if parsed.as_ref().is_ok_and(|(document, _)| document.is_object()) && has_more(source)? {
+            self.one(io, name, Some(blank + 1), &first)?;
+            return self.lines(io, name, source, blank + 1);
+        }
+        let whole = parsed.is_ok();
+        // Empty lines in front count in what is said of places.
+        let mut bytes = vec![b'\n'; usize::try_from(blank).unwrap_or(0).min(BYTES_READ_MAX)];
+        let before = bytes.len();
+        bytes.extend(first);
+        let most = BYTES_READ_MAX.saturating_sub(bytes.len()) as u64;
+        (&mut *source).take(most).read_to_end(&mut bytes)?;
+        let document = |line: &[u8]| {
+            parse_to_judge(line, LIMITS).is_ok_and(|(document, _)| document.is_object())
+        };
+        let mut rest = bytes[before..].split(|byte| *byte == b'\n').skip(1);
+        let second = rest.find(|line| !line.iter().all(u8::is_ascii_whitespace));
+        if whole || !second.is_some_and(document) || parse_to_judge(&bytes, LIMITS).is_ok() {
+            return self.one(io, name, None, &bytes);
+        }
+        self.lines(io, name, &mut (&bytes[before..]).chain(source), blank)
     }
 
     /// One document, of which the beginning was read already.
@@ -281,10 +301,11 @@ impl Judge {
     ) -> Result<(), Stopped> {
         let judged = match parse_to_judge(bytes, LIMITS) {
             Ok((document, wide)) => {
-                let mut verdict = contracts::validate(&document, &self.options);
+                let mut verdict = contracts::validate_judged(&document, &wide, &self.options);
                 let graver = self.options.strict;
                 let findings = if graver { &mut verdict.errors } else { &mut verdict.warnings };
-                findings.extend(wide.into_iter().map(|error| too_wide(on_line(error, line))));
+                let wide = wide.listed().iter().cloned();
+                findings.extend(wide.map(|error| too_wide(on_line(error, line))));
                 let profiled = verdict.contract.filter(|contract| contract.profiled);
                 Judged {
                     file,
@@ -297,7 +318,7 @@ impl Judge {
                 }
             }
             Err(error) => {
-                let finding = no_json(error, line);
+                let finding = no_document(&on_line(error, line));
                 let schema = self.options.contract.map(|contract| contract.name);
                 let (errors, warnings) = (vec![finding], Vec::new());
                 Judged { file, line, schema, valid: false, errors, warnings, profiles: None }
@@ -376,13 +397,7 @@ fn has_more(source: &mut dyn BufRead) -> Result<bool, std::io::Error> {
     }
 }
 
-/// What is wrong with a text that is no JSON, with its line in the file.
-fn no_json(error: JsonError, line: Option<u64>) -> Finding {
-    let error = on_line(error, line);
-    Finding::new("json", "", &format!("this is no JSON document: {error}: mend it there"))
-}
-
-/// The same, of a text that is a line of a file.
+/// An error of a text that is a line of a file.
 fn on_line(mut error: JsonError, line: Option<u64>) -> JsonError {
     if let Some(line) = line {
         error.line = usize::try_from(line).unwrap_or(usize::MAX);

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::Value;
 use srcos_schemas::capability::CAPABILITY;
-use srcos_schemas::contracts::{Contract, Document, Origin};
+use srcos_schemas::contracts::{Contract, Document, Origin, detect, read_typed};
 use srcos_schemas::control_plane::{ControlPlane, Misfit, misfits};
 use srcos_schemas::event::rules::{EVENT, EVENT_LEGACY};
 use srcos_schemas::incident::INCIDENT;
@@ -16,7 +16,7 @@ use srcos_schemas::service::SERVICE;
 
 use super::Io;
 use super::args::Globals;
-use super::reading::{self, Depth, FileVerdict, Named, complain, holds, say};
+use super::reading::{self, Depth, FileVerdict, Named, Unread, complain, say};
 use crate::error::NodeError;
 
 /// `control-plane`.
@@ -24,8 +24,9 @@ use crate::error::NodeError;
 pub enum ControlPlaneCommand {
     /// Check all documents of a control plane, alone and together; exit 1 if anything is wrong
     ///
-    /// The documents lie in the folders events, services, capabilities, launch, incidents and
-    /// process-provenance of DIR, or of the folder examples in it.
+    /// The documents lie in the folders events, services, capabilities, launch, incidents,
+    /// process-provenance, health, policy-observations and capability-authority of DIR, or of the folder
+    /// examples in it.
     Validate {
         /// The folder
         #[arg(default_value = ".", value_name = "DIR")]
@@ -44,6 +45,9 @@ const FOLDERS: [(&str, &Contract); 5] = [
     ("incidents", &INCIDENT),
     ("process-provenance", &PROCESS_PROVENANCE),
 ];
+
+/// Folders in which each document names its own contract.
+const NAMING: [&str; 3] = ["health", "policy-observations", "capability-authority"];
 
 #[derive(Serialize)]
 struct PlaneVerdict {
@@ -72,11 +76,12 @@ pub(super) fn run(
     let depth = if strict { Depth::Strict } else { Depth::Rules };
     let mut files = Vec::new();
     let mut plane = ControlPlane::default();
-    for named in folder(io, &base, "events")? {
+    let mut unread = Unread::default();
+    for named in folder(io, globals.json, &mut unread, &base, "events")? {
         files.push(judge_event(&named, depth));
     }
     for (name, contract) in FOLDERS {
-        for named in folder(io, &base, name)? {
+        for named in folder(io, globals.json, &mut unread, &base, name)? {
             let verdict = named.judge(contract, depth);
             if verdict.valid {
                 keep(&mut plane, named, contract);
@@ -84,8 +89,17 @@ pub(super) fn run(
             files.push(verdict);
         }
     }
+    for name in NAMING {
+        for named in folder(io, globals.json, &mut unread, &base, name)? {
+            files.push(judge_named(&named, depth));
+        }
+    }
     if files.is_empty() {
-        let message = format!("there is no document of a control plane in {}", base.display());
+        unread.end(true)?;
+        let message = match base.is_dir() {
+            true => format!("there is no document of a control plane in {}", base.display()),
+            false => format!("there is no folder {}", base.display()),
+        };
         let hint = "name a folder with folders such as services or events in it";
         return Err(NodeError::usage("no_documents", message, hint));
     }
@@ -104,17 +118,39 @@ pub(super) fn run(
     } else {
         tell(io, &verdict)?;
     }
-    holds(verdict.valid)
+    unread.end(verdict.valid)
 }
 
 /// The documents that lie directly in a folder; none where there is no such folder.
-fn folder(io: &mut Io<'_>, base: &Path, name: &str) -> Result<Vec<Named>, NodeError> {
+fn folder(
+    io: &mut Io<'_>,
+    json: bool,
+    unread: &mut Unread,
+    base: &Path,
+    name: &str,
+) -> Result<Vec<Named>, NodeError> {
     let folder = base.join(name);
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
     let files = reading::files_of_folder(&folder)?;
-    files.iter().map(|file| reading::read(io, file)).collect()
+    let mut documents = Vec::new();
+    for file in files {
+        let named = reading::read_to_judge(io, &file);
+        documents.extend(unread.pass(io, json, named)?);
+    }
+    Ok(documents)
+}
+
+/// A document of a folder that holds several contracts, under the one that it names.
+fn judge_named(named: &Named, depth: Depth) -> FileVerdict {
+    let finding = match named.document.as_ref().map(detect) {
+        Ok(Ok(contract)) => return named.judge(contract, depth),
+        Ok(Err(unrecognised)) => unrecognised.finding(),
+        Err(finding) => finding.clone(),
+    };
+    let file = named.file.clone();
+    FileVerdict { file, schema: None, valid: false, errors: vec![finding], warnings: Vec::new() }
 }
 
 /// An event holds when it holds in either of the two forms that are in use. Where it holds in neither,
@@ -145,7 +181,7 @@ fn keep(plane: &mut ControlPlane, named: Named, contract: &Contract) {
 
 /// A document that holds, as its type.
 fn read<T: Document>(document: Value) -> Option<T> {
-    serde_json::from_value(document).ok()
+    read_typed(&document).ok()
 }
 
 fn tell(io: &mut Io<'_>, verdict: &PlaneVerdict) -> Result<(), NodeError> {

@@ -4,11 +4,13 @@ pub mod args;
 mod emit;
 mod fold;
 mod kept;
+mod listed;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use srcos_lanes::ids::DeviceId;
+use srcos_schemas::contracts::read_typed;
 use srcos_schemas::event::model::Event;
 use srcos_schemas::event::privacy::Renderer;
 use srcos_schemas::event::rules::{EVENT, EVENT_LEGACY};
@@ -17,7 +19,7 @@ use srcos_schemas::event::vocabulary::Tier;
 use self::args::{EventsCommand, ExplainArgs, ValidateArgs};
 use super::Io;
 use super::args::Globals;
-use super::reading::{self, Depth, holds, say};
+use super::reading::{self, Depth, Unread, say};
 use crate::api::{ApiError, ErrorKind};
 use crate::data_dir::{DataDir, internal};
 use crate::error::NodeError;
@@ -37,7 +39,7 @@ pub(super) fn run(
         EventsCommand::EmitPolicyDecision(args) => emit::decision(globals, io, *args),
         EventsCommand::Normalize(args) => emit::normalize(globals, io, args),
         EventsCommand::Write(args) => kept::write(globals, io, &args),
-        EventsCommand::List(args) => kept::list(globals, io, &args),
+        EventsCommand::List(args) => listed::list(globals, io, &args),
         EventsCommand::Show(args) => kept::show(globals, io, &args),
         EventsCommand::Coalesce(args) => fold::coalesce(globals, io, &args),
         EventsCommand::Verify(args) => kept::verify_one(globals, io, &args),
@@ -49,8 +51,11 @@ fn validate(globals: &Globals, io: &mut Io<'_>, args: &ValidateArgs) -> Result<(
     let contract = if args.legacy { &EVENT_LEGACY } else { &EVENT };
     let depth = if args.strict { Depth::Strict } else { Depth::Rules };
     let mut all = true;
+    let mut unread = Unread::default();
     for path in reading::files(&args.files)? {
-        let verdict = reading::read_to_judge(io, &path)?.judge(contract, depth);
+        let named = reading::read_to_judge(io, &path);
+        let Some(named) = unread.pass(io, globals.json, named)? else { continue };
+        let verdict = named.judge(contract, depth);
         all &= verdict.valid;
         if globals.json {
             super::json_line(io, &verdict)?;
@@ -60,7 +65,7 @@ fn validate(globals: &Globals, io: &mut Io<'_>, args: &ValidateArgs) -> Result<(
         let word = if verdict.valid { "valid" } else { "invalid" };
         say(io, &format!("{}: {word}, {}", plain(&verdict.file), contract.name))?;
     }
-    holds(all)
+    unread.end(all)
 }
 
 fn explain(globals: &Globals, io: &mut Io<'_>, args: &ExplainArgs) -> Result<(), NodeError> {
@@ -100,7 +105,7 @@ fn explain(globals: &Globals, io: &mut Io<'_>, args: &ExplainArgs) -> Result<(),
 
 /// An event as a reader of a clearance may see it.
 fn shown_to(tier: Tier, event: Value) -> Result<Value, NodeError> {
-    let event: Event = serde_json::from_value(event).map_err(|error| {
+    let event: Event = read_typed(&event).map_err(|error| {
         let message = format!("the event cannot be redacted: {error}");
         NodeError::usage(
             "event_invalid",

@@ -3,12 +3,14 @@
 use std::io::Read as _;
 
 use serde_json::Value;
-use srcos_lanes::lane::LaneId;
+use srcos_lanes::lane::{LaneId, Replication};
+use srcos_lanes::policy::is_confined;
 use srcos_schemas::json::{BODY_BYTES_MAX, Limits};
-use srcos_schemas::objects::{ContentDocument, PatchDocument, check_id};
+use srcos_schemas::objects::{ContentDocument, ObjectDocument, PatchDocument, check_id};
 
 use super::Session;
 use super::args::{DeleteArgs, GetArgs, ListArgs, PatchArgs, PutArgs, WatchArgs};
+use super::membership::{is_member, warn_out};
 use crate::api::{ApiError, Detail, ErrorKind, Heads, ListQuery};
 use crate::error::NodeError;
 use crate::http::read_json;
@@ -23,7 +25,8 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
             let bytes = bounded(&mut file).map_err(|error| NodeError::file(path, &error))?;
             read_json(&bytes, Limits::BODY).map_err(|error| error.at(path.display().to_string()))?
         }
-        (None, text) => argument(session, text.as_deref().unwrap_or("-"))?,
+        (None, text) => argument(session, text.as_deref().unwrap_or("-"))
+            .map_err(|error| error.map(|error| about(error, args.lane, &args.id)))?,
     };
     let content = ContentDocument {
         kind: args.kind,
@@ -34,22 +37,50 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
         ttl_ms: args.ttl.map(|seconds| seconds.saturating_mul(1000)),
     };
     let heads = if args.if_absent { Some(Heads::default()) } else { heads(args.if_match) };
-    let written = session.client.put(args.lane, &args.id, &content, heads.as_ref()).await?;
-    tell_written(session, &written)
+    let written = session.client.put(args.lane, &args.id, &content, heads.as_ref()).await;
+    let written = written.map_err(|error| about(error, args.lane, &args.id))?;
+    tell_written(session, &written)?;
+    if !is_member(session).await {
+        warn_out(session);
+    }
+    Ok(())
 }
 
 pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Result<(), NodeError> {
     check(args.lane, &args.id)?;
     let body = match &args.json_patch {
-        Some(text) => argument(session, text)?,
+        Some(text) => argument(session, text)
+            .map_err(|error| error.map(|error| about(error, args.lane, &args.id)))?,
         None => Value::Object(serde_json::Map::new()),
     };
     let types = args.leaf_type.into_iter().collect();
     let add = args.add.into_iter().collect();
     let patch = PatchDocument { body, types, add, ..PatchDocument::default() };
     let heads = heads(args.if_match);
-    let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await?;
-    tell_written(session, &written)
+    let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await;
+    let written = written.map_err(|error| about(error, args.lane, &args.id))?;
+    tell_written(session, &written)?;
+    if !is_member(session).await {
+        warn_out(session);
+    }
+    Ok(())
+}
+
+/// An error with the object that it is about, unless it names something nearer.
+fn about(error: ApiError, lane: LaneId, id: &str) -> ApiError {
+    if error.path.is_some() { error } else { error.at(format!("{lane}/{id}")) }
+}
+
+/// What became of an object that was deleted: others hear of it only if they may have had it.
+fn deleted(lane: LaneId, object: &ObjectDocument, member: bool) -> String {
+    if lane.definition().replication != Replication::Members {
+        return format!("deleted; lane {lane} does not leave this device");
+    }
+    if is_confined(&object.class) {
+        return format!("deleted; class {} does not leave this device", object.class);
+    }
+    let then = if member { "; peers follow as they connect" } else { "" };
+    format!("deleted here{then}")
 }
 
 fn tell_written(
@@ -90,10 +121,17 @@ pub(super) async fn delete(
     check(args.lane, &args.id)?;
     let heads = heads(args.if_match);
     let object = session.client.delete(args.lane, &args.id, &args.reason, heads.as_ref()).await?;
+    let member = is_member(session).await;
     if session.globals.json {
-        return session.json_line(&object);
+        session.json_line(&object)?;
+    } else {
+        let what = deleted(args.lane, &object, member);
+        session.say(&format!("{}/{}: {what}", args.lane, args.id))?;
     }
-    session.say(&format!("{}/{}: deleted here; peers follow as they connect", args.lane, args.id))
+    if !member {
+        warn_out(session);
+    }
+    Ok(())
 }
 
 pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Result<(), NodeError> {
@@ -118,7 +156,8 @@ pub(super) async fn watch(session: &mut Session<'_, '_>, args: WatchArgs) -> Res
     Ok(())
 }
 
-fn check(lane: LaneId, id: &str) -> Result<(), ApiError> {
+/// Whether an id can be one at all.
+pub(super) fn check(lane: LaneId, id: &str) -> Result<(), ApiError> {
     check_id(id).map_err(|error| {
         let hint = "use an id of 1 to 512 bytes";
         ApiError::new(ErrorKind::BadInput, "id_invalid", error.to_string(), hint)

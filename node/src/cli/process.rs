@@ -6,11 +6,12 @@ use clap::Subcommand;
 use serde_json::Value;
 use srcos_schemas::date_time::DateTime;
 use srcos_schemas::event::rules::EVENT;
+use srcos_schemas::json::Wide;
 use srcos_schemas::process::{PROCESS_PROVENANCE, ProcessProvenance, events};
 
 use super::Io;
 use super::args::Globals;
-use super::reading::{self, Depth, Named, holds, print_json, say};
+use super::reading::{self, Depth, Named, Unread, print_json, say};
 use crate::error::NodeError;
 use crate::observe::{self, Observation};
 use crate::render::plain;
@@ -75,8 +76,11 @@ fn validate(
 ) -> Result<(), NodeError> {
     let depth = if strict { Depth::Strict } else { Depth::Rules };
     let mut valid = true;
+    let mut unread = Unread::default();
     for path in reading::files(paths)? {
-        let verdict = reading::read_to_judge(io, &path)?.judge(&PROCESS_PROVENANCE, depth);
+        let named = reading::read_to_judge(io, &path);
+        let Some(named) = unread.pass(io, globals.json, named)? else { continue };
+        let verdict = named.judge(&PROCESS_PROVENANCE, depth);
         valid &= verdict.valid;
         if globals.json {
             super::json_line(io, &verdict)?;
@@ -87,7 +91,7 @@ fn validate(
             say(io, &format!("{}: the provenance holds", plain(&verdict.file)))?;
         }
     }
-    holds(valid)
+    unread.end(valid)
 }
 
 fn emit(
@@ -106,7 +110,7 @@ fn emit(
     // The events are held to their contract before anybody sees one.
     for event in &events {
         let judged =
-            Named { file: named.file.clone(), document: Ok(event.clone()), unwise: Vec::new() };
+            Named { file: named.file.clone(), document: Ok(event.clone()), wide: Wide::default() };
         let verdict = judged.judge(&EVENT, Depth::Rules);
         if !verdict.valid {
             return Err(verdict.refuse(globals.json, io));

@@ -1,14 +1,18 @@
 //! Reading the documents that a command names, and saying what is wrong with them.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+#[cfg(unix)]
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use srcos_schemas::contracts::{self, Contract, Finding, Options};
-use srcos_schemas::json::{DEPTH_MAX, JsonError, Limits, parse, parse_to_judge};
+use srcos_schemas::json::{
+    DEPTH_MAX, JsonError, JsonErrorKind, Limits, Wide, parse, parse_to_judge,
+};
 
 use super::Io;
 use crate::error::NodeError;
@@ -27,8 +31,8 @@ pub(super) struct Named {
     pub(super) file: String,
     /// The document, or why its bytes are none.
     pub(super) document: Result<Value, Finding>,
-    /// What is unwise about its text.
-    pub(super) unwise: Vec<Finding>,
+    /// Its integers beyond 64 bits.
+    pub(super) wide: Wide,
 }
 
 /// What is to be said of one document.
@@ -59,7 +63,7 @@ pub(super) enum Depth {
 
 /// Reads one document. A file that cannot be read is an error; bytes that are no document are not.
 pub(super) fn read(io: &mut Io<'_>, path: &Path) -> Result<Named, NodeError> {
-    named(io, path, |bytes| parse(bytes, LIMITS).map(|document| (document, Vec::new())))
+    named(io, path, |bytes| parse(bytes, LIMITS).map(|document| (document, Wide::default())))
 }
 
 /// Reads one document that is judged and not used: integers may be wider than 64 bits.
@@ -70,28 +74,81 @@ pub(super) fn read_to_judge(io: &mut Io<'_>, path: &Path) -> Result<Named, NodeE
 /// How documents are read.
 const LIMITS: Limits = Limits { bytes_max: DOCUMENT_BYTES_MAX, depth_max: DEPTH_MAX };
 
-/// A document, and what is unwise about its text.
-type Parsed = Result<(Value, Vec<JsonError>), JsonError>;
+/// A document, and its integers beyond 64 bits.
+type Parsed = Result<(Value, Wide), JsonError>;
+
+/// Opens a file. A named pipe is refused: with nobody at its other end opening it would wait for ever.
+/// Those that a shell makes of `<(command)` lie in `/dev`, and somebody is there.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    if std::fs::metadata(path)?.file_type().is_fifo()
+        && !["/dev", "/proc"].iter().any(|shell| path.starts_with(shell))
+    {
+        let message = "it is a named pipe: give what comes out of it on standard input, as -";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    File::open(path)
+}
 
 fn named(io: &mut Io<'_>, path: &Path, parse: fn(&[u8]) -> Parsed) -> Result<Named, NodeError> {
     let bytes = if path.as_os_str() == "-" {
         read_at_most(io.input)
     } else {
-        File::open(path).and_then(|mut file| read_at_most(&mut file))
+        open(path).and_then(|mut file| read_at_most(&mut file))
     }
     .map_err(|error| NodeError::file(path, &error))?;
     let file = path.display().to_string();
     Ok(match parse(&bytes) {
-        Ok((document, wide)) => {
-            let unwise = wide.into_iter().map(too_wide).collect();
-            Named { file, document: Ok(document), unwise }
-        }
-        Err(error) => {
-            let message = format!("this is no JSON document: {error}: mend it there");
-            let finding = Finding::new("json", "", &message);
-            Named { file, document: Err(finding), unwise: Vec::new() }
-        }
+        Ok((document, wide)) => Named { file, document: Ok(document), wide },
+        Err(error) => Named { file, document: Err(no_document(&error)), wide: Wide::default() },
     })
+}
+
+/// What is wrong with bytes that are no document.
+pub(super) fn no_document(error: &JsonError) -> Finding {
+    let message = match &error.kind {
+        // No more than that was read.
+        JsonErrorKind::TooLarge { limit, .. } => {
+            format!("the document is over the limit of {limit} bytes")
+        }
+        JsonErrorKind::IntegerTooLarge { .. }
+        | JsonErrorKind::FloatTooLarge { .. }
+        | JsonErrorKind::LoneSurrogate => {
+            format!("readers understand this JSON document differently: {error}: mend it there")
+        }
+        _ => format!("this is no JSON document: {error}: mend it there"),
+    };
+    Finding::new("json", "", &message)
+}
+
+/// Files that a command goes over and cannot read. It says which, does the rest, and ends with the last.
+#[derive(Default)]
+pub(super) struct Unread(Option<NodeError>);
+
+impl Unread {
+    /// What came of one file, where it could be read.
+    pub(super) fn pass<T>(
+        &mut self,
+        io: &mut Io<'_>,
+        json: bool,
+        done: Result<T, NodeError>,
+    ) -> Result<Option<T>, NodeError> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(NodeError::Api(error)) if error.code == "file_unusable" => {
+                if let Some(before) = self.0.replace(NodeError::Api(error)) {
+                    let _ = before.report(json, &mut *io.errors);
+                }
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The end of the command: whether all was read, and then whether it holds.
+    pub(super) fn end(self, all_hold: bool) -> Result<(), NodeError> {
+        self.0.map_or_else(|| holds(all_hold), Err)
+    }
 }
 
 /// What is unwise about an integer that not every reader can hold.
@@ -99,7 +156,7 @@ pub(super) fn too_wide(error: JsonError) -> Finding {
     Finding::new("json.integer-range", "", &format!("not every reader can read this: {error}"))
 }
 
-fn read_at_most(source: &mut dyn Read) -> std::io::Result<Vec<u8>> {
+fn read_at_most(source: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than may be there, so that a document that is too large is told from one that fits.
     source.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
@@ -125,14 +182,20 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, NodeError> {
     Ok(files)
 }
 
-/// The `.json` files that lie directly in a folder, in order.
+/// What is called `.json` and lies directly in a folder, in order. What cannot be read as a file, such as
+/// a link to nowhere, is among it, so that it is named and not passed over.
 pub(super) fn files_of_folder(folder: &Path) -> Result<Vec<PathBuf>, NodeError> {
     let entries = std::fs::read_dir(folder).map_err(|error| NodeError::file(folder, &error))?;
     let mut files = Vec::new();
-    for entry in entries.take(FOLDER_FILES_MAX) {
+    for entry in entries {
         let path = entry.map_err(|error| NodeError::file(folder, &error))?.path();
-        if path.extension().is_some_and(|end| end == "json") && path.is_file() {
+        if path.extension().is_some_and(|end| end == "json") && !path.is_dir() {
             files.push(path);
+        }
+        if files.len() > FOLDER_FILES_MAX {
+            let message =
+                format!("{} holds more than {FOLDER_FILES_MAX} documents", folder.display());
+            return Err(NodeError::usage("too_many_documents", message, "name them in parts"));
         }
     }
     files.sort();
@@ -147,12 +210,12 @@ impl Named {
             Ok(document) => {
                 let strict = depth == Depth::Strict;
                 let options = Options { contract: Some(contract), strict, ..Options::default() };
-                let verdict = contracts::validate(document, &options);
+                let verdict = contracts::validate_judged(document, &self.wide, &options);
                 (verdict.errors, verdict.warnings)
             }
         };
         let graver = if depth == Depth::Strict { &mut errors } else { &mut warnings };
-        graver.extend(self.unwise.iter().cloned());
+        graver.extend(self.wide.listed().iter().cloned().map(too_wide));
         if depth == Depth::Shape {
             errors.retain(is_of_shape);
             warnings.clear();
@@ -169,7 +232,7 @@ impl Named {
     ) -> Result<T, FileVerdict> {
         let mut verdict = self.judge(T::CONTRACT, depth);
         let (true, Ok(document)) = (verdict.valid, &self.document) else { return Err(verdict) };
-        serde_json::from_value(document.clone()).map_err(|error| {
+        contracts::read_typed(document).map_err(|error| {
             let message = format!("the document cannot be read: {error}");
             verdict.valid = false;
             verdict.errors.push(Finding::new("contract.readable", "", &message));

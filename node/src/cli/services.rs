@@ -9,7 +9,7 @@ use srcos_schemas::service::{SERVICE, ServiceManifest};
 
 use super::Io;
 use super::args::Globals;
-use super::reading::{self, Depth, FileVerdict, holds, print_json, say};
+use super::reading::{self, Depth, FileVerdict, Unread, print_json, say};
 use crate::error::NodeError;
 
 /// `services`.
@@ -75,15 +75,19 @@ fn validate(
 ) -> Result<(), NodeError> {
     let depth = if strict { Depth::Strict } else { Depth::Rules };
     let mut files = Vec::new();
+    let mut unread = Unread::default();
     for path in reading::files(paths)? {
-        files.push(reading::read_to_judge(io, &path)?.judge(&SERVICE, depth));
+        let named = reading::read_to_judge(io, &path);
+        if let Some(named) = unread.pass(io, globals.json, named)? {
+            files.push(named.judge(&SERVICE, depth));
+        }
     }
     let valid = files.iter().all(|file| file.valid);
     let warnings = files.iter().map(|file| file.warnings.len()).sum();
     let verdict = ServicesVerdict { valid, manifests: files.len(), warnings, files };
     if globals.json {
         super::json_line(io, &verdict)?;
-        return holds(valid);
+        return unread.end(valid);
     }
     for file in &verdict.files {
         file.complain(io);
@@ -92,7 +96,7 @@ fn validate(
         let ServicesVerdict { manifests, warnings, .. } = verdict;
         say(io, &format!("{manifests} service manifests hold, with {warnings} warnings"))?;
     }
-    holds(valid)
+    unread.end(valid)
 }
 
 fn graph(
@@ -106,8 +110,23 @@ fn graph(
     for path in reading::files(paths)? {
         let named = reading::read(io, &path)?;
         // What a manifest must say beyond its shape is no matter of the graph.
-        match named.typed(Depth::Shape) {
-            Ok(manifest) => manifests.push((named.file, manifest)),
+        match named.typed::<ServiceManifest>(Depth::Shape) {
+            Ok(manifest) => {
+                let before =
+                    manifests.iter().find(|(_, known)| known.service_id == manifest.service_id);
+                let Some((file, known)) = before else {
+                    manifests.push((named.file, manifest));
+                    continue;
+                };
+                if *known != manifest {
+                    let message = format!(
+                        "{file} and {} are different manifests of {}",
+                        named.file, manifest.service_id
+                    );
+                    let hint = "give one of each service";
+                    return Err(NodeError::usage("service_twice", message, hint));
+                }
+            }
             Err(verdict) => refused = Some(verdict.refuse(globals.json, io)),
         }
     }

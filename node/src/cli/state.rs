@@ -6,13 +6,18 @@ use srcos_schemas::provenance::{ProvenanceLog, ProvenanceVerify};
 use srcos_schemas::status::StatusDocument;
 
 use super::args::{Globals, ProvenanceCommand};
+use super::hints::Hints;
 use super::{Io, Session};
 use crate::client::encode;
 use crate::error::NodeError;
 use crate::render;
 
 pub(super) async fn status(session: &mut Session<'_, '_>) -> Result<(), NodeError> {
-    let status: StatusDocument = session.client.get("/admin/status").await?;
+    let mut status: StatusDocument = session.client.get("/admin/status").await?;
+    let hints = Hints::of(&session.globals);
+    for found in &mut status.diagnosis {
+        found.hint = hints.complete(&found.hint);
+    }
     session.show(&status, render::status)?;
     holds(status.readiness.state.is_ready())
 }
@@ -51,6 +56,7 @@ pub(super) async fn provenance(
 ) -> Result<(), NodeError> {
     match command {
         ProvenanceCommand::Log { lane, id } => {
+            super::objects::check(lane, &id)?;
             let path = format!("/admin/provenance/log/{lane}/{}", encode(&id));
             let log: ProvenanceLog = session.client.get(&path).await?;
             session.show(&log, render::provenance_log)?;

@@ -21,7 +21,7 @@ pub(super) fn events(io: &mut Io<'_>, store: &Path) -> Result<Vec<Value>, NodeEr
     let (events, left_out) = if store.as_os_str() == "-" {
         lines(store, &mut *io.input, EVENTS_BYTES_MAX)?
     } else {
-        let file = std::fs::File::open(store).map_err(|error| NodeError::file(store, &error))?;
+        let file = super::reading::open(store).map_err(|error| NodeError::file(store, &error))?;
         lines(store, file, EVENTS_BYTES_MAX)?
     };
     if left_out > 0 {

@@ -113,7 +113,14 @@ fn what_is_put_can_be_read_listed_patched_and_deleted() {
         read.out
     );
     let deleted = shell.run(&["delete", "normal", "a/b", "--reason", "done"], "");
-    assert!(deleted.is(0));
+    assert_eq!(deleted.out, "normal/a/b: deleted here; peers follow as they connect\n");
+    for (lane, class, what) in
+        [("secure", "internal", "lane secure"), ("normal", "secret", "class secret")]
+    {
+        assert!(shell.run(&["put", lane, "c", "1", "--class", class], "").is(0));
+        let deleted = shell.run(&["delete", lane, "c", "--reason", "done"], "");
+        assert_eq!(deleted.out, format!("{lane}/c: deleted; {what} does not leave this device\n"));
+    }
     let gone = shell.run(&["--json", "get", "normal", "a/b"], "");
     assert!(gone.is(1));
     assert_eq!((gone.out.as_str(), &gone.error()["code"]), ("", &json!("object_absent")));
@@ -165,13 +172,52 @@ fn json_that_is_wrong_is_named_with_its_place() {
     assert!(outcome.is(2));
     assert_eq!(
         outcome.err,
-        "error: not valid JSON: duplicate key \"a\" at line 2 column 2\n  \
+        "error: normal/a: not valid JSON: duplicate key \"a\" at line 2 column 2\n  \
          try: mend the JSON and try again\n"
     );
     let file = shell.file("big.json", &format!("\"{}\"", "x".repeat(1 << 20)));
     let outcome = shell.run(&["put", "normal", "a", "--file", &file], "");
     assert!(outcome.is(2));
     assert!(outcome.err.contains("1048578 bytes is over the limit of 1048576 bytes"));
+    assert!(outcome.err.contains("keep large data in a file"), "{}", outcome.err);
+    let outcome = shell.run(&["--json", "put", "normal", "a", "--file", &file], "");
+    assert_eq!(outcome.error()["path"], *file);
+    for command in [["put", "normal", "a", "{"], ["patch", "normal", "a", "{"]] {
+        let outcome = shell.run(&[&["--json"], &command[..]].concat(), "");
+        assert_eq!(outcome.error()["path"], "normal/a");
+    }
+    let outcome = shell.run(&["--json", "put", "tombstone", "a", "1"], "");
+    assert_eq!(outcome.error()["path"], "tombstone/a");
+}
+
+#[test]
+fn arguments_that_are_too_long_are_bad_input_and_name_the_limit() {
+    let shell = Shell::new();
+    assert!(shell.run(&["put", "normal", "a", "1"], "").is(0));
+    let long = "x".repeat(120_000);
+    let label = format!("k={long}");
+    let cases: [(&[&str], &str); 9] = [
+        (&["delete", "normal", "a", "--reason", &long], "1024"),
+        (&["list", "normal", "--prefix", &long], "512"),
+        (&["list", "normal", "--after", &long], "512"),
+        (&["list", "normal", "--kind", &long], "64"),
+        (&["list", "normal", "--label", &label], "1024"),
+        (&["put", "normal", "a", "1", "--if-match", &long], "heads"),
+        (&["get", "normal", &long], "512"),
+        (&["provenance", "log", "normal", &long], "512"),
+        (&["put", "normal", "a", "1", "--kind", &long], "64"),
+    ];
+    for (arguments, limit) in cases {
+        let outcome = shell.run(&[&["--json"], arguments].concat(), "");
+        assert!(outcome.is(2), "{:?} {:.300}", arguments[..2].to_vec(), outcome.err);
+        let message = outcome.error()["message"].to_string();
+        assert!(message.contains(limit) && message.len() < 300, "{message:.300}");
+    }
+    let many: Vec<String> = (0..9).map(|n| format!("k{n}=v")).collect();
+    let many = many.iter().flat_map(|label| ["--label", label]);
+    let many: Vec<&str> = ["list", "normal"].into_iter().chain(many).collect();
+    assert!(shell.run(&many, "").is(2));
+    assert!(shell.run(&["get", "normal", "a"], "").is(0));
 }
 
 #[test]
@@ -209,7 +255,7 @@ fn an_import_applies_everything_or_nothing() {
     assert_eq!(
         error["error"]["message"],
         "line 1235: not valid JSON: duplicate key \"id\" at line 1 column 11 \
-         (1 more lines are wrong); nothing was imported"
+         (1 more line is wrong); nothing was imported"
     );
     assert!(shell.run(&["--json", "list", "normal"], "").json()["objects"][0].is_null());
 
@@ -264,7 +310,7 @@ fn indexing_writes_only_what_differs_and_deletes_only_what_vanished() {
     assert!(other.is(0));
     let path = folder.path().to_str().unwrap();
     let index = || shell.run(&["--json", "index", path], "").json();
-    let counts = |files, unchanged, written, deleted| json!({"files": files, "unchanged": unchanged, "written": written, "deleted": deleted, "failed": 0});
+    let counts = |files, unchanged, written, deleted| json!({"files": files, "unchanged": unchanged, "written": written, "deleted": deleted, "taken": 0, "failed": 0});
     assert_eq!(index(), counts(3, 0, 3, 0));
     assert_eq!(index(), counts(3, 3, 0, 0));
     let object = shell.run(&["--json", "get", "normal", "d/c.json"], "").json();
@@ -283,6 +329,91 @@ fn indexing_writes_only_what_differs_and_deletes_only_what_vanished() {
     let path = second.path().to_str().unwrap();
     assert_eq!(shell.run(&["--json", "index", path], "").json(), counts(0, 0, 0, 0));
     assert!(shell.run(&["get", "normal", "a.txt"], "").is(0));
+}
+
+/// A folder with these files, each with its name as content.
+fn folder(files: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in files {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, file).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn indexing_under_another_prefix_deletes_nothing_of_what_was_made_before() {
+    let shell = Shell::new();
+    let folder = folder(&["a", "d/b"]);
+    let path = folder.path().to_str().unwrap();
+    for prefix in ["", "p/", "p"] {
+        let summary = shell.run(&["--json", "index", path, "--prefix", prefix], "").json();
+        assert_eq!((&summary["written"], &summary["deleted"]), (&json!(2), &json!(0)), "{prefix}");
+    }
+    for id in ["a", "p/a", "pa", "pd/b"] {
+        assert!(shell.run(&["get", "normal", id], "").is(0), "{id}");
+    }
+    // Each is followed for itself.
+    std::fs::remove_file(folder.path().join("a")).unwrap();
+    let summary = shell.run(&["--json", "index", path, "--prefix", "p/"], "").json();
+    assert_eq!((&summary["unchanged"], &summary["deleted"]), (&json!(1), &json!(1)));
+    assert!(shell.run(&["get", "normal", "p/a"], "").is(1));
+    assert!(shell.run(&["get", "normal", "a"], "").is(0));
+}
+
+#[test]
+fn indexing_leaves_objects_alone_that_the_folder_did_not_make() {
+    let shell = Shell::new();
+    assert!(shell.run(&["put", "normal", "d/note", "1"], "").is(0));
+    let names: Vec<String> = (0..100).map(|n| format!("f{n:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).chain(["d/note"]).collect();
+    let (first, second) = (folder(&names), folder(&names));
+    std::fs::write(second.path().join("g"), "only here").unwrap();
+    let index = |folder: &tempfile::TempDir, more: &[&str]| {
+        let path = folder.path().to_str().unwrap();
+        shell.run(&[&["--json", "index", path][..], more].concat(), "")
+    };
+    let summary = index(&first, &[]).json();
+    assert_eq!((&summary["written"], &summary["taken"]), (&json!(100), &json!(1)));
+    let body = |id: &str| shell.run(&["--json", "get", "normal", id], "").json()["body"].clone();
+    assert_eq!(body("d/note"), 1);
+
+    std::fs::write(second.path().join("f07"), "something else").unwrap();
+    let before = body("f07");
+    // Many new files at once are looked up in another way than few.
+    let said = index(&second, &[]);
+    assert!(said.is(0), "{}", said.err);
+    let summary = said.json();
+    assert_eq!((&summary["written"], &summary["taken"]), (&json!(1), &json!(101)));
+    assert_eq!(body("f07"), before);
+    assert!(said.err.contains("f07 is left out") && said.err.contains("--prefix"), "{}", said.err);
+    assert!(said.err.lines().count() < 30, "{}", said.err);
+    assert!(index(&second, &["--strict"]).is(1));
+    // And what the first made is not the second's to delete.
+    std::fs::remove_file(second.path().join("f08")).unwrap();
+    assert_eq!(index(&second, &[]).json()["deleted"], 0);
+    let summary = index(&first, &[]).json();
+    assert_eq!((&summary["unchanged"], &summary["taken"]), (&json!(100), &json!(1)));
+
+    assert_eq!(index(&second, &["--prefix", "second/"]).json()["taken"], 0);
+    let summary = index(&second, &["--take-over"]).json();
+    assert_eq!((&summary["written"], &summary["taken"]), (&json!(100), &json!(0)));
+    assert_ne!(body("f07"), before);
+}
+
+#[test]
+fn object_of_a_file_that_is_ignored_now_is_deleted_for_that_reason() {
+    let shell = Shell::new();
+    let folder = folder(&["a.o", "b"]);
+    let path = folder.path().to_str().unwrap();
+    assert_eq!(shell.run(&["--json", "index", path], "").json()["written"], 2);
+    std::fs::write(folder.path().join(".ignore"), "*.o\n").unwrap();
+    std::fs::remove_file(folder.path().join("b")).unwrap();
+    assert_eq!(shell.run(&["--json", "index", path], "").json()["deleted"], 2);
+    let reason = |id: &str| shell.backend.0.reason(id);
+    assert_eq!(reason("a.o"), "its file is ignored or hidden now");
+    assert_eq!(reason("b"), "its file has vanished");
 }
 
 #[test]

@@ -60,9 +60,12 @@ pub(super) async fn import(
     let summary = ImportSummary { lane: args.lane.name(), lines, changed, unchanged, skipped };
     session.show(&summary, |summary, _| {
         let ImportSummary { lane, lines, changed, unchanged, skipped } = summary;
+        let words =
+            |number: u64, one| render::count(usize::try_from(number).unwrap_or(usize::MAX), one);
         format!(
-            "{lane}: {lines} objects imported, {changed} of them changed, {unchanged} already so, \
-             {skipped} lines skipped"
+            "{lane}: {} imported, {changed} changed, {unchanged} already so, {} skipped",
+            words(*lines, "object"),
+            words(*skipped, "line")
         )
     })
 }
@@ -117,6 +120,7 @@ fn check_lines(
     };
     let others = match wrong {
         1 => String::new(),
+        2 => " (1 more line is wrong)".to_owned(),
         wrong => format!(" ({} more lines are wrong)", wrong - 1),
     };
     let message = format!("line {number}: {}{others}; nothing was imported", error.message);

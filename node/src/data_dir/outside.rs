@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The two numbers.
@@ -38,7 +39,11 @@ impl Outside {
     /// Puts the numbers into a file, durably.
     pub(super) fn replace(self, path: &Path) -> std::io::Result<()> {
         let new = path.with_extension("opens.new");
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&new)?;
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(true).mode(super::private::FILE_MODE);
+        let mut file = options.open(&new)?;
+        // One that was left behind keeps the mode that it had.
+        super::private::close(&new, super::private::FILE_MODE)?;
         file.write_all(self.line().as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)

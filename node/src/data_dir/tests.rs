@@ -108,3 +108,68 @@ fn what_lies_outside_is_read_as_earlier_versions_wrote_it_and_refused_when_torn(
         assert_eq!(Outside::read(&file), None, "{torn:?}");
     }
 }
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn other_users_can_read_nothing_of_a_directory_that_was_made() {
+    let place = Place::new();
+    put(&mut place.open(), "a secret");
+    assert_eq!(mode(place.dir.path()), 0o700);
+    for entry in fs::read_dir(place.dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    assert_eq!(mode(&place.dir.opens_file().unwrap()), 0o600);
+}
+
+#[test]
+fn directory_that_others_could_read_is_closed_by_whoever_opens_it_to_write() {
+    let place = Place::new();
+    let (store, opens) = (place.dir.store_file(), place.dir.opens_file().unwrap());
+    let events = place.dir.path().join("events.jsonl");
+    fs::write(&events, "").unwrap();
+    set_mode(place.dir.path(), 0o755);
+    [&store, &opens, &events].into_iter().for_each(|path| set_mode(path, 0o644));
+    // Who only reads changes nothing.
+    place.dir.open_reader().unwrap();
+    assert_eq!((mode(place.dir.path()), mode(&store)), (0o755, 0o644));
+    drop(place.open());
+    assert_eq!(mode(place.dir.path()), 0o700);
+    for path in [&store, &opens, &events] {
+        assert_eq!(mode(path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn directory_that_is_there_is_taken_over_only_if_nothing_of_others_is_in_it() {
+    let place = TempDir::new().unwrap();
+    let empty = place.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    set_mode(&empty, 0o755);
+    DataDir::new(&empty).init(None).unwrap();
+    assert_eq!(mode(&empty), 0o700);
+    // Its store was lost, and its key was kept.
+    fs::remove_file(empty.join("store.redb")).unwrap();
+    set_mode(&empty, 0o755);
+    DataDir::new(&empty).init(None).unwrap();
+    assert_eq!(mode(&empty), 0o700);
+
+    let shared = place.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("notes.txt"), "x").unwrap();
+    set_mode(&shared, 0o755);
+    let error = DataDir::new(&shared).init(None).unwrap_err();
+    assert_eq!(error.code, "data_dir_open_to_others");
+    assert_eq!((mode(&shared), fs::read_dir(&shared).unwrap().count()), (0o755, 1));
+    set_mode(&shared, 0o700);
+    DataDir::new(&shared).init(None).unwrap();
+}

@@ -22,13 +22,17 @@ const HEAD_DOMAIN: &[u8] = b"srcos-event-head-1\0";
 const HEAD_BYTES_MAX: u64 = 4096;
 
 /// How long a store is.
+///
+/// A head that counts no line is written before the first one: `last` is then the hash of the line
+/// that is about to be written, so that it stands for no other store. Since then linked lines without
+/// a head mean that it was taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// Lines.
     pub count: u64,
     /// Bytes.
     pub bytes: u64,
-    /// Hash of the last line.
+    /// Hash of the last line; where none is counted, of the one that is to be the first linked.
     pub last: Hash,
     /// Who signed, and the signature; nothing where no key was at hand.
     pub signed: Option<(DeviceId, [u8; 64])>,
@@ -83,6 +87,21 @@ impl Head {
             Some(head) => Ok(Some(head)),
             None => Err(EventStoreError::Damaged { path, why: "it is no head".to_owned() }),
         }
+    }
+
+    /// Puts the head in place before the first line, so durably that a power cut cannot leave the
+    /// line without it.
+    pub fn begin(
+        store: &Path,
+        line: Hash,
+        key: Option<&SigningKey>,
+    ) -> Result<(), EventStoreError> {
+        Self::new(0, 0, line, key).write(store)?;
+        let folder = store.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(EventStoreError::io("write", folder))
     }
 
     fn parse(text: &[u8]) -> Option<Self> {

@@ -36,6 +36,8 @@ pub struct Writer {
     count: u64,
     bytes: u64,
     last: Hash,
+    /// Whether a line is linked already.
+    linked: bool,
 }
 
 /// Opens a file for reading and writing, makes it if there is none, readable by the user only.
@@ -62,9 +64,8 @@ impl Writer {
             file.set_len(end.bytes).map_err(io("cut"))?;
         }
         let ids = open_ids(path, &file, end.bytes).map_err(io("index"))?;
-        let End { count, bytes, last } = end;
-        let writer = Self { path: path.to_owned(), file, ids, key, count, bytes, last };
-        Ok(writer)
+        let End { count, bytes, last, linked } = end;
+        Ok(Self { path: path.to_owned(), file, ids, key, count, bytes, last, linked })
     }
 
     /// Adds events. On return they are durable: all of them, or, where this fails, none.
@@ -103,7 +104,12 @@ impl Writer {
             added.push(Added::New(count));
         }
         if !new.is_empty() {
+            if !self.linked {
+                let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                Head::begin(&self.path, sha256(first), self.key.as_ref())?;
+            }
             self.write(&lines)?;
+            self.linked = true;
             if self.bytes == 0 {
                 let first = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
                 self.ids
@@ -179,6 +185,8 @@ struct End {
     count: u64,
     bytes: u64,
     last: Hash,
+    /// Whether a line is linked.
+    linked: bool,
 }
 
 impl End {
@@ -186,7 +194,10 @@ impl End {
         let damaged = |why: String| EventStoreError::Damaged { path: path.to_owned(), why };
         let head = Head::read(path)?;
         let from = match head {
-            None => Self { count: 0, bytes: 0, last: sha256(b"") },
+            None => Self { count: 0, bytes: 0, last: sha256(b""), linked: false },
+            Some(Head { count: 0, bytes: 0, .. }) => {
+                Self { count: 0, bytes: 0, last: sha256(b""), linked: false }
+            }
             Some(head) if head.count > head.bytes => {
                 return Err(damaged("its head contradicts itself".to_owned()));
             }
@@ -198,13 +209,13 @@ impl End {
                 Self::check_head(file, &head).map_err(EventStoreError::io("read", path))?.map_err(
                     |line| damaged(format!("its last line {line} is not the one that was written")),
                 )?;
-                Self { count: head.count, bytes: head.bytes, last: head.last }
+                Self { count: head.count, bytes: head.bytes, last: head.last, linked: true }
             }
         };
         if from.bytes == bytes {
             return Ok(from);
         }
-        from.follow(path, file, head.is_some())
+        from.follow(path, file, head)
     }
 
     /// Whether the line at which a head ends is the head's.
@@ -231,7 +242,7 @@ impl End {
 
     /// Goes on over what was written after the head: whole lines that link to each other, and at most
     /// one without an end.
-    fn follow(self, path: &Path, file: &File, linked: bool) -> Result<Self, EventStoreError> {
+    fn follow(self, path: &Path, file: &File, head: Option<Head>) -> Result<Self, EventStoreError> {
         let io = |what| EventStoreError::io(what, path);
         let damaged = |why: String| EventStoreError::Damaged { path: path.to_owned(), why };
         let mut source = file;
@@ -239,15 +250,18 @@ impl End {
         let mut blocks = Blocks::new(source, self.bytes, self.count + 1);
         let mut end = self;
         // Lines of another program may stand before the first that is linked.
-        let mut plain = (!linked).then(Sha256::new);
+        let mut plain = (!end.linked).then(Sha256::new);
+        const NO_HEAD: &str =
+            "its head is missing, so lines cut off at its end would not be missed: put it back";
         while let Some(block) = blocks.next_block().map_err(io("read"))? {
             match block.kind {
-                BlockKind::Unended if plain.is_some() || !is_begun(block.bytes) => {
+                BlockKind::Unended if !is_begun(block.bytes) => {
                     let n = end.count + 1;
                     return Err(damaged(format!(
                         "line {n} has no end, and this program did not begin it"
                     )));
                 }
+                BlockKind::Unended if head.is_none() => return Err(damaged(NO_HEAD.to_owned())),
                 BlockKind::Unended => break,
                 BlockKind::TooLong => {
                     return Err(damaged(format!("line {} is too long", block.first_line)));
@@ -258,8 +272,13 @@ impl End {
                 let n = end.count + 1;
                 match (parts(line), &mut plain) {
                     (Parts::Linked(link, _), _) if link.n == n && link.prev == end.last => {
-                        plain = None;
+                        let Some(head) = head else { return Err(damaged(NO_HEAD.to_owned())) };
                         end.last = sha256(line);
+                        if plain.take().is_some() && head.last != end.last {
+                            let why = format!("line {n} is not the first that its head names");
+                            return Err(damaged(why));
+                        }
+                        end.linked = true;
                     }
                     (Parts::Plain, Some(before)) => {
                         before.update(line);

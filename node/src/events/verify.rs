@@ -62,7 +62,8 @@ pub enum HeadState {
     Signed,
     /// There, and signed by nobody.
     Unsigned,
-    /// Not there: lines cut off at the end would not be missed.
+    /// Not there. With lines of this program that is a finding: lines cut off at the end would not be
+    /// missed.
     Missing,
     /// There, and wrong.
     Wrong,
@@ -145,8 +146,11 @@ struct Check {
     gaps: BTreeMap<u64, u64>,
     /// Empty lines before the first linked one, at most [`FINDINGS_MAX`].
     blanks: Vec<u64>,
-    /// The hash of the line at which the head ends.
+    /// The hash of the line at which the head ends, and of the first linked one.
     at_head: Option<Hash>,
+    first_linked: Option<(u64, Hash)>,
+    /// The last line that stands in its place and says another number.
+    misnumbered: Option<u64>,
     torn: Option<u64>,
     ids: HashMap<u128, u64>,
     signers: Vec<DeviceId>,
@@ -190,6 +194,8 @@ impl Check {
             gaps: BTreeMap::new(),
             blanks: Vec::new(),
             at_head: None,
+            first_linked: None,
+            misnumbered: None,
             torn: None,
             ids: HashMap::new(),
             signers: Vec::new(),
@@ -264,7 +270,7 @@ impl Check {
         }
     }
 
-    fn line(&mut self, line: u64, text: &[u8], facts: Facts, before: Option<Sha256>) {
+    fn line(&mut self, line: u64, text: &[u8], mut facts: Facts, before: Option<Sha256>) {
         if facts.blank {
             match self.linked {
                 0 if self.blanks.len() < FINDINGS_MAX => self.blanks.push(line),
@@ -288,12 +294,20 @@ impl Check {
                 }
             }
         }
-        let Some(link) = facts.link else {
+        let Some(mut link) = facts.link else {
             if facts.problem.is_none() {
                 self.plain(line);
             }
             return;
         };
+        self.first_linked.get_or_insert((line, facts.hash));
+        if link.n != self.next && self.is_misnumbered(&facts, text) {
+            let message = "the line was changed: its number is not the one that was written";
+            self.found(line, "changed", message);
+            self.misnumbered = Some(line);
+            link.n = self.next.saturating_add(self.broken_since);
+            facts.link = Some(link);
+        }
         if let Some((device, _)) = link.signed
             && !self.signers.contains(&device)
             && self.signers.len() < SIGNERS_MAX
@@ -331,6 +345,15 @@ impl Check {
             self.last = Some(Last { facts, text: kept });
             self.broken_since = 0;
         }
+    }
+
+    /// Whether a line stands in its place and only says another number.
+    fn is_misnumbered(&self, facts: &Facts, text: &[u8]) -> bool {
+        let prev = facts.link.map(|link| link.prev);
+        let follows = self.last.as_ref().is_some_and(|last| Some(last.facts.hash) == prev);
+        // Asked of as many as are listed: a signature takes a while.
+        let few = self.findings.len() + self.gaps.len() < FINDINGS_MAX;
+        follows || (few && facts.signature_holds(text) == Some(false))
     }
 
     /// A line that another program wrote. Before the first line of ours it may stand: that one holds
@@ -373,7 +396,8 @@ impl Check {
             return;
         }
         let Some(last) = &self.last else { return };
-        if last.facts.hash == prev {
+        // Whatever was done to the number, the next line links to the line as it was.
+        if last.facts.hash == prev || self.misnumbered == Some(line - 1) {
             return;
         }
         // One of the two was changed: their own signatures tell which. Without them it is the one
@@ -448,7 +472,7 @@ impl Check {
             self.check_signature(&last, n);
             self.last = Some(last);
         }
-        if self.linked > 0 || self.head.is_some() {
+        if self.linked > 0 || self.head.is_some_and(|head| head.count > 0) {
             for line in std::mem::take(&mut self.blanks) {
                 self.found(line, "foreign", EMPTY);
             }
@@ -486,14 +510,12 @@ impl Check {
             return HeadState::Wrong;
         }
         let Some(head) = self.head else {
-            if self.linked > 0 {
-                self.notes.push(
-                    "there is no head: lines cut off at the end would not be missed".to_owned(),
-                );
+            if let Some((line, _)) = self.first_linked {
+                self.found(line, "head_missing", HEAD_MISSING);
             }
             return HeadState::Missing;
         };
-        if self.linked == 0 && self.events > 0 {
+        if self.linked == 0 && self.events > 0 && head.count > 0 {
             self.found(1, "unlinked", UNLINKED);
         }
         let holds = head.verifies();
@@ -519,7 +541,16 @@ impl Check {
                 ),
             };
             self.found(from, "truncated", message);
-        } else if !cut && head.count > 0 && head.count <= there {
+        } else if head.count == 0 {
+            if let Some((line, first)) = self.first_linked
+                && first != head.last
+                && !self.is_known(line)
+            {
+                let message = "the line is not the first that the head names";
+                self.found(line, "changed", message);
+            }
+            self.note_beyond(self.linked);
+        } else if !cut && head.count <= there {
             match self.at_head {
                 Some(hash) if hash == head.last => {}
                 Some(_) => {
@@ -531,12 +562,7 @@ impl Check {
                 // It is broken, out of its place or missing, and that was said.
                 None => {}
             }
-            if head.count < there {
-                let beyond = there - head.count;
-                self.notes.push(format!(
-                    "{beyond} lines came after the head: their program ended before it wrote a new one"
-                ));
-            }
+            self.note_beyond(there - head.count);
         }
         if holds.is_some() {
             return HeadState::Signed;
@@ -547,7 +573,18 @@ impl Check {
         }
         HeadState::Unsigned
     }
+
+    fn note_beyond(&mut self, lines: u64) {
+        if lines > 0 {
+            self.notes.push(format!(
+                "{lines} lines came after the head: their program ended before it wrote a new one"
+            ));
+        }
+    }
 }
+
+const HEAD_MISSING: &str =
+    "the head beside the store is missing: lines cut off at the end would not be missed";
 
 const EMPTY: &str = "the line is empty; this program writes no empty lines";
 const UNLINKED: &str = "the line has no link: another program wrote it, or its link was taken away";

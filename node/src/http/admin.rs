@@ -60,11 +60,13 @@ async fn provenance_verify(State(shared): State<Shared>, RawQuery(text): RawQuer
 struct RevokeRequest {
     device: String,
     reason: String,
+    #[serde(default)]
+    leave: bool,
 }
 
 async fn revoke(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
-    let RevokeRequest { device, reason } = small_body(&headers, body).await?;
-    ok(&shared.ask(move |node| node.revoke(&device, &reason)).await?)
+    let RevokeRequest { device, reason, leave } = small_body(&headers, body).await?;
+    ok(&shared.ask(move |node| node.revoke(&device, &reason, leave)).await?)
 }
 
 #[derive(Deserialize)]
@@ -83,11 +85,13 @@ async fn rename(State(shared): State<Shared>, headers: HeaderMap, body: Body) ->
 #[serde(deny_unknown_fields)]
 struct InviteRequest {
     ttl_ms: Option<u64>,
+    #[serde(default)]
+    watched: bool,
 }
 
 async fn invite(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
-    let InviteRequest { ttl_ms } = small_body(&headers, body).await?;
-    ok(&shared.ask(move |node| node.pair_invite(ttl_ms)).await?)
+    let InviteRequest { ttl_ms, watched } = small_body(&headers, body).await?;
+    ok(&shared.ask(move |node| node.pair_invite(ttl_ms, watched)).await?)
 }
 
 async fn invite_status(State(shared): State<Shared>, Text(id): Text) -> Reply {

@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::reply::Failure;
+use super::serve::Caller;
 use super::token::Token;
 use crate::api::{ApiError, ErrorKind};
 
@@ -75,7 +76,11 @@ impl TcpAccess {
                 ));
             }
         }
-        if is_public(request.uri().path()) || self.has_token(request) {
+        if self.has_token(request) {
+            known(request);
+            return Ok(());
+        }
+        if is_public(request.uri().path()) {
             return Ok(());
         }
         Err(ApiError::new(
@@ -96,6 +101,13 @@ impl TcpAccess {
             return false;
         };
         scheme.eq_ignore_ascii_case("bearer") && self.token.is(token.trim())
+    }
+}
+
+/// The connection of a request that may pass is no stranger's any more.
+fn known(request: &Request) {
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        caller.is_known_now();
     }
 }
 
@@ -120,7 +132,10 @@ pub(super) async fn check(
     next: Next,
 ) -> Response {
     let allowed = match &*access {
-        Access::Local => Ok(()),
+        Access::Local => {
+            known(&request);
+            Ok(())
+        }
         Access::Tcp(tcp) => tcp.check(&request),
     };
     let mut response = match allowed {

@@ -73,7 +73,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         query: &["after", "lane"],
-        ..read("/changes", "Applied changes as server-sent events, each once and in order")
+        ..read(
+            "/changes",
+            "Applied changes as server-sent events, each once and in order; they start after the \
+             later of `after` and the Last-Event-ID header, and with the next change without either",
+        )
     },
     read("/peers", "Every device that the mesh knows"),
 ];

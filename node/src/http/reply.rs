@@ -16,6 +16,7 @@ use srcos_schemas::objects::ObjectDocument;
 
 use super::CHANGED_HEADER;
 use crate::api::{ApiError, ErrorKind, Heads, Written};
+use crate::asked::check_heads;
 
 /// Longest time that a request body may take to arrive, in milliseconds: a slow sender must not
 /// hold a request's place for ever.
@@ -119,13 +120,13 @@ pub(super) fn condition(headers: &HeaderMap) -> Result<Option<Heads>, ApiError> 
     let tag = value.to_str().ok().and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
     let heads: Option<Vec<String>> = tag.map(|tag| tag.split(',').map(str::to_owned).collect());
     match (heads, values.next()) {
-        (Some(heads), None) if heads.iter().all(|head| is_hash(head)) => Ok(Some(Heads(heads))),
+        (Some(heads), None) => {
+            let heads = Heads(heads);
+            check_heads(Some(&heads)).map_err(|_| bad("If-Match"))?;
+            Ok(Some(heads))
+        }
         _ => Err(bad("If-Match")),
     }
-}
-
-fn is_hash(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The content type of a request, without its parameters.
@@ -197,6 +198,10 @@ pub(crate) fn read_json(bytes: &[u8], limits: Limits) -> Result<Value, ApiError>
             JsonErrorKind::TooLarge { .. } => error.kind.to_string(),
             _ => format!("not valid JSON: {error}"),
         };
-        ApiError::new(kind, code, message, "mend the JSON and try again")
+        let hint = match kind {
+            ErrorKind::TooLarge => "keep large data in a file, and its hash in the object",
+            _ => "mend the JSON and try again",
+        };
+        ApiError::new(kind, code, message, hint)
     })
 }

@@ -26,6 +26,7 @@ use super::reply::{
 };
 use super::{Shared, metrics, openapi, stream};
 use crate::api::{ApiError, Detail, ErrorKind, ListQuery, PatchRequest, PutRequest};
+use crate::asked::{check_list, check_reason};
 
 pub(super) const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -108,6 +109,7 @@ fn list_query(text: &str) -> Result<ListQuery, ApiError> {
         limit: PAGE_LIMIT_DEFAULT,
         after: None,
     };
+    require_utf8(text)?;
     for (key, value) in form_urlencoded::parse(text.as_bytes()) {
         let value = value.into_owned();
         match &*key {
@@ -133,7 +135,30 @@ fn list_query(text: &str) -> Result<ListQuery, ApiError> {
             _ => return Err(unknown_parameter(&key)),
         }
     }
+    check_list(&query)?;
     Ok(query)
+}
+
+/// Refuses a query string that is not UTF-8 once it is decoded: whoever reads it would put other
+/// characters in the place of what is none.
+fn require_utf8(text: &str) -> Result<(), ApiError> {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    while let Some((first, rest)) = bytes.split_first() {
+        let (byte, rest) = match (first, digit(rest.first()), digit(rest.get(1))) {
+            // Two digits of sixteen make a byte.
+            (b'%', Some(high), Some(low)) => ((high << 4 | low) as u8, &rest[2..]),
+            _ => (*first, rest),
+        };
+        decoded.push(byte);
+        bytes = rest;
+    }
+    if std::str::from_utf8(&decoded).is_ok() {
+        return Ok(());
+    }
+    let message = "the query string is not UTF-8";
+    Err(bad_input("query_invalid", message, "percent-encode UTF-8 text"))
 }
 
 fn unknown_parameter(key: &str) -> ApiError {
@@ -144,6 +169,7 @@ fn unknown_parameter(key: &str) -> ApiError {
 
 /// Reads a query string into the parameters that a route has.
 pub(super) fn query<T: DeserializeOwned>(text: Option<&str>) -> Result<T, ApiError> {
+    require_utf8(text.unwrap_or_default())?;
     serde_urlencoded::from_str(text.unwrap_or_default()).map_err(|error| {
         let message = format!("the query string is not right: {error}");
         bad_input("query_invalid", message, "see /openapi.json for the parameters")
@@ -221,10 +247,7 @@ async fn delete_object(
 ) -> Reply {
     let DeleteQuery { reason } = query(text.as_deref())?;
     let if_match = condition(&headers)?;
-    if reason.trim().is_empty() {
-        let message = "a deletion needs a reason";
-        return Err(bad_input("reason_missing", message, "give reason=TEXT").into());
-    }
+    check_reason(&reason)?;
     object(&shared.ask(move |node| node.delete(lane, &id, &reason, if_match.as_ref())).await?)
 }
 
@@ -261,7 +284,11 @@ fn ops_of_document(bytes: &[u8]) -> Result<Vec<BatchOp>, ApiError> {
             }
             BatchOp::Patch { .. } | BatchOp::Delete { .. } => Ok(()),
         });
-        checked.map_err(|error| bad_content(&error).at(format!("ops/{place}")))?;
+        let checked = checked.map_err(|error| bad_content(&error)).and_then(|()| match op {
+            BatchOp::Delete { reason, .. } => check_reason(reason),
+            BatchOp::Put { .. } | BatchOp::Patch { .. } => Ok(()),
+        });
+        checked.map_err(|error| error.at(format!("ops/{place}")))?;
     }
     Ok(request.ops)
 }
@@ -286,8 +313,12 @@ pub(crate) fn read_line(line: &[u8]) -> Result<(String, ContentDocument), ApiErr
         .map_err(|error| bad_content(&error))
 }
 
-async fn changes(State(shared): State<Shared>, RawQuery(text): RawQuery) -> Reply {
-    stream::response(shared, query(text.as_deref())?).await
+async fn changes(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    RawQuery(text): RawQuery,
+) -> Reply {
+    stream::response(shared, query(text.as_deref())?, &headers).await
 }
 
 async fn peers(State(shared): State<Shared>) -> Reply {

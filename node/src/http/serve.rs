@@ -1,13 +1,15 @@
 //! Listeners and the connections that they take.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -20,7 +22,8 @@ use tokio_util::task::TaskTracker;
 /// Name of the unix socket in the data directory.
 pub const SOCKET_FILE: &str = "node.sock";
 
-/// Most connections open at once on one listener; further ones wait to be accepted.
+/// Most connections open at once on one listener. For one more, the oldest goes that has not yet shown
+/// that it may ask; where all have, it waits.
 pub const CONNECTIONS_MAX: usize = 256;
 
 /// Longest time for the head of a request to arrive, in milliseconds; also how long an idle
@@ -48,7 +51,7 @@ pub enum ServeError {
     #[error("{0} is not a loopback address; the node serves HTTP on this machine only")]
     NotLoopback(SocketAddr),
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}; choose another with --http, or --http off")]
+    #[error("HTTP cannot be served on {address}: {source}")]
     Address {
         /// The address.
         address: SocketAddr,
@@ -56,10 +59,10 @@ pub enum ServeError {
         source: io::Error,
     },
     /// Another process answers on the socket.
-    #[error("another node serves {0}; stop it first, or choose another data directory")]
+    #[error("another node serves {0}")]
     InUse(PathBuf),
     /// The socket cannot be made.
-    #[error("cannot make the socket {path}: {source}; check the data directory's owner and mode")]
+    #[error("the socket {path} cannot be made: {source}")]
     Socket {
         /// The socket file.
         path: PathBuf,
@@ -161,15 +164,11 @@ impl Listener for TcpListener {
 
 async fn serve(listener: impl Listener, app: Router, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut strangers = Strangers::default();
     let tracker = TaskTracker::new();
     loop {
-        let next = async {
-            // The semaphore is never closed.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            (place, listener.next().await)
-        };
-        let (place, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.next() => accepted,
             () = stop.cancelled() => break,
         };
         let stream = match accepted {
@@ -180,15 +179,74 @@ async fn serve(listener: impl Listener, app: Router, stop: CancellationToken) {
                 continue;
             }
         };
-        let (app, stop) = (app.clone(), stop.clone());
+        if places.available_permits() == 0 {
+            strangers.end_oldest();
+        }
+        let place = tokio::select! {
+            // The semaphore is never closed.
+            place = Arc::clone(&places).acquire_owned() => place.ok(),
+            () = stop.cancelled() => break,
+        };
+        let caller = strangers.add();
+        let (app, stop) = (app.clone().layer(Extension(caller.clone())), stop.clone());
         tracker.spawn(async move {
-            serve_connection(stream, app, stop).await;
+            tokio::select! {
+                () = serve_connection(stream, app, stop) => {}
+                () = caller.0.ended.cancelled() => {
+                    tracing::debug!("a connection that had not shown a token made room for another");
+                }
+            }
             drop(place);
         });
     }
     tracker.close();
     if tokio::time::timeout(Duration::from_millis(FINISH_MS_MAX), tracker.wait()).await.is_err() {
         tracing::warn!(open = tracker.len(), "requests were still in progress at shutdown");
+    }
+}
+
+/// Who is at the other end of a connection: nobody known, until a request of it may pass.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Caller(Arc<CallerState>);
+
+#[derive(Debug, Default)]
+struct CallerState {
+    known: AtomicBool,
+    ended: CancellationToken,
+}
+
+impl Caller {
+    /// It has shown that it may ask for what is not public.
+    pub(super) fn is_known_now(&self) {
+        self.0.known.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The connections that have not shown that they may ask, the oldest first. Programs on this machine all
+/// come from one address, so that is all that tells one from another.
+#[derive(Debug, Default)]
+struct Strangers(VecDeque<Weak<CallerState>>);
+
+impl Strangers {
+    fn add(&mut self) -> Caller {
+        let stranger = |state: Arc<CallerState>| !state.known.load(Ordering::Relaxed);
+        // As many as there are places stay, and those that ended or are known go.
+        if self.0.len() >= 2 * CONNECTIONS_MAX {
+            self.0.retain(|state| state.upgrade().is_some_and(stranger));
+        }
+        let caller = Caller::default();
+        self.0.push_back(Arc::downgrade(&caller.0));
+        caller
+    }
+
+    fn end_oldest(&mut self) {
+        while let Some(state) = self.0.pop_front() {
+            if let Some(state) = state.upgrade()
+                && !state.known.load(Ordering::Relaxed)
+            {
+                return state.ended.cancel();
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Response;
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use serde::Deserialize;
 use srcos_lanes::lane::LaneId;
@@ -46,7 +46,29 @@ struct Follower {
     _place: OwnedSemaphorePermit,
 }
 
-pub(super) async fn response(shared: Shared, query: ChangesQuery) -> Reply {
+/// The header in which a reader that comes back says how far it has read.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+impl ChangesQuery {
+    /// Where to start; now, if nothing says where. A reader that comes back by itself repeats the
+    /// address that it first asked for, so of a cursor there and one in the header the later holds.
+    fn start(&self, headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
+        let asked: Option<Cursor> = self.after.as_deref().map(str::parse).transpose()?;
+        let mut seen = headers.get_all(LAST_EVENT_ID).iter();
+        let (first, second) = (seen.next(), seen.next());
+        if second.is_some() {
+            let message = "the Last-Event-ID header is there more than once";
+            let hint = "send it once, with the id of the last event that was read";
+            return Err(ApiError::new(ErrorKind::BadInput, "cursor_malformed", message, hint));
+        }
+        // A header that is no text reads as a cursor that is none.
+        let seen = first.map(|seen| seen.to_str().unwrap_or("?").trim().parse()).transpose()?;
+        Ok(asked.max(seen))
+    }
+}
+
+pub(super) async fn response(shared: Shared, query: ChangesQuery, headers: &HeaderMap) -> Reply {
+    let start = query.start(headers)?;
     let place = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
         ApiError::new(
             ErrorKind::Busy,
@@ -57,10 +79,7 @@ pub(super) async fn response(shared: Shared, query: ChangesQuery) -> Reply {
     })?;
     let lane = query.lane.as_deref().map(super::routes::read_lane).transpose()?;
     let ticks = shared.node.subscribe();
-    let cursor = match query.after {
-        Some(text) => text.parse()?,
-        None => Cursor(*ticks.borrow()),
-    };
+    let cursor = start.unwrap_or_else(|| Cursor(*ticks.borrow()));
     // Asked once before the stream starts, so that a cursor that is not known is a plain error.
     shared.ask(move |node| node.changes(cursor, 1)).await?;
     let follower = Follower {

@@ -182,6 +182,17 @@ async fn bad_requests_say_what_is_wrong() {
         (request("DELETE", "/lanes/normal/objects/a?reason=+", &[], ""), 400, "reason_missing"),
         (request("GET", "/changes?after=x", &[], ""), 400, "cursor_malformed"),
         (request("GET", "/changes?after=99", &[], ""), 400, "cursor_unknown"),
+        (request("GET", "/changes", &[("last-event-id", "x")], ""), 400, "cursor_malformed"),
+        (request("GET", "/changes", &[("last-event-id", "")], ""), 400, "cursor_malformed"),
+        (request("GET", "/changes", &[("last-event-id", "99")], ""), 400, "cursor_unknown"),
+        (
+            request("GET", "/changes", &[("last-event-id", "0"), ("last-event-id", "0")], ""),
+            400,
+            "cursor_malformed",
+        ),
+        (request("GET", "/lanes/normal/objects?prefix=%ff", &[], ""), 400, "query_invalid"),
+        (request("GET", "/lanes/normal/objects?prefix=a%C3", &[], ""), 400, "query_invalid"),
+        (request("DELETE", "/lanes/normal/objects/a?reason=%ff", &[], ""), 400, "query_invalid"),
         (request("GET", "/none", &[], ""), 404, "route_unknown"),
         (request("POST", "/lanes", &[], ""), 405, "method_not_allowed"),
     ];
@@ -312,6 +323,30 @@ async fn changes_arrive_once_in_order_and_resume_after_a_cursor() {
 }
 
 #[tokio::test]
+async fn reader_that_comes_back_goes_on_after_the_last_event_that_it_saw() {
+    let node: Arc<MemoryNode> = Arc::new(MemoryNode::new());
+    let client = crate::client::Client::direct(node.clone());
+    let app = router(node, Access::Local, CancellationToken::new());
+    let lines: String = (0..20).map(|n| format!("{{\"id\":\"{n}\",\"body\":{n}}}\n")).collect();
+    client.batch_lines(srcos_lanes::lane::LaneId::Normal, lines.into()).await.unwrap();
+    for (path, seen, starts) in [
+        ("/changes", "5", "5"),
+        // A reader that reconnects by itself repeats its first address.
+        ("/changes?after=0", "7", "7"),
+        ("/changes?after=9", "7", "9"),
+    ] {
+        let response = send(&app, request("GET", path, &[("last-event-id", seen)], "")).await;
+        assert_eq!(response.status(), 200, "{path}");
+        let mut body = response.into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(first.starts_with(format!("retry: 1000\nid: {starts}\n").as_bytes()), "{first:?}");
+        let next = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let wanted = starts.parse::<u64>().unwrap() + 1;
+        assert!(next.starts_with(format!("id: {wanted}\n").as_bytes()), "{next:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_daemon_is_reached_through_its_socket_and_leaves_none_behind() {
     let dir = tempfile::tempdir().unwrap();
     assert!(crate::client::Client::of_daemon(dir.path()).await.unwrap().is_none());
@@ -338,6 +373,51 @@ async fn a_daemon_is_reached_through_its_socket_and_leaves_none_behind() {
     assert!(changes.next().await.unwrap().is_none(), "a shutdown ends the streams");
     drop(file);
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn connections_without_a_token_make_room_for_others() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let token = Token::load_or_create(dir.path()).unwrap();
+    let bearer = token.text().to_owned();
+    let (listener, address) = bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let access = Access::Tcp(TcpAccess::new(address, token));
+    let stop = CancellationToken::new();
+    let app = router(Arc::new(MemoryNode::new()), access, stop.clone());
+    let serving = tokio::spawn(serve_tcp(listener, app, stop.clone()));
+    let text =
+        format!("GET /lanes HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {bearer}\r\n\r\n");
+    let ask = async |stream: &mut tokio::net::TcpStream| {
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+    };
+    // One that has shown the token stays, whatever comes after it.
+    let mut known = tokio::net::TcpStream::connect(address).await.unwrap();
+    ask(&mut known).await;
+    let mut halves = Vec::new();
+    for _ in 0..CONNECTIONS_MAX + 100 {
+        let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET /lanes HTTP/1.1\r\nhost:").await.unwrap();
+        halves.push(half);
+    }
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        ask(&mut stream).await;
+    });
+    answer.await.expect("it is answered while others say nothing");
+    let mut rest = [0; 1];
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(10), halves[0].read(&mut rest));
+    assert!(matches!(gone.await.unwrap(), Ok(0) | Err(_)), "the oldest made room");
+    // What it was still being sent is read first.
+    let mut answer = vec![0; 64 << 10];
+    assert!(known.read(&mut answer).await.unwrap() > 0);
+    ask(&mut known).await;
+    drop(halves);
+    stop.cancel();
+    serving.await.unwrap();
 }
 
 #[tokio::test]

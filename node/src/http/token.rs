@@ -16,7 +16,7 @@ pub struct Token {
 
 /// A token could not be read or made.
 #[derive(Debug, thiserror::Error)]
-#[error("the token file {path} cannot be {action}; check the data directory's owner and mode")]
+#[error("the token file {path} cannot be {action}: {source}")]
 pub struct TokenError {
     /// The file.
     pub path: PathBuf,

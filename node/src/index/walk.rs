@@ -97,6 +97,18 @@ impl Seen {
     }
 }
 
+/// Why an object is deleted whose file is not there.
+pub(super) const VANISHED: &str = "its file has vanished";
+
+/// Why the object of a path below a folder is deleted, which a walk did not come upon.
+pub(super) fn why_gone(root: &Path, below: &str) -> &'static str {
+    match std::fs::symlink_metadata(root.join(below)) {
+        Ok(meta) if meta.is_file() => "its file is ignored or hidden now",
+        Ok(_) => "it is no longer a file",
+        Err(_) => VANISHED,
+    }
+}
+
 /// Looks at a folder or a part of it. Ignore rules of git are honoured, links are not followed,
 /// hidden files are passed over unless wanted, and the inside of `.git` always is.
 pub fn walk(root: &Path, prefix: &str, hidden: bool, scope: &Scope) -> Seen {

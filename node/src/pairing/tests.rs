@@ -1,5 +1,7 @@
 //! Pairing over real sockets on loopback: strangers who say nothing, and outcomes that come late.
 
+mod pests;
+
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -8,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 use super::*;
 use crate::data_dir::{Clock, DataDir};
 use crate::keys::DeviceKey;
-use crate::transport::{Config, DialErrorKind, Event, Events, Transports, spawn};
+use crate::transport::{Config, DialErrorKind, Event, Events, STRANGERS_MAX, spawn};
 
 /// Longer than anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,9 +27,12 @@ struct Host {
 }
 
 async fn transport(key: &DeviceKey) -> (Transport, Events, Multiaddr) {
-    let config = Config { transports: Transports { quic: false, tcp: true }, ..Config::default() };
-    let (transport, mut events) = spawn(&config, key).unwrap();
-    transport.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    transport_at(key, "/ip4/127.0.0.1/tcp/0").await
+}
+
+async fn transport_at(key: &DeviceKey, addr: &str) -> (Transport, Events, Multiaddr) {
+    let (transport, mut events) = spawn(&Config::default(), key).unwrap();
+    transport.listen(addr.parse().unwrap()).unwrap();
     loop {
         if let Some(Event::Listening { addr }) = events.recv().await {
             return (transport, events, addr);
@@ -37,12 +42,16 @@ async fn transport(key: &DeviceKey) -> (Transport, Events, Multiaddr) {
 
 impl Host {
     async fn new(name: &str) -> Self {
+        Self::listening(name, "/ip4/127.0.0.1/tcp/0").await
+    }
+
+    async fn listening(name: &str, addr: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let data = DataDir::new(&dir.path().join(name));
         data.init(Some(name)).unwrap();
         let data = DataDir::new(data.path());
         let core = Core::open(Clock::start(), &data).unwrap();
-        let (transport, events, addr) = transport(&core.key).await;
+        let (transport, events, addr) = transport_at(&core.key, addr).await;
         let (sender, inputs) = mpsc::channel(64);
         let pairings = Pairings::new(transport.clone(), sender);
         Self { core, transport, events, pairings, inputs, addr, _dir: dir }
@@ -50,7 +59,7 @@ impl Host {
 
     fn invite(&mut self) -> InviteDocument {
         let now = self.core.now();
-        let invite = self.pairings.invite(&self.core, now, None, Vec::new()).unwrap();
+        let invite = self.pairings.invite(&self.core, now, None, false, Vec::new()).unwrap();
         self.transport.set_pairing_open(true);
         invite
     }
@@ -58,7 +67,7 @@ impl Host {
     fn join(&mut self, code: &str, addrs: &[&Multiaddr]) -> String {
         let addrs: Vec<String> = addrs.iter().map(ToString::to_string).collect();
         let now = self.core.now();
-        self.pairings.join(&self.core, now, code, &addrs, &[]).unwrap().id
+        self.pairings.join(&self.core, now, code, &addrs, Some(&[])).unwrap().id
     }
 
     /// Takes one input, or waits for the next timeout, and steps.
@@ -173,7 +182,8 @@ async fn a_stream_that_says_nothing_is_closed_in_time() {
     let ended = timeout(PATIENCE, ended).await.expect("the stream ends");
     assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
     assert!(started.elapsed() > Duration::from_millis(FIRST_FRAME_MS_MAX / 2));
-    assert_eq!(laptop.pairings.invite_status(&invite.id).unwrap(), InviteStatus::Waiting);
+    let now = laptop.core.now();
+    assert_eq!(laptop.pairings.invite_status(now, &invite.id).unwrap(), InviteStatus::Waiting);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,4 +215,41 @@ async fn what_comes_late_for_an_attempt_is_not_taken_for_the_next() {
     desktop.pairings.not_opened(now, 1, &why);
     let status = until_over(&mut laptop, &mut desktop, &id).await;
     assert!(matches!(status, JoinStatus::Joined { .. }), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_ends_with_who_waits_for_it() {
+    let mut laptop = Host::new("laptop").await;
+    let start = laptop.core.now();
+    let after = |ms| Now { mono: start.mono.after_ms(ms), ..start };
+    let open = |laptop: &mut Host, watched| {
+        laptop.pairings.invite(&laptop.core, start, None, watched, Vec::new()).unwrap().id
+    };
+    let status = |laptop: &mut Host, id: &str, ms| {
+        laptop.pairings.step(&mut laptop.core, after(ms)).unwrap();
+        laptop.pairings.invite_status(after(ms), id).unwrap()
+    };
+    let id = open(&mut laptop, true);
+    assert_eq!(laptop.pairings.poll_timeout(), Some(after(INVITE_WATCH_MS).mono));
+    // Asked after again and again, it stays; then nobody asks.
+    for n in 1..4 {
+        assert_eq!(status(&mut laptop, &id, n * (INVITE_WATCH_MS - 1)), InviteStatus::Waiting);
+    }
+    let late = 3 * (INVITE_WATCH_MS - 1) + INVITE_WATCH_MS;
+    assert_eq!(status(&mut laptop, &id, late), InviteStatus::Cancelled);
+    assert!(!laptop.pairings.is_open());
+    // One that nobody is to wait for stays until it expires.
+    let id = open(&mut laptop, false);
+    assert_eq!(status(&mut laptop, &id, late), InviteStatus::Waiting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_without_an_address_is_refused_where_nobody_is_looked_for() {
+    let mut desktop = Host::new("desktop").await;
+    let now = desktop.core.now();
+    let code = "7-walnut-opera-tiger";
+    let error = desktop.pairings.join(&desktop.core, now, code, &[], None).unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::BadInput, "inviter_nowhere_to_look"));
+    let address = "/ip4/127.0.0.1/tcp/1".to_owned();
+    assert!(desktop.pairings.join(&desktop.core, now, code, &[address], None).is_ok());
 }

@@ -6,7 +6,7 @@ use comfy_table::Color;
 use srcos_schemas::peers::{InviteDocument, JoinDocument, JoinStatus, Membership, PeersDocument};
 use srcos_schemas::provenance::{ContentState, ProvenanceLog, ProvenanceVerify};
 
-use super::{cell, plain, short, table};
+use super::{absent_bodies, cell, plain, short, table};
 
 /// `pair invite`.
 pub fn invite(invite: &InviteDocument, _coloured: bool) -> String {
@@ -61,7 +61,8 @@ pub fn peers(peers: &PeersDocument, coloured: bool) -> String {
         let (membership, color) = match (peer.membership, peer.this_device) {
             (Membership::Member, true) => ("this device", None),
             (Membership::Member, false) => ("member", None),
-            (Membership::Revoked, _) => ("revoked", Some(Color::Red)),
+            (Membership::Revoked, true) => ("this device, revoked", Some(Color::Red)),
+            (Membership::Revoked, false) => ("revoked", Some(Color::Red)),
         };
         let link = match (&peer.link, &peer.last_error) {
             (Some(link), _) => {
@@ -112,7 +113,8 @@ pub fn provenance_log(log: &ProvenanceLog, coloured: bool) -> String {
 
 /// `provenance verify`.
 pub fn provenance_verify(verified: &ProvenanceVerify, coloured: bool) -> String {
-    let header = ["lane", "journals", "entries", "signatures", "bodies", "wrong"];
+    let header =
+        ["lane", "journals", "entries", "signatures", "bodies", "not here", "rows", "wrong"];
     let mut list = table(&header, coloured);
     for lane in &verified.lanes {
         let wrong = lane.findings.len();
@@ -123,6 +125,8 @@ pub fn provenance_verify(verified: &ProvenanceVerify, coloured: bool) -> String 
             cell(lane.entries.to_string(), None),
             cell(lane.signatures.to_string(), None),
             cell(lane.bodies.to_string(), None),
+            cell(lane.absent_bodies.total().to_string(), None),
+            cell(lane.rows.to_string(), None),
             cell(wrong.to_string(), Some(color)),
         ]);
     }
@@ -132,7 +136,15 @@ pub fn provenance_verify(verified: &ProvenanceVerify, coloured: bool) -> String 
             let _ = writeln!(text, "{}: {} ({})", lane.name, plain(&found.message), found.code);
         }
     }
-    text.push_str(if verified.verified { "all of it verifies" } else { "not all of it verifies" });
+    for lane in verified.lanes.iter().filter(|lane| lane.absent_bodies.total() > 0) {
+        let _ = writeln!(text, "{}: {}", lane.name, absent_bodies(&lane.absent_bodies));
+    }
+    text.push_str(if verified.verified {
+        "what is here verifies: the chain of every journal, signatures, bodies, and that the rows which \
+         reads use are as they were written"
+    } else {
+        "not all of it verifies"
+    });
     text
 }
 

@@ -150,14 +150,17 @@ fn io_kind(error: &io::Error, text: &str) -> DialErrorKind {
 
 /// An error with its causes, each said once.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    // Some of libp2p's wrappers say nothing but a colon.
-    let mut text = error.to_string().trim_start_matches([':', ' ']).to_owned();
-    let mut at = error.source();
+    let mut text = String::new();
+    let mut at = Some(error);
     while let Some(cause) = at {
+        // Some of libp2p's wrappers say nothing but a colon.
         let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
+        let said = said.trim_start_matches([':', ' ']);
+        if !text.contains(said) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(said);
         }
         at = cause.source();
     }

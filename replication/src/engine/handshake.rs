@@ -54,9 +54,11 @@ impl Engine {
         let mut tried = self.roster.clone();
         let readable = records.iter().all(|record| tried.insert(record).is_ok());
         if !readable || !tried.is_member(device) {
-            let revoked = tried.revoked().contains_key(&device);
-            let reason = if revoked { AbortReason::Revoked } else { AbortReason::NotAMember };
-            self.abort(conn, reason, "");
+            if tried.revoked().contains_key(&device) {
+                self.turn_away(conn, records);
+            } else {
+                self.abort(conn, AbortReason::NotAMember, "");
+            }
             return Ok(());
         }
         for record in records {

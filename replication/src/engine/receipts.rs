@@ -2,12 +2,12 @@
 
 use srcos_lanes::error::StoreError;
 use srcos_lanes::frontier::Tip;
-use srcos_lanes::ids::{Author, DeviceId, MeshId, Now};
+use srcos_lanes::ids::{Author, MeshId, Now};
 use srcos_lanes::journal::Entry;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
-use super::{ConnId, Engine, Event, RECEIPT_AUTHORS_MAX, RENEW_EVERY_MS, RESET_EVERY_MS};
+use super::{ConnId, Engine, Event, RECEIPT_AUTHORS_MAX, RESET_EVERY_MS};
 use crate::peers::{Contact, LaneState};
 use crate::wire::{AbortReason, LaneReceipt, Message, Receipt};
 
@@ -26,6 +26,13 @@ impl Engine {
             return Ok(());
         }
         self.peers.entry(device).or_default().spoke_at = Some(now);
+        let too_many = |said: &LaneReceipt| {
+            said.held.0.len() > RECEIPT_AUTHORS_MAX || said.unapplied.len() > RECEIPT_AUTHORS_MAX
+        };
+        if receipt.lanes.iter().any(too_many) {
+            self.abort(conn, AbortReason::Protocol, "a receipt names more journals than any may");
+            return Ok(());
+        }
         let own = store.author();
         let mut overtaken = None;
         for said in receipt.lanes {
@@ -40,11 +47,6 @@ impl Engine {
             }
             if receipt.reset {
                 session.sent.retain(|(of, _), _| *of != lane);
-            }
-            if said.held.0.len() > RECEIPT_AUTHORS_MAX || said.unapplied.len() > RECEIPT_AUTHORS_MAX
-            {
-                self.abort(conn, AbortReason::Protocol, "a receipt names too many journals");
-                return Ok(());
             }
             // Of journals that we lack there is nothing to send.
             let known = said.held.0.iter().filter(|(author, _)| ours.0.contains_key(author));
@@ -62,34 +64,17 @@ impl Engine {
             let peer = self.peers.entry(device).or_default();
             peer.hear(lane, &said.held, &said.unapplied, now.wall);
             peer.compare(lane, ours, now.wall);
+            for (author, tip) in self.forked(store, conn, lane, &said.held) {
+                self.show_fork(store, conn, lane, author, tip)?;
+            }
         }
         if let Some(lane) = overtaken {
-            if self.claims.get(&device).is_some_and(|at| now.mono < at.after_ms(RENEW_EVERY_MS)) {
-                // It was believed a moment ago, and has not proven what it said.
-                self.push_event(Event::Refused {
-                    from: device,
-                    lane,
-                    author: own,
-                    code: "entries_never_written",
-                    why: "it claims to hold entries of this device that were never written".into(),
-                });
-            } else {
-                self.claims.insert(device, now.mono);
-                self.renew(store, device)?;
-            }
+            self.hear_claim(store, now, device, lane)?;
         }
         self.save_peers_soon(now.mono);
         self.tell_if_in_sync(store, conn);
         // The peer must hear what we hold, or it cannot know that we are equal.
         self.send_receipt(store, now, conn, false, false);
-        Ok(())
-    }
-
-    /// Starts a new incarnation.
-    pub(super) fn renew(&mut self, store: &mut Store, told_by: DeviceId) -> Result<(), StoreError> {
-        let random = self.draw();
-        store.begin_incarnation(random)?;
-        self.push_event(Event::IncarnationStarted { told_by });
         Ok(())
     }
 
@@ -162,7 +147,7 @@ impl Engine {
                 continue;
             }
             session.told.insert(*lane, held.digest);
-            lanes.push(held.receipt.clone());
+            lanes.push(held.named());
         }
         if lanes.is_empty() && !reset {
             return;
@@ -204,7 +189,7 @@ fn forks(store: &Store, lane: LaneId, author: &Author, theirs: &Tip) -> Result<b
     if row.held == theirs.seq {
         return Ok(row.held_hash != theirs.hash);
     }
-    let snapshot = store.reader().snapshot()?;
-    let Some(bytes) = snapshot.entry(lane, author, theirs.seq)? else { return Ok(false) };
-    Ok(Entry::read(&bytes).is_ok_and(|entry| entry.hash != theirs.hash))
+    let found = store.entries(lane, author, theirs.seq, 1, 1)?;
+    let found = found.first().and_then(|bytes| Entry::read(bytes).ok());
+    Ok(found.is_some_and(|entry| entry.header.seq == theirs.seq && entry.hash != theirs.hash))
 }

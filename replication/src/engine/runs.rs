@@ -7,7 +7,7 @@ use srcos_lanes::ids::{Author, DeviceId, Now};
 use srcos_lanes::journal::{Body, Entry};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::policy::ReplicationPolicy;
-use srcos_lanes::store::{Run, Store};
+use srcos_lanes::store::{DEVICE_JOURNALS_MAX, Run, Store};
 
 use super::{ADVANCE_ENTRIES_MAX, ConnId, Engine, Event, RESET_EVERY_MS};
 use crate::roster::{Roster, Verdict};
@@ -44,7 +44,11 @@ impl Engine {
             return Ok(());
         }
         let meshes = self.roster.allowed_meshes(run.author.device);
-        match store.receive(run, &meshes, now.wall) {
+        let received = match verdict {
+            Verdict::HeldBeforeRevocation => store.receive_of_revoked(run, &meshes, now.wall),
+            _ => store.receive(run, &meshes, now.wall),
+        };
+        match received {
             Ok(received) => {
                 let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
                 let sent = session.sent.entry((run.lane, run.author)).or_insert(0);
@@ -52,7 +56,7 @@ impl Engine {
                 if received.entries > 0 && run.author.device == self.device() {
                     self.take_back(store, device, run.author)?;
                 }
-                self.waiting |= received.entries > 0 && lane_waits(store, run.lane);
+                self.waiting |= received.entries > 0 && store.waits(run.lane);
                 let tip = Tip { seq, hash };
                 let peer = self.peers.entry(device).or_default();
                 let view = peer.lanes.entry(run.lane).or_default();
@@ -76,19 +80,6 @@ impl Engine {
         }
     }
 
-    /// A peer has shown an entry that this device signed and that this store has lost: it was put back.
-    /// What the peer says of it was no lie, and what may follow in that journal is not known, so
-    /// nothing more is written to it.
-    fn take_back(
-        &mut self,
-        store: &mut Store,
-        shown_by: DeviceId,
-        author: Author,
-    ) -> Result<(), StoreError> {
-        self.claims.remove(&shown_by);
-        if author == store.author() { self.renew(store, shown_by) } else { Ok(()) }
-    }
-
     pub(super) fn handle_receive_error(
         &mut self,
         store: &Store,
@@ -110,10 +101,15 @@ impl Engine {
                 let (lane, author, seq) = (run.lane, run.author, *seq);
                 self.push_event(Event::Equivocation { lane, author, seq });
                 // What waited for that journal waits no more.
-                self.waiting |= lane_waits(store, lane);
+                self.waiting |= store.waits(lane);
             }
             ReceiveError::Quarantined => {
                 self.refuse(device, run, "journal_quarantined", error.to_string());
+            }
+            ReceiveError::TooManyJournals { .. } => {
+                // Nothing is asked for again, but once its author is revoked.
+                session.refused_by_roster = !bug::active(Bug::ForgetRefused);
+                self.refuse(device, run, "too_many_journals", error.to_string());
             }
             ReceiveError::OtherMesh { .. } => {
                 session.refused_by_roster = !bug::active(Bug::ForgetRefused);
@@ -138,34 +134,50 @@ impl Engine {
 
     pub(super) fn advance(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
         let mut left = ADVANCE_ENTRIES_MAX;
+        let mut more = false;
+        // A lane with much to do keeps no other waiting: each call works on a bounded part of it.
         for lane in LaneId::BY_URGENCY {
-            left -= store.advance(lane, now.wall, left)?;
-            if left == 0 {
-                return Ok(());
-            }
+            let advanced = store.advance(lane, now.wall, left)?;
+            left = left.saturating_sub(advanced.entries);
+            more |= advanced.more;
         }
-        // What still waits, waits for entries that have yet to come.
-        self.waiting = false;
+        // What waits else, waits for entries that have yet to come.
+        self.waiting = more;
         Ok(())
     }
 
     /// Reads the most urgent run that a peer lacks and queues it.
     pub(super) fn read_run(&mut self, store: &Store, conn: ConnId) -> Result<(), StoreError> {
-        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        let Some(&pending) = session.pending.first() else { return Ok(()) };
+        while let Some(session) = self.sessions.get_mut(&conn)
+            && let Some(&pending) = session.pending.first()
+        {
+            if self.read_pending(store, conn, pending)? {
+                break;
+            }
+            self.sessions.get_mut(&conn).map(|session| session.pending.remove(&pending));
+        }
+        Ok(())
+    }
+
+    /// Reads a run of a journal and queues it, if there is one to be sent.
+    fn read_pending(
+        &mut self,
+        store: &Store,
+        conn: ConnId,
+        pending: Pending,
+    ) -> Result<bool, StoreError> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(false) };
         let Pending { lane, author, .. } = pending;
-        let said = || self.peers.get(&session.device)?.lanes.get(&lane);
+        let said = self.peers.get(&session.device).and_then(|peer| peer.lanes.get(&lane));
         let has = session.sent.get(&(lane, author)).copied();
-        let has = has.unwrap_or_else(|| said().map_or(0, |view| view.held.seq(&author)));
+        let has = has.unwrap_or_else(|| said.map_or(0, |view| view.held.seq(&author)));
         let from = has.saturating_add(1);
         let to = sendable(&self.roster, store, lane, &author);
-        if from > to {
-            session.pending.remove(&pending);
-            return Ok(());
+        if from > to || said.is_some_and(|view| refuses(&self.roster, &view.held, &author)) {
+            return Ok(false);
         }
-        let snapshot = store.reader().snapshot()?;
         let mut entries =
-            snapshot.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
+            store.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
         entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
         // A run must end with a signature that holds. Our own entries have one each, and so has the
         // last that is held of a journal: that is how it came. Entries before it that came under its
@@ -182,21 +194,19 @@ impl Engine {
                 let end = |entries: &[Vec<u8>]| from + entries.len() as u64 - 1;
                 while entries.last().is_some_and(|bytes| !verifies(end(&entries), bytes)) {
                     let next = from + entries.len() as u64;
-                    let next = snapshot.entries(lane, &author, next, 1, 1)?;
+                    let next = store.entries(lane, &author, next, 1, 1)?;
                     if from + entries.len() as u64 > to
                         || next.is_empty()
                         || entries.len() >= RUN_ENTRIES_MAX
                     {
-                        session.pending.remove(&pending);
-                        return Ok(());
+                        return Ok(false);
                     }
                     entries.extend(next);
                 }
             }
         }
         if entries.is_empty() {
-            session.pending.remove(&pending);
-            return Ok(());
+            return Ok(false);
         }
         let last = from + entries.len() as u64 - 1;
         let policy = &self.policy;
@@ -211,12 +221,16 @@ impl Engine {
         if last >= to {
             session.pending.remove(&pending);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
-pub(super) fn lane_waits(store: &Store, lane: LaneId) -> bool {
-    store.journals(lane).any(|(_, row)| row.applied < row.held)
+/// Whether a peer that holds this would refuse a journal of a member: it has as many of that device as
+/// anybody takes.
+fn refuses(roster: &Roster, held: &Frontier, author: &Author) -> bool {
+    roster.is_member(author.device)
+        && !held.0.contains_key(author)
+        && held.of_device(author.device).count() >= DEVICE_JOURNALS_MAX
 }
 
 /// How far a journal may be sent: what is held, for a revoked author what is accepted of it.

@@ -1,6 +1,9 @@
 //! Whole conversations between engines over real stores, in memory and in virtual time.
 
+mod forks;
 mod hostile;
+mod many;
+mod membership;
 mod truth;
 
 use std::collections::VecDeque;
@@ -88,7 +91,7 @@ impl World {
             node.engine.roster().records_in_order().map(|record| record.0.clone()).collect();
         self.settle(by);
         let node = &mut self.nodes[other];
-        node.engine.join(&mut node.store, &records).unwrap();
+        node.engine.join(&mut node.store, now, &records).unwrap();
         self.settle(other);
     }
 
@@ -700,7 +703,10 @@ fn nothing_queued_is_sent_to_a_device_once_its_revocation_is_known() {
         node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
     }
     world.settle(1);
-    let told: Vec<u8> = world.links[0].queues[0].iter().map(|frame| frame[1]).collect();
-    let abort = Message::Abort { reason: AbortReason::Revoked, detail: String::new() }.encode()[0];
-    assert_eq!(told, [abort], "the first device is told nothing but that it is out");
+    let told: Vec<Vec<u8>> = world.links[0].queues[0].iter().cloned().collect();
+    let [roster, abort] = &told[..] else { panic!("{} frames", told.len()) };
+    let all = world.nodes[2].engine.roster().records_in_order().cloned().collect();
+    assert_eq!(roster[1..], Message::Roster(all).encode(), "it is shown who put it out");
+    let word = Message::Abort { reason: AbortReason::Revoked, detail: String::new() };
+    assert_eq!(abort[1..], word.encode(), "and then that it is out; nothing else");
 }

@@ -19,14 +19,14 @@ const PAYLOAD_BYTES_MAX: usize = ROSTER_BYTES_MAX + 5 * (RECORDS_MAX + 1);
 /// Why an attempt to join was not begun.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// The device has a mesh with others in it.
+    /// The device's store belongs to a mesh, and the invite is not known to be of that one.
     #[error(
-        "this device is in a mesh with {members} members and can be in one mesh only: leave it \
-         first by revoking this device, or start another one in a new data directory"
+        "this device's store belongs to mesh {mesh}, which only a ticket of that very mesh can take \
+         it back to: use one, or join another mesh from a new data directory"
     )]
-    AlreadyInMesh {
-        /// Members of the mesh that it is in.
-        members: usize,
+    OtherMesh {
+        /// The mesh to which it belongs.
+        mesh: MeshId,
     },
     /// The device at the other end is not the one that the ticket names.
     #[error("the device that answered is {found}, the ticket is from {named}: check its addresses")]
@@ -71,13 +71,15 @@ pub enum JoinerEvent {
         /// Its records, checked to be a sound roster in which this device is a member.
         records: Vec<RecordBytes>,
     },
-    /// It came to nothing. Never try the same code again by itself: each attempt is a guess for
-    /// whoever is at the other end.
+    /// It came to nothing.
     Failed {
         /// Why.
         why: Refusal,
         /// Whether the other side said so.
         told: bool,
+        /// Whether whoever is at the other end has had a guess at the secret. Then never try the same
+        /// secret again by itself: that would be another one.
+        guessed: bool,
     },
 }
 
@@ -98,6 +100,8 @@ pub struct Joiner {
     prior_mesh: Option<MeshId>,
     /// Nothing when it is over.
     step: Option<Step>,
+    /// The proof of the secret has been sent.
+    guessed: bool,
     due: Option<MonoMillis>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<JoinerEvent>,
@@ -113,19 +117,22 @@ impl std::fmt::Debug for Joiner {
 }
 
 impl Joiner {
-    /// Begins to join over a stream to the inviter. `members` counts those of the mesh that the
-    /// device `me` is in now. `seed` is random, secret and never used twice.
+    /// Begins to join over a stream to the inviter. `bound` is the mesh that the store of the device
+    /// `me` cannot leave, if so. `seed` is random, secret and never used twice.
     pub fn start(
         now: Now,
         me: DeviceId,
         stream: Stream,
         secret: &Secret,
         request: JoinRequest,
-        members: usize,
+        bound: Option<MeshId>,
         seed: [u8; 32],
     ) -> Result<Self, JoinError> {
-        if members > 1 {
-            return Err(JoinError::AlreadyInMesh { members });
+        // A code does not say of which mesh it is, and an admission by the wrong one would stand.
+        if let Some(mesh) = bound
+            && !matches!(secret, Secret::Ticket(ticket) if ticket.mesh == mesh)
+        {
+            return Err(JoinError::OtherMesh { mesh });
         }
         if stream.device == me {
             return Err(JoinError::OwnInvite);
@@ -169,6 +176,7 @@ impl Joiner {
             request,
             prior_mesh,
             step: None,
+            guessed: false,
             due: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -201,6 +209,7 @@ impl Joiner {
                 let Some(keys) = agreement.finish(&share, &transcript) else {
                     return self.fail(Refusal::Malformed, false);
                 };
+                self.guessed = true;
                 self.send(&Frame::Confirm { mac: keys.confirmation(Role::Joiner) }, false);
                 self.wait(now, Step::Confirmed(keys));
             }
@@ -340,6 +349,6 @@ impl Joiner {
         if !told {
             self.send(&Frame::Refused { reason: why.number() }, true);
         }
-        self.events.push_back(JoinerEvent::Failed { why, told });
+        self.events.push_back(JoinerEvent::Failed { why, told, guessed: self.guessed });
     }
 }

@@ -114,7 +114,7 @@ impl Desktop {
     fn towards(inviter: u8, me: u8, secret: &Secret) -> Self {
         let request = request(me);
         let joiner =
-            Joiner::start(at(0), id(me), stream(inviter), secret, request, 1, [me; 32]).unwrap();
+            Joiner::start(at(0), id(me), stream(inviter), secret, request, None, [me; 32]).unwrap();
         Self { joiner, events: Vec::new() }
     }
 
@@ -288,22 +288,28 @@ fn invite_holds_for_an_hour_at_most() {
 }
 
 #[test]
-fn device_in_a_mesh_with_others_joins_no_other() {
+fn device_that_belongs_to_a_mesh_joins_no_other() {
     let laptop = Laptop::new();
-    let start = |me, members| {
+    let start = |me, secret: &Secret, bound| {
         let request = request(me);
-        Joiner::start(at(0), id(me), stream(LAPTOP), &laptop.code(), request, members, [2; 32])
+        Joiner::start(at(0), id(me), stream(LAPTOP), secret, request, bound, [2; 32])
     };
-    assert_eq!(start(DESKTOP, 2).unwrap_err(), JoinError::AlreadyInMesh { members: 2 });
-    assert_eq!(start(LAPTOP, 1).unwrap_err(), JoinError::OwnInvite);
-    assert!(start(DESKTOP, 1).is_ok());
+    let (code, ticket) = (laptop.code(), laptop.ticket());
+    let (this, other) = (laptop.roster.mesh(), MeshId([7; 32]));
+    for (secret, mesh) in [(&code, this), (&code, other), (&ticket, other)] {
+        let error = start(DESKTOP, secret, Some(mesh)).unwrap_err();
+        assert_eq!(error, JoinError::OtherMesh { mesh });
+    }
+    assert!(start(DESKTOP, &ticket, Some(this)).is_ok(), "it comes back");
+    assert_eq!(start(LAPTOP, &code, None).unwrap_err(), JoinError::OwnInvite);
+    assert!(start(DESKTOP, &code, None).is_ok());
 }
 
 #[test]
 fn joiner_checks_what_it_says_of_itself() {
     let laptop = Laptop::new();
     let start = |request| {
-        Joiner::start(at(0), id(DESKTOP), stream(LAPTOP), &laptop.code(), request, 1, [2; 32])
+        Joiner::start(at(0), id(DESKTOP), stream(LAPTOP), &laptop.code(), request, None, [2; 32])
             .unwrap_err()
     };
     let good = request(DESKTOP);

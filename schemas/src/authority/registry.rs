@@ -210,7 +210,8 @@ impl RegistryVerdict {
 impl RuntimeRegistry {
     /// The same in the form of the proposal: the receipt's state by itself, extensions and brokers in lists
     /// of their own. What that form has no place for (other records, the time) is left out; what it requires and
-    /// is not known here is empty, and the state of a receipt that was not looked at is unknown.
+    /// is not known here is empty, and the state of a receipt that was not looked at is unknown. A verdict
+    /// that is not known is `degraded` there: that form has no other word for what is not whole for sure.
     pub fn proposal(&self) -> Value {
         let of = |kinds: &[RecordKind]| -> Vec<&RegistryRecord> {
             self.registry_records
@@ -227,7 +228,10 @@ impl RuntimeRegistry {
             "componentRef": self.component_ref,
             "bundleOrPackageIdentity": self.bundle_or_package_identity.as_deref().unwrap_or_default(),
             "manifestDigest": self.manifest_digest.as_deref().unwrap_or_default(),
-            "verificationVerdict": self.verification_verdict,
+            "verificationVerdict": match self.verification_verdict {
+                RegistryVerdict::Unknown => RegistryVerdict::Degraded,
+                known => known,
+            },
             "remediationHint": self.remediation_hint.as_deref().unwrap_or_default(),
             "receiptState": receipt,
             "extensionRecords": of(&[RecordKind::ExtensionRecord, RecordKind::ExtensionPoint]),
@@ -297,6 +301,18 @@ mod tests {
         let held = |document: &Value| contracts::validate(document, &Options::default()).profiles;
         assert_eq!(held(&serde_json::to_value(&registry).unwrap()), [Profile::Published]);
         assert_eq!(held(&registry.proposal()), [Profile::Proposal]);
+    }
+
+    #[test]
+    fn the_proposal_has_no_word_for_a_verdict_that_is_not_known() {
+        let mut registry = example();
+        registry.verification_verdict = RegistryVerdict::Unknown;
+        let held = |document: &Value| contracts::validate(document, &Options::default()).profiles;
+        assert_eq!(held(&serde_json::to_value(&registry).unwrap()), [Profile::Published]);
+        let mut proposal = registry.proposal();
+        assert_eq!(held(&proposal), [Profile::Proposal]);
+        proposal["verificationVerdict"] = json!("unknown");
+        assert_eq!(held(&proposal), []);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl<T: Document> Valid<T> {
     /// Reads a document from outside: only what the estate's tools refuse too is refused.
     pub fn read(value: Value) -> Result<Self, InvalidDocument> {
         check::<T>(&value, false)?;
-        serde_json::from_value(value).map(Self).map_err(|error| unreadable::<T>(&error))
+        read_typed(&value).map(Self).map_err(|error| unreadable::<T>(&error))
     }
 
     /// The document, for changing.
@@ -88,9 +88,40 @@ fn check<T: Document>(value: &Value, strict: bool) -> Result<(), InvalidDocument
     Err(InvalidDocument { contract: T::CONTRACT.name, findings: verdict.errors })
 }
 
-/// The schema lets pass what the type does not, such as an integer written `2.0`.
+/// Reads a document as its type. A schema takes `2.0` and `1e3` for integers, a type does not; so where
+/// the type refuses the document, floats that are whole are integers.
+pub fn read_typed<T: DeserializeOwned>(document: &Value) -> Result<T, serde_json::Error> {
+    T::deserialize(document).or_else(|error| {
+        let mut document = document.clone();
+        if !make_whole(&mut document) {
+            return Err(error);
+        }
+        T::deserialize(document)
+    })
+}
+
+/// Makes floats that are whole, and fit, integers; whether there were any.
+fn make_whole(value: &mut Value) -> bool {
+    /// From here on not every integer is a float, so what a float means is a guess.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0);
+            let Some(whole) = whole.filter(|float| float.abs() <= EXACT_MAX) else { return false };
+            *number = (whole as i64).into();
+            true
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |any, item| make_whole(item) || any),
+        Value::Object(members) => {
+            members.values_mut().fold(false, |any, member| make_whole(member) || any)
+        }
+        _ => false,
+    }
+}
+
+/// The schema lets pass what the type does not, such as an integer beyond 64 bits.
 fn unreadable<T: Document>(error: &serde_json::Error) -> InvalidDocument {
-    let message = format!("it cannot be read: {error}: write integers without a decimal point");
+    let message = format!("it cannot be read: {error}");
     let finding = super::finding::finding("contract.readable".into(), "", &message);
     InvalidDocument { contract: T::CONTRACT.name, findings: vec![finding] }
 }

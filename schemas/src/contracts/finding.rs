@@ -1,9 +1,12 @@
 //! Rules, and what they find.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::json::Wide;
 
 /// Most findings of one sort that a verdict holds: enough to mend a document by, few enough that a
 /// hostile one of 16 MiB cannot fill a memory with them.
@@ -55,15 +58,19 @@ pub struct Rule {
 pub struct Findings {
     rule: Cow<'static, str>,
     found: Vec<Finding>,
-}
-
-impl From<Vec<Finding>> for Findings {
-    fn from(found: Vec<Finding>) -> Self {
-        Self { rule: Cow::Borrowed(""), found }
-    }
+    wide: Arc<Wide>,
 }
 
 impl Findings {
+    pub(super) fn new(found: Vec<Finding>, wide: Arc<Wide>) -> Self {
+        Self { rule: Cow::Borrowed(""), found, wide }
+    }
+
+    /// The integers of the document beyond 64 bits: a rule that compares numbers goes by these.
+    pub fn wide(&self) -> Arc<Wide> {
+        Arc::clone(&self.wide)
+    }
+
     /// Asks one rule about a document.
     pub(super) fn run(&mut self, rule: &'static Rule, document: &Value) {
         self.rule = Cow::Borrowed(rule.name);

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use self::budget::Budgets;
 pub use self::budget::SOURCES_MAX;
 use self::group::Group;
-pub use self::group::{EVIDENCE_MAX, SAMPLES_MAX};
+pub use self::group::{CLASS_EVIDENCE, CLASS_REF, EVIDENCE_MAX, IDS_MAX, SAMPLES_MAX};
 use super::model::{Event, Text};
 use super::vocabulary::{EventClass, Outcome, Risk, Severity};
 
@@ -148,7 +148,10 @@ pub fn is_always_shown(event: &Event) -> bool {
 pub struct Report {
     /// Events that came in.
     pub events_in: u64,
-    /// Occurrences that they stand for.
+    /// Those of them that were there already, by their id, and are no repeat of anything.
+    #[serde(default)]
+    pub redelivered: u64,
+    /// Occurrences that the others stand for.
     pub occurrences_in: u64,
     /// Events that went out.
     pub events_out: u64,
@@ -206,11 +209,15 @@ impl Coalescer {
     /// Takes an event; what is ready to be told goes to `out`.
     pub fn push(&mut self, event: Event, out: &mut Vec<Event>) {
         let at = event.created_at.millis();
+        let key = fingerprint(&event);
         self.report.events_in += 1;
+        if self.groups.get(&key).is_some_and(|group| group.has(&event)) {
+            self.report.redelivered += 1;
+            return;
+        }
         self.report.occurrences_in = self.report.occurrences_in.saturating_add(occurrences(&event));
         self.budgets.saw(&event);
         self.sweep(at, out);
-        let key = fingerprint(&event);
         if let Some(group) = self.groups.get_mut(&key) {
             if group.takes(at, self.settings.window_ms) {
                 group.absorb(&event, self.settings.samples);

@@ -19,11 +19,9 @@ pub struct Particulars<'a> {
 /// The narrative of a decision under a code: what happened and to whom, how much harm it may mean,
 /// why, and what to do.
 pub fn narrate(code: &Explanation, of: Particulars<'_>) -> Narrative {
-    let Particulars { actor, operation, target_class, rule } = of;
-    let summary = format!("{} {actor}: {operation} on {target_class}.", code.default_summary);
-    let why = format!("{} Rule {rule} decided.", code.default_why);
+    let why = format!("{} Rule {} decided.", code.default_why, of.rule);
     Narrative {
-        summary: Text::or(summary, code.title.as_str()),
+        summary: summary(code, of),
         risk: code.risk,
         why: Text::or(why, code.title.as_str()),
         next_action: code.default_next_action.clone(),
@@ -31,31 +29,56 @@ pub fn narrate(code: &Explanation, of: Particulars<'_>) -> Narrative {
     }
 }
 
+fn summary(code: &Explanation, of: Particulars<'_>) -> Text {
+    let Particulars { actor, operation, target_class, .. } = of;
+    let summary = format!("{} {actor}: {operation} on {target_class}.", code.default_summary);
+    Text::or(summary, code.title.as_str())
+}
+
 /// The narrative that needs no words of the event's author: from the registry where the event's code
 /// is known, otherwise from class and outcome alone.
 pub fn generic(event: &Event) -> Narrative {
     let risk = event.operator_narrative.risk;
-    let actor = event.actor.actor_type.as_str();
-    if let Some(decision) = &event.decision
-        && let Some(code) = crate::explanation::find(decision.explanation_code.as_str())
-    {
-        let particulars = Particulars {
-            actor,
-            operation: decision.operation.as_str(),
-            target_class: decision.target_class.as_str(),
-            rule: decision.policy_rule.as_str(),
-        };
+    if let Some((code, particulars)) = particulars(event, None) {
         return Narrative { risk, ..narrate(code, particulars) };
     }
-    let summary =
-        format!("A {actor} acted on a {}: {}.", event.subject.subject_type, event.outcome);
     Narrative {
-        summary: Text::or(summary, "An event."),
+        summary: unknown_summary(event),
         risk,
         why: Text::or("", "The reason is withheld at this clearance."),
         next_action: Text::or("", "Ask somebody with the clearance to look at the event."),
         drilldown_refs: Vec::new(),
     }
+}
+
+/// The summary of [`generic`], with another operation in the place of the event's own where one is given.
+pub fn generic_summary(event: &Event, operation: Option<&str>) -> Text {
+    match particulars(event, operation) {
+        Some((code, particulars)) => summary(code, particulars),
+        None => unknown_summary(event),
+    }
+}
+
+fn particulars<'a>(
+    event: &'a Event,
+    operation: Option<&'a str>,
+) -> Option<(&'static Explanation, Particulars<'a>)> {
+    let decision = event.decision.as_ref()?;
+    let code = crate::explanation::find(decision.explanation_code.as_str())?;
+    let particulars = Particulars {
+        actor: event.actor.actor_type.as_str(),
+        operation: operation.unwrap_or(decision.operation.as_str()),
+        target_class: decision.target_class.as_str(),
+        rule: decision.policy_rule.as_str(),
+    };
+    Some((code, particulars))
+}
+
+fn unknown_summary(event: &Event) -> Text {
+    let actor = event.actor.actor_type.as_str();
+    let summary =
+        format!("A {actor} acted on a {}: {}.", event.subject.subject_type, event.outcome);
+    Text::or(summary, "An event.")
 }
 
 #[cfg(test)]

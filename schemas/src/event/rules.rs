@@ -188,7 +188,8 @@ fn explanation_agrees(event: &Value, findings: &mut Findings) {
 }
 
 fn noise_counts(event: &Value, findings: &mut Findings) {
-    let number = |path: &str| event.pointer(path).and_then(Value::as_f64);
+    let wide = findings.wide();
+    let number = |path: &str| wide.integer(event, path);
     if let (Some(count), Some(suppressed)) =
         (number("/noise_control/count"), number("/noise_control/suppressed_count"))
         && suppressed > count

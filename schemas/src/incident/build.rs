@@ -7,16 +7,25 @@ use serde_json::{Map, Value, json};
 use super::{ExportPolicy, Incident, IncidentClass, IncidentPrivacy, SCHEMA_VERSION};
 use crate::canonical;
 use crate::contracts::{InvalidDocument, Valid};
+use crate::date_time::DateTime;
+use crate::event::coalesce::{CLASS_EVIDENCE, CLASS_REF};
 use crate::event::vocabulary::{RedactionPolicy, Risk, Tier};
+use crate::event::when::When;
+use crate::json::Wide;
 use crate::process::events::failed_end;
 use crate::time::Timestamp;
 
-/// Fewest denials of one kind that are a storm, counted with those that were suppressed: what a service
-/// manifest of the estate allows in a minute.
+/// Fewest denials of one kind within [`WINDOW_MS`] that are a storm, counted with those that were
+/// suppressed: what a service manifest of the estate allows in a minute.
 pub const STORM_DENIALS_MIN: u64 = 20;
 
-/// Fewest wakes of one cause that are an anomaly even where each was allowed.
+/// Fewest wakes of one cause within [`WINDOW_MS`] that are an anomaly even where each was allowed.
 pub const WAKES_MIN: u64 = 10;
+
+/// How long denials or wakes may be apart, the first from the last, to be counted together, in
+/// milliseconds: an hour. A night in which something wakes the device every six minutes is in it, and
+/// what comes up once a day is not.
+pub const WINDOW_MS: i64 = 3_600_000;
 
 /// Most events that a bundle lists; it says how many there were. Enough to see how they hang together,
 /// few enough to read and to send.
@@ -113,20 +122,47 @@ pub fn build(
 /// The events that speak of a fault.
 fn select(class: IncidentClass, events: &[Value]) -> Vec<&Value> {
     if class == IncidentClass::DenialStorm {
-        return largest_storm(events);
+        let denials = events.iter().filter(|event| is_denial(event));
+        let storms = crowds(denials, STORM_DENIALS_MIN).into_iter();
+        return storms.max_by_key(|(count, _)| *count).map_or_else(Vec::new, |(_, storm)| storm);
+    }
+    if class == IncidentClass::WakeAnomaly {
+        let crowds = crowds(events.iter().filter(|event| is_wake(event)), WAKES_MIN);
+        let often: BTreeSet<*const Value> =
+            crowds.into_iter().flat_map(|(_, crowd)| crowd).map(std::ptr::from_ref).collect();
+        let chosen = |event: &&Value| {
+            is_wake(event) && (is_bad(event) || often.contains(&std::ptr::from_ref(*event)))
+        };
+        return events.iter().filter(chosen).collect();
     }
     events.iter().filter(|event| speaks_of(class, event)).collect()
 }
 
+fn is_wake(event: &Value) -> bool {
+    matches!(class_of(event), "power.wake" | "power.sleep" | "network.keepalive")
+}
+
+fn is_denial(event: &Value) -> bool {
+    text(event, "/decision/result") == "deny" || text(event, "/outcome").starts_with("blocked_")
+}
+
+/// The class of an event; of a coalesced one, that of what was coalesced.
+fn class_of(event: &Value) -> &str {
+    let class = text(event, "/event_class");
+    if class != "telemetry.coalesced" {
+        return class;
+    }
+    let evidence = event.get("evidence").and_then(Value::as_array).into_iter().flatten();
+    let said = |item: &&Value| text(item, "/evidence_id") == CLASS_EVIDENCE;
+    let raw = evidence.filter(said).find_map(|item| item.get("raw_ref")?.as_str());
+    raw.and_then(|raw| raw.strip_prefix(CLASS_REF)).unwrap_or(class)
+}
+
 fn speaks_of(class: IncidentClass, event: &Value) -> bool {
-    let (kind, lane) = (text(event, "/event_class"), text(event, "/lane"));
+    let (kind, lane) = (class_of(event), text(event, "/lane"));
     let bad = is_bad(event);
     match class {
         IncidentClass::Crash => kind == "process.exit" && (bad || failed_end(event).is_some()),
-        IncidentClass::WakeAnomaly => {
-            let wakes = matches!(kind, "power.wake" | "power.sleep" | "network.keepalive");
-            wakes && (bad || occurrences(event) >= WAKES_MIN)
-        }
         IncidentClass::IdentityMismatch => {
             let invalid = text(event, "/trust/signature_state") == "invalid";
             kind == "app.identity_mismatch"
@@ -149,31 +185,99 @@ fn is_bad(event: &Value) -> bool {
 
 /// How often what an event tells of happened.
 fn occurrences(event: &Value) -> u64 {
-    event.pointer("/noise_control/count").and_then(Value::as_u64).unwrap_or(1)
+    count(event, "/noise_control/count").unwrap_or(1).max(1)
 }
 
-/// The denials of the fingerprint that occurred most often, if they are a storm.
-fn largest_storm(events: &[Value]) -> Vec<&Value> {
-    let mut storms: BTreeMap<[&str; 4], (u64, Vec<&Value>)> = BTreeMap::new();
+/// A count, also where it is written `120.0`.
+fn count(event: &Value, path: &str) -> Option<u64> {
+    Wide::default().integer(event, path)?.as_u64()
+}
+
+/// What makes events one crowd: where, who, on what, by which rule, whatever their source called it.
+type Key<'a> = [&'a str; 6];
+
+fn key(event: &Value) -> Key<'_> {
+    [
+        text(event, "/host/host_id"),
+        text(event, "/actor/actor_id"),
+        if is_denial(event) { "" } else { class_of(event) },
+        text(event, "/decision/target_class"),
+        text(event, "/decision/policy_rule"),
+        if event.get("decision").is_some() { "" } else { text(event, "/subject/id") },
+    ]
+}
+
+/// Events of one key, of which at least so many occurrences lie within [`WINDOW_MS`], with the
+/// occurrences in all.
+fn crowds<'a>(events: impl Iterator<Item = &'a Value>, min: u64) -> Vec<(u64, Vec<&'a Value>)> {
+    let mut by_key: BTreeMap<Key<'a>, Vec<(i64, u64, &Value)>> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
     for event in events {
-        let denied = text(event, "/decision/result") == "deny"
-            || text(event, "/outcome").starts_with("blocked_");
-        if !denied {
-            continue;
-        }
-        // Who, on what, by which rule: what makes denials one storm, whatever their source called it.
-        let key = [
-            text(event, "/actor/actor_id"),
-            text(event, "/decision/target_class"),
-            text(event, "/decision/policy_rule"),
-            if event.get("decision").is_some() { "" } else { text(event, "/subject/id") },
-        ];
-        let storm = storms.entry(key).or_default();
-        storm.0 = storm.0.saturating_add(occurrences(event));
-        storm.1.push(event);
+        let (at, weight) = weight(event);
+        by_key.entry(key(event)).or_default().push((at, weight, event));
+        ids.insert(text(event, "/event_id"));
     }
-    let largest = storms.into_values().max_by_key(|(count, _)| *count);
-    largest.filter(|(count, _)| *count >= STORM_DENIALS_MIN).map_or_else(Vec::new, |(_, list)| list)
+    let mut crowds = Vec::new();
+    for mut list in by_key.into_values() {
+        // Where what was coalesced is here too, it is not counted twice.
+        let coalesced = |event: &Value| {
+            text(event, "/event_class") == "telemetry.coalesced"
+                && ids.contains(text(event, "/causality/parent_event_id"))
+        };
+        if list.iter().any(|(.., event)| !coalesced(event)) {
+            let sum = |of: bool| -> u64 {
+                let chosen = list.iter().filter(|(.., event)| coalesced(event) == of);
+                chosen.map(|(_, weight, _)| *weight).fold(0, u64::saturating_add)
+            };
+            let fewer = sum(true) < sum(false);
+            list.retain(|(.., event)| coalesced(event) != fewer);
+        }
+        list.sort_by_key(|(at, ..)| *at);
+        let (mut first, mut within, mut taken) = (0, 0_u64, 0);
+        let (mut total, mut crowd) = (0_u64, Vec::new());
+        for (index, (at, weight, _)) in list.iter().enumerate() {
+            within = within.saturating_add(*weight);
+            while at.saturating_sub(list[first].0) >= WINDOW_MS {
+                within = within.saturating_sub(list[first].1);
+                first += 1;
+            }
+            if within >= min {
+                for (.., event) in &list[first.max(taken)..=index] {
+                    total = total.saturating_add(occurrences(event));
+                    crowd.push(*event);
+                }
+                taken = index + 1;
+            }
+        }
+        if !crowd.is_empty() {
+            crowds.push((total, crowd));
+        }
+    }
+    crowds
+}
+
+/// When the first occurrence of an event was, in milliseconds, and how many of them lie in one window:
+/// of those that are spread over more than one, its share.
+fn weight(event: &Value) -> (i64, u64) {
+    let moment = |path: &str| When::parse(text(event, path)).ok().map(|when| when.millis());
+    let at = moment("/created_at").unwrap_or(0);
+    let count = occurrences(event);
+    let (Some(first), Some(last)) =
+        (moment("/noise_control/first_seen"), moment("/noise_control/last_seen"))
+    else {
+        return (at, count);
+    };
+    if count == 1 {
+        return (at, count);
+    }
+    let spread = u128::from(last.saturating_sub(first).max(0).unsigned_abs());
+    let window = u128::from(WINDOW_MS.unsigned_abs());
+    if spread < window {
+        return (first, count);
+    }
+    // Holds: a share of a number of 64 bits is one too.
+    let share = u64::try_from(u128::from(count) * window / spread).unwrap_or(count);
+    (first, share.max(1))
 }
 
 /// The chosen events, those that they follow from, and the steps from one to the next.
@@ -250,7 +354,7 @@ fn causes(class: IncidentClass, chosen: &[&Value]) -> Vec<String> {
             ),
             IncidentClass::WakeAnomaly => format!(
                 "{} by {actor} was {}, {} time(s)",
-                text(event, "/event_class"),
+                class_of(event),
                 text(event, "/outcome"),
                 occurrences(event)
             ),
@@ -335,7 +439,7 @@ fn policy(chosen: &[&Value]) -> Map<String, Value> {
 fn counts(chosen: &[&Value]) -> Map<String, Value> {
     let suppressed = chosen
         .iter()
-        .filter_map(|event| event.pointer("/noise_control/suppressed_count")?.as_u64())
+        .filter_map(|event| count(event, "/noise_control/suppressed_count"))
         .fold(0_u64, u64::saturating_add);
     let seen = |path: &'static str| {
         chosen.iter().map(move |event| {
@@ -344,7 +448,7 @@ fn counts(chosen: &[&Value]) -> Map<String, Value> {
         })
     };
     // Compared as moments: the same moment can be written in many zones.
-    let moment = |text: &&str| text.parse::<crate::date_time::DateTime>().ok();
+    let moment = |text: &&str| text.parse::<DateTime>().ok();
     let members = [
         ("occurrences", json!(total(chosen))),
         ("suppressed_occurrences", json!(suppressed)),

@@ -272,3 +272,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_hint_leads_out_of_the_phase_that_there_is() {
+    let check = |phase: &str, verdict: &str, said: &str| {
+        let (mut contract, mut state) = (json!({}), json!({}));
+        contract["componentRef"] = json!("urn:srcos:component:a");
+        contract["minimumBootPhase"] = json!("unlocked-user-session");
+        state["phase"] = json!(phase);
+        state["phaseVerdict"] = json!(verdict);
+        let Gate::Shut(Refusal { hint, .. }) = gate(&contract, &state) else {
+            panic!("{phase} {verdict} is open")
+        };
+        assert!(hint.contains(said), "{phase} {verdict}: {hint}");
+    };
+    check("recovery-session", "ready", "finish the recovery");
+    check("degraded-session", "ready", "what degrades the session");
+    check("unknown", "ready", "find out which phase");
+    check("post-login-locked", "ready", "unlock");
+    check("unlocked-user-session", "recovery-only", "finish the recovery");
+    check("unlocked-user-session", "unknown", "find out which phase");
+    check("unlocked-user-session", "not-ready", "wait until the phase is ready");
+}

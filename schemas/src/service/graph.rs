@@ -294,7 +294,7 @@ fn quoted_mermaid(text: &str) -> String {
     let mut shown = String::new();
     for character in visible(text).chars() {
         match character {
-            '"' | '#' | '<' | '>' | '&' | ';' | '`' => {
+            '"' | '#' | '<' | '>' | '&' | ';' | '`' | '%' | '{' | '}' => {
                 let _ = write!(shown, "#{};", u32::from(character));
             }
             other => shown.push(other),

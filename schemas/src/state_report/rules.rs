@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Pressure, ratio};
 use crate::contracts::{Findings, Origin, Rule, escape};
 use crate::iso_time::is_iso_time;
+use crate::json::{Integer, Wide};
 use crate::lanes::LANE_NAMES;
 
 pub(super) static RULES: [Rule; 12] = [
@@ -166,23 +167,18 @@ fn names_are_unique(report: &Value, list: &str, findings: &mut Findings) {
 
 fn flags_agree(report: &Value, findings: &mut Findings) {
     for (index, store) in items(report, "stores") {
-        let raw = store.get("flags_raw").and_then(Value::as_u64);
+        let wide = findings.wide();
+        let raw = wide.integer(report, &format!("/stores/{index}/flags_raw"));
         let hex = store.get("flags_hex").and_then(Value::as_str);
         let (Some(raw), Some(hex)) = (raw, hex) else { continue };
-        let Some(digits) = hex.strip_prefix("0x") else { continue };
-        if !digits.eq_ignore_ascii_case(&format!("{raw:x}")) && !same_number(digits, raw) {
-            let message = format!(
-                "it says {hex}, and flags_raw is {raw}, which is {raw:#x}: make them agree"
-            );
+        let (Some(due), Some(digits)) = (raw.hex(), hex.strip_prefix("0x")) else { continue };
+        let said = digits.trim_start_matches('0');
+        if !said.eq_ignore_ascii_case(due.trim_start_matches('0')) {
+            let message =
+                format!("it says {hex}, and flags_raw is {raw}, which is 0x{due}: make them agree");
             findings.add(format!("/stores/{index}/flags_hex"), message);
         }
     }
-}
-
-fn same_number(hex_digits: &str, number: u64) -> bool {
-    let digits = hex_digits.trim_start_matches('0');
-    let digits = if digits.is_empty() { "0" } else { digits };
-    digits.len() <= 16 && u64::from_str_radix(digits, 16) == Ok(number)
 }
 
 fn journal_counters_count(report: &Value, findings: &mut Findings) {
@@ -199,14 +195,14 @@ fn journal_counters_count(report: &Value, findings: &mut Findings) {
     }
 }
 
-/// Free bytes, bytes in all, and where both are numbers.
-fn disk_bytes(report: &Value) -> Option<(u64, u64)> {
-    let disk = report.pointer("/resources/disk")?;
-    Some((disk.get("free_bytes")?.as_u64()?, disk.get("total_bytes")?.as_u64()?))
+/// Free bytes and bytes in all, where both are integers.
+fn disk_bytes<'a>(report: &Value, wide: &'a Wide) -> Option<(Integer<'a>, Integer<'a>)> {
+    let of = |name: &str| wide.integer(report, &format!("/resources/disk/{name}"));
+    Some((of("free_bytes")?, of("total_bytes")?))
 }
 
 fn free_is_within_total(report: &Value, findings: &mut Findings) {
-    if let Some((free, total)) = disk_bytes(report)
+    if let Some((free, total)) = disk_bytes(report, &findings.wide())
         && free > total
     {
         let message =
@@ -222,12 +218,16 @@ fn free_ratio(report: &Value) -> Option<f64> {
 fn free_ratio_agrees(report: &Value, findings: &mut Findings) {
     // Other reporters round to three or four places.
     const TOLERANCE: f64 = 0.001;
-    let (Some((free, total)), Some(said)) = (disk_bytes(report), free_ratio(report)) else {
+    let wide = findings.wide();
+    let (Some((free, total)), Some(said)) = (disk_bytes(report, &wide), free_ratio(report)) else {
         return;
     };
-    if total > 0 && free <= total && (ratio(free, total) - said).abs() > TOLERANCE {
-        let message =
-            format!("it says {said}, and the bytes make it {}: say that", ratio(free, total));
+    let due = match (free.as_u64(), total.as_u64()) {
+        (Some(free), Some(total)) => ratio(free, total),
+        _ => free.as_f64() / total.as_f64(),
+    };
+    if total.is_positive() && free <= total && (due - said).abs() > TOLERANCE {
+        let message = format!("it says {said}, and the bytes make it {due}: say that");
         findings.add("/resources/disk/free_ratio", message);
     }
 }

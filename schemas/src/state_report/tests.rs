@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::contracts::{Options, Valid, validate};
+use crate::contracts::{self, Options, Valid, validate};
+use crate::json::{Limits, parse_to_judge};
 
 fn example() -> Value {
     let text = include_str!("../../../examples/health/healthy.snapshot.json");
@@ -65,4 +66,36 @@ fn unknown_times_of_the_runtime_may_be_any_that_the_estate_reads() {
     assert_eq!(rules_broken(&report), ["report.times-readable"]);
     report["runtime"]["moved_house_at"] = json!(20260504);
     assert_eq!(rules_broken(&report), ["report.times-readable"]);
+}
+
+/// Whether a report holds with other texts in the place of two numbers.
+fn holds_with(changes: &[(&str, &str)]) -> (bool, Vec<String>) {
+    let text = include_str!("../../../examples/health/healthy.snapshot.json");
+    let mut report: Value = serde_json::from_str(text).unwrap();
+    for (path, _) in changes {
+        *report.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = json!(format!("<{path}>"));
+    }
+    let mut text = report.to_string();
+    for (path, number) in changes {
+        text = text.replace(&format!("\"<{path}>\""), number);
+    }
+    let (report, wide) = parse_to_judge(text.as_bytes(), Limits::BODY).unwrap();
+    let verdict = contracts::validate_judged(&report, &wide, &Options::default());
+    let rules = verdict.errors.iter().map(|error| format!("{}: {}", error.rule, error.message));
+    (verdict.is_valid(), rules.collect())
+}
+
+#[test]
+fn integers_beyond_64_bits_are_judged_by_their_digits() {
+    let (raw, hex) = ("/stores/0/flags_raw", "/stores/0/flags_hex");
+    let two70 = "1180591620717411303424";
+    let agree = holds_with(&[(raw, two70), (hex, r#""0x400000000000000000""#)]);
+    assert!(agree.0, "{agree:?}");
+    let differ = holds_with(&[(raw, two70), (hex, r#""0xffffffffffffffff""#)]);
+    assert!(!differ.0 && differ.1[0].contains(two70), "{differ:?}");
+    let (free, total) = ("/resources/disk/free_bytes", "/resources/disk/total_bytes");
+    let two71 = "2361183241434822606848";
+    let more = holds_with(&[(free, two71), (total, two70)]);
+    assert!(!more.0 && more.1[0].starts_with("report.free-within-total"), "{more:?}");
+    assert!(holds_with(&[(free, two70), (total, two71)]).0);
 }

@@ -32,6 +32,7 @@ use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::{Author, DeviceId, EntryHash, WallMillis};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{LIST_OBJECTS_MAX, Query, ShownObject, Snapshot, Store, Visibility};
+use srcos_lanes::tables::RowState;
 
 use crate::cluster::Node;
 
@@ -166,8 +167,14 @@ pub(crate) fn list(
     let mut objects = Vec::new();
     let mut query = Query { limit: LIST_OBJECTS_MAX, ..Query::default() };
     loop {
-        let page = store.reader().snapshot().and_then(|s| s.list(lane, &query, WallMillis(0)));
+        let snapshot = snapshot(node, store)?;
+        let page = snapshot.list(lane, &query, WallMillis(0));
         let page = page.map_err(|error| unreadable(node, &error))?;
+        let is_quarantined = |object: &&ShownObject| object.row.state != RowState::Live;
+        for object in page.objects.iter().filter(is_quarantined) {
+            // In place of one that cannot be read, a list only says so.
+            look(node, &snapshot, lane, &object.id)?;
+        }
         objects.extend(page.objects);
         match page.next {
             Some(next) => query.after = Some(next),

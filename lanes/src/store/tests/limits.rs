@@ -3,17 +3,15 @@
 use super::*;
 use crate::journal::{ENTRY_AFTER_MAX, Entry};
 
-/// A device whose every object has a journal of its own, since each has its own incarnation.
-fn scattered(n: u8, objects: usize, field: &str) -> Device {
-    let mut device = Device::new(n);
+/// Writes an object in each of as many journals, since each has its own incarnation.
+fn scatter(device: &mut Device, ids: std::ops::Range<usize>) {
     let (now, key) = (device.now(), device.key.clone());
-    for object in 0..objects {
-        device.store().begin_incarnation(object as u32).unwrap();
-        let op = put_op(&format!("o{object}"), json!({ field: object }));
+    for id in ids {
+        device.store().begin_incarnation(id as u32).unwrap();
+        let op = put_op(&format!("o{id}"), json!({ "by": device.key.device().to_string() }));
         device.store().write(LaneId::Normal, &[op], now, &key).unwrap();
     }
     device.store().commit().unwrap();
-    device
 }
 
 /// The entries that a device wrote itself, in its present incarnation.
@@ -26,11 +24,15 @@ fn own_entries(device: &mut Device) -> Vec<Vec<u8>> {
 #[test]
 fn batch_that_builds_on_more_journals_than_an_entry_may_name_becomes_several_entries() {
     const OBJECTS: usize = ENTRY_AFTER_MAX / 2 + 1;
-    let mut there = scattered(1, OBJECTS, "a");
-    let mut other = scattered(2, OBJECTS, "b");
-    let mut here = Device::new(3);
-    here.pull(&mut there);
-    here.pull(&mut other);
+    let mut here = Device::new(99);
+    // Each object by two devices.
+    for (n, ids) in (0..OBJECTS).collect::<Vec<_>>().chunks(DEVICE_JOURNALS_MAX).enumerate() {
+        for n in [2 * n as u8 + 1, 2 * n as u8 + 2] {
+            let mut there = Device::new(n);
+            scatter(&mut there, ids[0]..ids[ids.len() - 1] + 1);
+            here.pull(&mut there);
+        }
+    }
     let ops: Vec<Op> = (0..OBJECTS).map(|n| put_op(&format!("o{n}"), json!({"c": n}))).collect();
     here.write(LaneId::Normal, &ops).unwrap();
     let entries = own_entries(&mut here);
@@ -40,4 +42,21 @@ fn batch_that_builds_on_more_journals_than_an_entry_may_name_becomes_several_ent
         entries.iter().map(|bytes| Entry::read(bytes).unwrap().header.after.len()).collect();
     // Each names what its own changes build on, and no more.
     assert_eq!(waits.iter().sum::<usize>(), 2 * OBJECTS);
+}
+
+#[test]
+fn journal_that_nobody_would_take_is_not_begun() {
+    let mut a = Device::new(1);
+    scatter(&mut a, 0..DEVICE_JOURNALS_MAX);
+    // The last one goes on.
+    a.put("o0", json!(1)).unwrap();
+    a.store().begin_incarnation(0).unwrap();
+    let refused = a.put("o1", json!(1));
+    assert!(matches!(refused, Err(WriteError::JournalsSpent { .. })), "{refused:?}");
+    let device = a.key.device();
+    assert_eq!(a.store().device_journals(LaneId::Normal, device), DEVICE_JOURNALS_MAX);
+    // Another lane has its own, and what stays on the device is nobody else's to refuse.
+    a.write(LaneId::Memory, &[put_op("m", json!(1))]).unwrap();
+    let refused = a.delete("o1");
+    assert!(refused.is_ok(), "a deletion is written to the tombstone lane: {refused:?}");
 }

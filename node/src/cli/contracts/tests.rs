@@ -250,3 +250,61 @@ fn an_integer_that_not_every_reader_can_hold_is_a_warning_and_an_error_in_strict
     assert_eq!(strict.code, 1);
     assert_eq!(verdicts(&strict)[0]["errors"][0]["rule"], "json.integer-range");
 }
+
+#[test]
+fn lines_on_standard_input_are_lines_whatever_the_first_one_is() {
+    let text = std::fs::read_to_string(example("health/repair-plan.json")).unwrap();
+    let plan = serde_json::from_str::<Value>(&text).unwrap().to_string();
+    let lines = |input: String| -> Vec<(Value, Value)> {
+        let judged = shell(&["contracts", "validate", "--json", "-"], input.as_bytes());
+        verdicts(&judged).iter().map(|said| (said["line"].clone(), said["valid"].clone())).collect()
+    };
+    let two = |first: u64, valid: bool| {
+        vec![(json!(first), json!(valid)), (json!(first + 1), json!(true))]
+    };
+    assert_eq!(lines(format!("{plan}\n{plan}\n")), two(1, true));
+    assert_eq!(lines(format!("\n \n{plan}\n{plan}\n")), two(3, true));
+    assert_eq!(lines(format!("{{\"a\": tru\n{plan}\n")), two(1, false));
+    assert_eq!(lines(format!("{{\"a\":\n{plan}")), two(1, false));
+    assert_eq!(lines(format!("\n{{\"a\"\n{plan}\n")), two(2, false));
+    // One document over several lines stays one.
+    assert_eq!(lines(format!("\n\n{text}")), [(Value::Null, json!(true))]);
+    assert_eq!(lines(format!("{{\"a\":\n{plan}\n}}")), [(Value::Null, json!(false))]);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_is_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::copy(example("health/repair-plan.json"), at("good.json")).unwrap();
+    std::os::unix::fs::symlink(at("nowhere"), at("dangling.json")).unwrap();
+    std::os::unix::fs::symlink(at("loop.json"), at("loop.json")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(at("pipe.json")).status().unwrap();
+    assert!(made.success());
+    let folder = dir.path().display().to_string();
+    let judged = shell(&["contracts", "validate", &folder], b"");
+    assert_eq!(judged.code, 2, "{}", judged.err);
+    for name in ["dangling.json", "loop.json", "pipe.json"] {
+        assert_eq!(judged.err.matches(&at(name)).count(), 1, "{}", judged.err);
+    }
+    assert!(judged.out.contains("good.json: valid"), "{}", judged.out);
+    let (missing, good) = (at("missing.json"), at("good.json"));
+    for command in [["contracts", "validate"], ["events", "validate"], ["process", "validate"]] {
+        let judged = shell(&[&command[..], &[&missing, &good]].concat(), b"");
+        assert_eq!(judged.code, 2, "{}", judged.err);
+        let said = format!("{}{}", judged.out, judged.err);
+        assert!(said.contains(&missing) && said.contains(&good), "{command:?}: {said}");
+    }
+}
+
+#[test]
+fn json_that_cannot_be_taken_is_not_called_no_json() {
+    for text in ["{\"a\": 1e400}", "{\"a\": \"\\ud800\"}"] {
+        let judged = shell(&["contracts", "validate", "-"], text.as_bytes());
+        assert_eq!(judged.code, 1);
+        assert!(!judged.err.contains("no JSON"), "{}", judged.err);
+    }
+    let long = vec![b'x'; crate::cli::DOCUMENT_BYTES_MAX + 4];
+    let judged = shell(&["contracts", "validate", "-"], &long);
+    assert!(judged.err.contains("over the limit of 16777216 bytes"), "{}", judged.err);
+}

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use serde_json::Value;
+use srcos_schemas::contracts::read_typed;
 use srcos_schemas::event::coalesce::{Coalescer, Report, Settings};
 use srcos_schemas::event::model::Event;
 use srcos_schemas::event::storm::{Outlook, storm};
@@ -34,16 +35,14 @@ pub(super) fn coalesce(
             Step::Pause => return Ok(()),
             Step::Event(line, event) => (line, event),
         };
-        let event: Result<Event, String> = event.and_then(|event| {
-            let typed: Result<Event, _> = serde_json::from_value(event);
-            match typed {
+        let event: Result<Event, String> =
+            event.and_then(|event| match read_typed::<Event>(&event) {
                 Ok(event) => match event.missing_block() {
                     Some(block) => Err(format!("its class needs a {block} block")),
                     None => Ok(event),
                 },
                 Err(error) => Err(error.to_string()),
-            }
-        });
+            });
         match event {
             Ok(event) => coalescer.push(event, &mut out),
             Err(why) if args.skip_invalid => {
@@ -99,6 +98,9 @@ fn words(report: &Report, skipped: u64) -> String {
         "{} events in, {} out ({:.1} to 1), {} occurrences",
         report.events_in, report.events_out, report.reduction_ratio, report.occurrences_in
     );
+    if report.redelivered > 0 {
+        words.push_str(&format!("; {} came twice", report.redelivered));
+    }
     if report.told_early > 0 {
         words.push_str(&format!("; {} told early, for want of room", report.told_early));
     }

@@ -1,25 +1,22 @@
 //! Events in a store: added, listed, shown and checked.
 
-use std::borrow::Cow;
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
 use srcos_schemas::contracts::{Options, validate};
 use srcos_schemas::event::rules::EVENT;
-use srcos_schemas::event::vocabulary::Severity;
-use srcos_schemas::json::{DEPTH_MAX, Limits, parse};
+use srcos_schemas::json::{DEPTH_MAX, JsonError, JsonErrorKind, Limits, parse};
 
-use super::args::{ListArgs, ShowArgs, VerifyArgs, VerifyStoreArgs, WriteArgs};
-use super::{device, device_key, renderer, shown_to, store_error, store_path};
+use super::args::{ShowArgs, VerifyArgs, VerifyStoreArgs, WriteArgs};
+use super::{device, device_key, shown_to, store_error, store_path};
 use crate::api::{ApiError, ErrorKind};
 use crate::cli::Io;
 use crate::cli::args::Globals;
-use crate::cli::reading::{DOCUMENT_BYTES_MAX, complain, holds, print_json, say};
+use crate::cli::reading::{DOCUMENT_BYTES_MAX, complain, holds, open, print_json, say};
 use crate::error::NodeError;
-use crate::events::link::{Parts, event_text, parts};
+use crate::events::link::{Parts, event_text, parts, sha256};
 use crate::events::scan::{Block, BlockKind, Blocks};
 use crate::events::store::{Added, Writer, open_quiet};
 use crate::events::verify::{Expected, StoreReport, verify};
@@ -45,7 +42,7 @@ impl<'a> Source<'a> {
         let source: Box<dyn Read + 'a> = if path.as_os_str() == "-" {
             Box::new(input)
         } else {
-            Box::new(File::open(path).map_err(|error| NodeError::file(path, &error))?)
+            Box::new(open(path).map_err(|error| NodeError::file(path, &error))?)
         };
         Ok(Self(BufReader::with_capacity(1 << 16, source), path.display().to_string()))
     }
@@ -62,6 +59,7 @@ pub(super) fn each_event(
 ) -> Result<(), NodeError> {
     let Source(reader, name) = source;
     let mut line = Vec::new();
+    let mut first = true;
     for number in 1.. {
         line.clear();
         let mut limited = (&mut *reader).take(DOCUMENT_BYTES_MAX as u64 + 1);
@@ -73,11 +71,24 @@ pub(super) fn each_event(
             continue;
         }
         let mut read = parse(&line, LIMITS);
-        if number == 1 && read.is_err() {
+        let cut = |read: &Result<_, JsonError>| {
+            read.as_ref().is_err_and(|error| error.kind == JsonErrorKind::UnexpectedEnd)
+        };
+        if std::mem::take(&mut first) && cut(&read) {
             // No line by itself: the whole may be one document.
-            let most = (DOCUMENT_BYTES_MAX + 1).saturating_sub(line.len()) as u64;
+            let length = line.len();
+            let most = (DOCUMENT_BYTES_MAX + 1).saturating_sub(length) as u64;
             (&mut *reader).take(most).read_to_end(&mut line).map_err(failed)?;
-            read = parse(&line, LIMITS);
+            let whole = parse(&line, LIMITS);
+            if whole.is_ok() || !is_of_lines(&line[length..]) {
+                read = whole;
+            } else {
+                // The first of many lines is broken, and the others are what they are.
+                let nothing = BufReader::new(Box::new(std::io::empty()) as Box<dyn Read>);
+                let rest = std::io::Cursor::new(line.split_off(length));
+                let source = rest.chain(std::mem::replace(reader, nothing));
+                *reader = BufReader::with_capacity(1 << 16, Box::new(source));
+            }
         }
         let event = read.map_err(|error| error.to_string()).map(|mut event| {
             if let Some(members) = event.as_object_mut() {
@@ -91,6 +102,13 @@ pub(super) fn each_event(
         }
     }
     Ok(())
+}
+
+/// Whether a text begins with a line that is a document by itself.
+fn is_of_lines(text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let first = lines.find(|line| !line.iter().all(u8::is_ascii_whitespace));
+    first.is_some_and(|line| parse(line, LIMITS).is_ok_and(|value| value.is_object()))
 }
 
 /// What is said of an event that was to be added.
@@ -223,156 +241,40 @@ fn each_line(
     path: &Path,
     mut look: impl FnMut(u64, &[u8]) -> Result<bool, NodeError>,
 ) -> Result<(), NodeError> {
-    let file = match File::open(path) {
+    each_block(path, |lines| {
+        for (number, line) in lines {
+            if !look(*number, line)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+/// The same, many lines at once.
+pub(super) fn each_block(
+    path: &Path,
+    mut look: impl FnMut(&[(u64, &[u8])]) -> Result<bool, NodeError>,
+) -> Result<(), NodeError> {
+    let file = match open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(|error| NodeError::file(path, &error))?,
     };
     let mut blocks = Blocks::new(file, 0, 1);
     while let Some(block) = blocks.next_block().map_err(|error| NodeError::file(path, &error))? {
         let Block { first_line, kind, .. } = block;
-        for (index, line) in block.lines().enumerate() {
+        let lines = block.lines().enumerate().filter(|(_, line)| {
             // A line of ours without an end is being written, or never was.
             let begun = kind == BlockKind::Unended && line.starts_with(b"{\"_link\":");
-            let blank = line.iter().all(u8::is_ascii_whitespace);
-            if !begun && !blank && !look(first_line + index as u64, line)? {
-                return Ok(());
-            }
+            !begun && !line.iter().all(u8::is_ascii_whitespace)
+        });
+        let lines: Vec<(u64, &[u8])> =
+            lines.map(|(index, line)| (first_line + index as u64, line)).collect();
+        if !look(&lines)? {
+            return Ok(());
         }
     }
     Ok(())
-}
-
-/// What `list` reads of an event; the rest is passed over.
-#[derive(Deserialize)]
-struct Summary<'a> {
-    #[serde(borrow)]
-    event_id: Cow<'a, str>,
-    #[serde(borrow)]
-    created_at: Cow<'a, str>,
-    #[serde(borrow)]
-    event_class: Cow<'a, str>,
-    #[serde(borrow)]
-    severity: Cow<'a, str>,
-    #[serde(borrow)]
-    outcome: Cow<'a, str>,
-    #[serde(borrow)]
-    operator_narrative: SummaryNarrative<'a>,
-}
-
-impl<'a> Summary<'a> {
-    /// Of any object: a store of another program may hold events that are not of the contract.
-    fn read(line: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(line).or_else(|_| {
-            let event: Map<String, Value> = serde_json::from_slice(line)?;
-            let told = |value: Option<&Value>, otherwise: &'static str| match value {
-                None => Cow::Borrowed(otherwise),
-                Some(Value::String(text)) => text.clone().into(),
-                Some(value) => value.to_string().into(),
-            };
-            let member = |name: &str| told(event.get(name), "<missing>");
-            let narrative = event.get("operator_narrative");
-            let summary = told(narrative.and_then(|told| told.get("summary")), "");
-            Ok(Self {
-                event_id: member("event_id"),
-                created_at: member("created_at"),
-                event_class: member("event_class"),
-                severity: member("severity"),
-                outcome: member("outcome"),
-                operator_narrative: SummaryNarrative { summary },
-            })
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct SummaryNarrative<'a> {
-    #[serde(borrow)]
-    summary: Cow<'a, str>,
-}
-
-#[derive(Serialize)]
-struct ListedEvent<'a> {
-    event_id: &'a str,
-    created_at: &'a str,
-    event_class: &'a str,
-    severity: &'a str,
-    outcome: &'a str,
-    summary: &'a str,
-}
-
-pub(super) fn list(globals: &Globals, io: &mut Io<'_>, args: &ListArgs) -> Result<(), NodeError> {
-    let path = store_path(globals, args.store.store.as_deref())?;
-    let renderer = args.tier.map(renderer).transpose()?;
-    let mut listed = 0_u64;
-    let mut any = false;
-    let mut output = std::io::BufWriter::with_capacity(1 << 16, &mut *io.output);
-    let failed = |error: std::io::Error| NodeError::output(&error);
-    let put = |output: &mut dyn std::io::Write, text: &str| {
-        output.write_all(text.as_bytes()).map_err(failed)
-    };
-    if globals.json {
-        put(&mut output, "[")?;
-    }
-    let gone_over = each_line(&path, |number, line| {
-        any = true;
-        let redacted;
-        let line = match &renderer {
-            None => line,
-            Some(renderer) => {
-                let event = serde_json::from_slice(&event_text(line, &parts(line)));
-                let event = event.map_err(|error| unreadable(&path, number, &error))?;
-                redacted = serde_json::to_vec(&renderer.render(&event)).unwrap_or_default();
-                &redacted
-            }
-        };
-        // The link is one more member that is passed over.
-        let event = Summary::read(line).map_err(|error| unreadable(&path, number, &error))?;
-        let severity = Severity::from_word(&event.severity);
-        let wanted = args.class.is_none_or(|class| class.as_str() == event.event_class)
-            && args.severity.is_none_or(|least| severity.is_some_and(|found| found >= least))
-            && args.outcome.is_none_or(|outcome| outcome.as_str() == event.outcome);
-        if !wanted {
-            return Ok(true);
-        }
-        if args.limit.is_some_and(|most| listed >= most) {
-            return Ok(false);
-        }
-        let summary = &event.operator_narrative.summary;
-        if globals.json {
-            let document = ListedEvent {
-                event_id: &event.event_id,
-                created_at: &event.created_at,
-                event_class: &event.event_class,
-                severity: &event.severity,
-                outcome: &event.outcome,
-                summary,
-            };
-            let comma = if listed > 0 { "," } else { "" };
-            let text = serde_json::to_string(&document).unwrap_or_default();
-            put(&mut output, &format!("{comma}{text}"))?;
-        } else {
-            let (id, class) = (plain(&event.event_id), plain(&event.event_class));
-            let (at, summary) = (plain(&event.created_at), plain(summary));
-            let (severity, outcome) = (plain(&event.severity), plain(&event.outcome));
-            let text = format!("{id}\t{at}\t{class}\t{severity}\t{outcome}\t{summary}\n");
-            put(&mut output, &text)?;
-        }
-        listed += 1;
-        Ok(true)
-    });
-    // What was listed before a bad line is a whole document too.
-    if globals.json {
-        put(&mut output, "]\n")?;
-    }
-    std::io::Write::flush(&mut output).map_err(failed)?;
-    gone_over?;
-    holds(any || !args.fail_empty)
-}
-
-fn unreadable(path: &Path, line: u64, error: &serde_json::Error) -> NodeError {
-    let message = format!("line {line} of {} is no event: {error}", path.display());
-    let hint = "see what is wrong with: srcos-node events verify-store";
-    ApiError::new(ErrorKind::DoesNotHold, "event_store_line", message, hint).into()
 }
 
 /// The event of a store with an id, and its line.
@@ -512,15 +414,17 @@ pub(super) fn verify_one(
     args: &VerifyArgs,
 ) -> Result<(), NodeError> {
     let store = args.store.store.as_deref();
-    let (path, whole) = checked(globals, store, args.device.as_deref())?;
+    let path = store_path(globals, store)?;
     let id = args.event_id.as_str();
     let (line, event) = find(&path, id)?.ok_or_else(|| absent(&path, id))?;
-    let mut findings: Vec<String> = whole
-        .findings
-        .iter()
-        .filter(|finding| finding.line == line)
-        .map(|finding| finding.message.clone())
-        .collect();
+    let wanted = expected(globals, args.device.as_deref(), store.is_some())?;
+    let mut findings: Vec<String> = if vouches_for_itself(&path, line, wanted)? {
+        Vec::new()
+    } else {
+        let (_, whole) = checked(globals, store, args.device.as_deref())?;
+        let of_line = whole.findings.into_iter().filter(|finding| finding.line == line);
+        of_line.map(|finding| finding.message).collect()
+    };
     let verdict = validate(&event, &Options { contract: Some(&EVENT), ..Options::default() });
     for error in verdict.errors {
         findings.push(format!("{}: {}", error.path, error.message));
@@ -551,6 +455,34 @@ pub(super) fn verify_one(
         }
     }
     holds(report.valid)
+}
+
+/// Whether a line stands where its own signature says, signed by who is to have signed it, so that the
+/// others need not be asked.
+fn vouches_for_itself(path: &Path, wanted: u64, by: Expected) -> Result<bool, NodeError> {
+    let mut before = (0, sha256(b""));
+    let mut holds = false;
+    each_line(path, |number, line| {
+        if number + 1 == wanted {
+            before = (number, sha256(line));
+        }
+        let taken = parts(line);
+        if number == wanted
+            && let Parts::Linked(link, _) = &taken
+        {
+            let signer = link.signed.map(|(device, _)| device);
+            let by = match by {
+                Expected::Anybody => true,
+                Expected::Device(device) | Expected::SignedBy(device) => signer == Some(device),
+            };
+            holds = by
+                && link.n == wanted
+                && (before.0 + 1, before.1) == (link.n, link.prev)
+                && link.verifies(&sha256(&event_text(line, &taken))) == Some(true);
+        }
+        Ok(number < wanted)
+    })?;
+    Ok(holds)
 }
 
 fn is_signed(path: &Path, wanted: u64) -> Result<bool, NodeError> {

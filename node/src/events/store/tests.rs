@@ -108,11 +108,61 @@ fn lines_written_before_their_head_are_kept() {
     let report = check(&path);
     assert!(report.valid && report.events == 4, "{report:?}");
     assert_eq!(fill(&path, 4..5), [Added::New(5)]);
-    fs::remove_file(Head::file(&path)).unwrap();
+}
+
+#[test]
+fn without_its_head_a_store_does_not_hold_and_nothing_is_added() {
+    for (key, text) in [(Some(key()), "signed"), (None, "unsigned")] {
+        let (_dir, path) = place();
+        let events: Vec<Value> = (0..10).map(event).collect();
+        Writer::open(&path, key.clone()).unwrap().add(&events).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        let cut: String = whole.split_inclusive('\n').take(5).collect();
+        fs::write(&path, &cut).unwrap();
+        fs::remove_file(Head::file(&path)).unwrap();
+        let report = check(&path);
+        let codes: Vec<_> = report.findings.iter().map(|f| (f.line, f.code)).collect();
+        assert_eq!((report.head, codes), (HeadState::Missing, vec![(1, "head_missing")]), "{text}");
+        let refused = Writer::open(&path, key).unwrap_err();
+        assert!(refused.to_string().contains("head is missing"), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), cut, "nothing is changed");
+    }
+}
+
+/// Whatever moment of the first write a program is killed in, what is left holds and goes on.
+#[test]
+fn a_first_write_that_was_cut_short_leaves_a_store_that_holds() {
+    for plain in ["", "\n", &format!("{}\n", event(50))] {
+        let (_dir, path) = place();
+        fs::write(&path, plain).unwrap();
+        fill(&path, 0..2);
+        let whole = fs::read_to_string(&path).unwrap();
+        let line = whole[plain.len()..].split('\n').next().unwrap();
+        for length in [0, 1, 12, line.len(), line.len() + 1, whole.len() - plain.len()] {
+            fs::write(&path, &whole[..plain.len() + length]).unwrap();
+            Head::begin(&path, sha256(line.as_bytes()), Some(&key())).unwrap();
+            let report = check(&path);
+            assert!(report.valid, "{plain:?} {length}: {report:?}");
+            assert_eq!(report.head, HeadState::Signed);
+            let kept = whole[plain.len()..][..length].matches('\n').count() as u64;
+            let before = plain.matches('\n').count() as u64;
+            assert_eq!(fill(&path, 7..8), [Added::New(before + kept + 1)], "{plain:?} {length}");
+            assert!(check(&path).valid, "{plain:?} {length}");
+        }
+    }
+}
+
+#[test]
+fn the_beginning_of_another_store_stands_for_no_lines() {
+    let (_dir, path) = place();
+    fill(&path, 0..10);
+    let whole = fs::read_to_string(&path).unwrap();
+    let cut: String = whole.split_inclusive('\n').take(5).collect();
+    fs::write(&path, &cut).unwrap();
+    Head::begin(&path, sha256(b"the first line of another"), Some(&key())).unwrap();
     let report = check(&path);
-    assert!(report.valid && report.head == HeadState::Missing, "{report:?}");
-    assert_eq!(fill(&path, 5..6), [Added::New(6)]);
-    assert_eq!(check(&path).head, HeadState::Signed);
+    assert_eq!((report.valid, report.findings[0].code), (false, "changed"), "{report:?}");
+    assert!(matches!(Writer::open(&path, Some(key())), Err(EventStoreError::Damaged { .. })));
 }
 
 #[test]

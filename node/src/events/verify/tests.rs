@@ -76,6 +76,22 @@ fn a_line_whose_link_was_changed_is_named() {
 }
 
 #[test]
+fn a_line_that_says_another_number_is_named_as_changed() {
+    for key in keys() {
+        for n in 1..=LINES {
+            let change = |lines: &mut Vec<String>| {
+                let line = &mut lines[n as usize - 1];
+                *line = line.replacen(&format!("\"n\":{n},"), "\"n\":77,", 1);
+            };
+            // Nothing comes before the first, and without a signature it may be of anywhere.
+            if n > 1 || key.is_some() {
+                assert_eq!(found(change, key.clone()), [(n, "changed")], "{}", key.is_some());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_missing_line_is_named() {
     for key in keys() {
         for n in 1..LINES {

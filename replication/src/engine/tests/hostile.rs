@@ -300,6 +300,92 @@ fn claims_of_entries_that_we_never_wrote_cost_one_incarnation_at_most() {
     attack.did_no_harm();
 }
 
+impl Attack {
+    /// Mallory claims to hold what the victim never wrote, and the victim writes on. Says whether that
+    /// made it begin an incarnation.
+    fn lie(&mut self) -> bool {
+        let own = self.world.nodes[VICTIM].store.author();
+        let tip = Tip { seq: u64::MAX, hash: EntryHash([1; 32]) };
+        let lie = self.receipt(Frontier([(own, tip)].into()), MALLORY);
+        self.say(&lie);
+        self.world.put(VICTIM, "own", json!(self.world.now));
+        self.world.nodes[VICTIM].store.author() != own
+    }
+
+    fn own_journals(&self) -> usize {
+        let device = self.world.device(VICTIM);
+        self.world.nodes[VICTIM].store.device_journals(LaneId::Normal, device)
+    }
+}
+
+#[test]
+fn each_lie_of_a_peer_is_believed_half_as_soon_as_the_one_before_it() {
+    let mut attack = Attack::new();
+    assert!(attack.lie());
+    let mut wait_ms = RENEW_EVERY_MS;
+    for _ in 0..4 {
+        attack.world.now += wait_ms - 10;
+        assert!(!attack.lie(), "after {wait_ms} ms less a few");
+        attack.world.now += 10;
+        assert!(attack.lie(), "after {wait_ms} ms");
+        wait_ms *= 2;
+    }
+    // What it is worth is remembered over restarts, and doubted for as long again.
+    let mallory = attack.world.device(MALLORY);
+    let node = &mut attack.world.nodes[VICTIM];
+    let config = EngineConfig {
+        signer: Box::new(node.key.clone()),
+        policy: ReplicationPolicy::default(),
+        seed: [79; 32],
+    };
+    node.engine = Engine::new(config, &node.store).unwrap();
+    assert_eq!(node.engine.claims.unproven(mallory), 5);
+    attack.world.links.clear();
+    attack.world.connect(VICTIM, MALLORY);
+    attack.world.run();
+    attack.conn = attack.world.links.remove(0).ends[0].1;
+    assert!(!attack.lie());
+    attack.world.now += RENEW_EVERY_MS * 16;
+    assert!(attack.lie());
+}
+
+/// Of a device's journals others take a bounded number: lies must not use them up.
+#[test]
+fn lies_of_many_years_use_up_few_journals() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let mut attack = Attack::new();
+    for _ in 0..365 {
+        attack.world.now += DAY_MS;
+        attack.lie();
+    }
+    let in_a_year = attack.own_journals();
+    assert!(in_a_year <= 24, "{in_a_year} in a year");
+    for _ in 0..100 {
+        attack.world.now += RENEW_WAIT_MS_MAX;
+        attack.lie();
+    }
+    assert_eq!(attack.own_journals(), CLAIM_JOURNALS_MAX);
+}
+
+#[test]
+fn device_without_a_journal_to_begin_says_so() {
+    let mut world = World::mesh(1);
+    for n in 0..srcos_lanes::store::DEVICE_JOURNALS_MAX {
+        world.nodes[0].store.begin_incarnation(n as u32).unwrap();
+        world.put(0, "x", json!(n));
+    }
+    let (now, device) = (world.clock(), world.device(0));
+    let node = &mut world.nodes[0];
+    node.engine.renew(&mut node.store, device).unwrap();
+    let action = Action::Put(PutContent { body: json!(1), ..PutContent::default() });
+    let op = Op { id: "y".into(), action, if_heads: None };
+    let refused = node.engine.write(&mut node.store, now, LaneId::Normal, &[op]);
+    assert!(matches!(refused, Err(WriteError::JournalsSpent { .. })), "{refused:?}");
+    world.settle(0);
+    let told = |event: &Event| matches!(event, Event::Refused { code: "journals_spent", .. });
+    assert!(world.nodes[0].events.iter().any(told));
+}
+
 #[test]
 fn credit_without_end_is_bounded() {
     let mut attack = Attack::new();

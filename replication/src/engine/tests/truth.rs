@@ -52,7 +52,7 @@ fn peer_that_falls_silent_is_in_step_no_longer_and_is_again_when_it_speaks() {
 struct Snapshot {
     file: Vec<u8>,
     opens: u64,
-    claims: BTreeMap<DeviceId, MonoMillis>,
+    claims: Claims,
 }
 
 impl World {
@@ -130,7 +130,7 @@ fn own_signature_on_a_lost_entry_is_believed_whoever_shows_it_and_whenever() {
     let mut old = world.snapshot(0);
     // The peer's word was spent on something else a moment ago.
     let (peer, now) = (world.device(1), world.clock());
-    old.claims.insert(peer, now.mono);
+    old.claims.doubt(peer, 1, now.mono.after_ms(RENEW_EVERY_MS));
     world.put(0, "x", json!(1));
     world.put(0, "y", json!(2));
     world.run();
@@ -140,7 +140,8 @@ fn own_signature_on_a_lost_entry_is_believed_whoever_shows_it_and_whenever() {
     world.connect(0, 1);
     world.run();
     assert_ne!(world.nodes[0].store.author(), author);
-    assert!(!world.nodes[0].engine.claims.contains_key(&peer), "it has proven what it said");
+    // What it said before that, it has not shown.
+    assert_eq!(world.nodes[0].engine.claims.unproven(peer), 1);
     assert_eq!(world.body(0, LaneId::Normal, "y"), Some(json!(2)));
     world.put(0, "z", json!(3));
     world.run();

@@ -1,5 +1,7 @@
 //! One group of equal events, and the event that it becomes.
 
+use std::collections::VecDeque;
+
 use sha2::{Digest as _, Sha256};
 
 use super::{Fingerprint, occurrences};
@@ -15,6 +17,17 @@ pub const EVIDENCE_MAX: usize = 16;
 
 /// Most names of held-back fields that a coalesced event takes over from all occurrences.
 const SECRET_FIELDS_MAX: usize = 64;
+
+/// Most ids that a group remembers, to know an event that is delivered again: what is delivered twice
+/// comes soon after, and all groups together take 8 MiB for this.
+pub const IDS_MAX: usize = 256;
+
+/// A short form of an id; a good hash, so that nobody can choose ids that are taken for each other.
+fn short(id: &EventId) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&Sha256::digest(id.as_str())[..8]);
+    u64::from_be_bytes(bytes)
+}
 
 /// What a repeat changed.
 #[derive(Debug, Clone)]
@@ -46,6 +59,10 @@ pub(super) struct Group {
     secret_fields: Vec<String>,
     /// The loudest that it may become.
     severity_max: Severity,
+    /// Whether its events have different classes.
+    is_mixed: bool,
+    /// Short forms of the ids that came last, at most [`IDS_MAX`].
+    ids: VecDeque<u64>,
 }
 
 impl Group {
@@ -71,6 +88,8 @@ impl Group {
             tier: first.privacy.tier,
             secret_fields: first.privacy.secret_fields.clone(),
             severity_max: first.outcome.severity_max(),
+            is_mixed: false,
+            ids: VecDeque::from([short(&first.event_id)]),
             first,
         }
     }
@@ -78,7 +97,13 @@ impl Group {
     /// The same, for events that need not have the same outcome.
     pub(super) fn mixed(mut self) -> Self {
         self.severity_max = Severity::Critical;
+        self.is_mixed = true;
         self
+    }
+
+    /// Whether an event is one of those that came last: it was delivered again, and is no repeat.
+    pub(super) fn has(&self, event: &Event) -> bool {
+        self.ids.contains(&short(&event.event_id))
     }
 
     /// Its place in the order of age.
@@ -95,6 +120,10 @@ impl Group {
     /// Adds a repeat.
     pub(super) fn absorb(&mut self, event: &Event, samples_max: usize) {
         self.members += 1;
+        if self.ids.len() >= IDS_MAX {
+            self.ids.pop_front();
+        }
+        self.ids.push_back(short(&event.event_id));
         self.count = self.count.saturating_add(occurrences(event));
         let (first_seen, last_seen) = span(event);
         if first_seen.millis() < self.first_seen.millis() {
@@ -171,6 +200,10 @@ impl Group {
                 summary: Text::or(self.verdict(), RAISE_EVIDENCE),
             });
         }
+        if self.first.event_class != EventClass::TelemetryCoalesced && !self.is_mixed {
+            // First, so that it is kept however often this is coalesced again.
+            evidence.insert(0, class_evidence(self.first.event_class));
+        }
         let kept = self.samples.len() as u64;
         let mut event = self.first;
         // Coalesced again, an event keeps pointing at the first occurrence, not at its own kind.
@@ -238,6 +271,21 @@ impl Group {
 
 /// The piece of evidence that names the repeat which changed the severity.
 const RAISE_EVIDENCE: &str = "ev_coalesce_raise";
+/// The piece of evidence that names the class of what was coalesced: the event's own class says only
+/// that it was.
+pub const CLASS_EVIDENCE: &str = "ev_coalesced_class";
+/// What its raw reference begins with; the class follows.
+pub const CLASS_REF: &str = "class:";
+
+fn class_evidence(class: EventClass) -> Evidence {
+    Evidence {
+        evidence_id: Text::or(CLASS_EVIDENCE, CLASS_EVIDENCE),
+        source: EvidenceSource::PolicyEngine,
+        raw_ref: Some(format!("{CLASS_REF}{class}")),
+        summary: Text::or(format!("Each occurrence was an event of class {class}."), CLASS_REF),
+    }
+}
+
 /// What a coalesced event says when repetition is all there was.
 const UNCHANGED: &str = "No repeat changed its severity or risk.";
 const SEVERITY_RAISED: &str = "Severity was raised";

@@ -35,6 +35,33 @@ fn noise(event: &Event) -> &crate::event::model::NoiseControl {
 }
 
 #[test]
+fn an_event_that_is_delivered_again_is_no_repeat() {
+    let (out, report) = fold(Settings::default(), (0..50).map(|_| denial("a", 1, 0)));
+    assert_eq!(out, [denial("a", 1, 0)]);
+    assert_eq!((report.events_in, report.redelivered, report.occurrences_in), (50, 49, 1));
+    let (out, report) = fold(Settings::default(), (0..100).map(|n| denial("a", n % 60, n % 60)));
+    assert_eq!((noise(&out[0]).count, report.redelivered), (60, 40));
+}
+
+#[test]
+fn a_coalesced_event_says_the_class_of_what_it_stands_for() {
+    let mut events: Vec<Event> = (0..3).map(|n| denial("a", n, n)).collect();
+    let (once, _) = fold(Settings::default(), events.drain(..));
+    let mut again = once[0].clone();
+    again.event_id = EventId::new("evt_again").unwrap();
+    let (twice, _) = fold(Settings::default(), [once[0].clone(), again]);
+    for event in [&once[0], &twice[0]] {
+        let said: Vec<_> = event
+            .evidence
+            .iter()
+            .filter(|item| item.evidence_id.as_str() == CLASS_EVIDENCE)
+            .map(|item| item.raw_ref.as_deref())
+            .collect();
+        assert_eq!(said, [Some("class:policy.decision")]);
+    }
+}
+
+#[test]
 fn repeats_become_one_event_that_keeps_first_last_count_and_samples() {
     let (out, report) = fold(Settings::default(), (0..50).map(|n| denial("a", n, n * 100)));
     let [event] = &out[..] else { panic!("{out:?}") };

@@ -1,0 +1,379 @@
+//! What is run: for each number of objects, each peer in turn, as often as was asked.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
+
+use crate::aims;
+use crate::interrupt;
+use crate::limits;
+use crate::machine;
+use crate::peers::{Peer, refuse_missing_node};
+use crate::process::{ANSWER_TIME_MAX, Process, TooLong};
+use crate::report::{DISK, Figure, Report};
+use crate::side::Start;
+use crate::stats::{median, percentile};
+
+/// Time for what a peer still does after it said that it was done.
+const SETTLE_TIME: Duration = Duration::from_millis(700);
+/// Changes that each side makes while there is no link.
+pub(crate) const AWAY_CHANGES: u64 = 1_000;
+/// Objects made on the side that invited while there was no link, on the other, and one by one:
+/// their numbers begin here, so that no two objects are the same.
+pub(crate) const AWAY_AT_A: u64 = 1_000_000;
+pub(crate) const AWAY_AT_B: u64 = 2_000_000;
+const ONE_BY_ONE: u64 = 3_000_000;
+/// Longest wait for one change to be seen.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Longest time for all changes that are timed: a slow peer is timed with fewer.
+const CHANGES_TIME_MAX: Duration = Duration::from_secs(20);
+/// Bytes that stand for an object before the node was measured.
+const OBJECT_BYTES: usize = 330;
+/// Disk that is wanted to be free, and how much for each object: a peer with a few files for each
+/// object takes that much on both sides.
+const FREE_BYTES: u64 = 500_000_000;
+const FREE_BYTES_EACH: u64 = 40_000;
+/// The small run: what it measures, and how often.
+const QUICK_OBJECTS: [u64; 2] = [1_000, 10_000];
+const QUICK_RUNS: usize = 2;
+const QUICK_SAMPLES: u64 = 100;
+const QUICK_PEERS: [Peer; 5] =
+    [Peer::Srcos, Peer::SamodOne, Peer::IrohDocs, Peer::AutomergeTcp, Peer::Quic];
+
+/// What to compare.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// A run of two minutes, compared with the stored results, which stay as they are
+    #[arg(long)]
+    quick: bool,
+    /// Objects, one table each
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000])]
+    objects: Vec<u64>,
+    /// Runs of which the median is taken
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Changes that are timed one after the other
+    #[arg(long, default_value_t = 300)]
+    samples: u64,
+    /// Only these peers, besides the node
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// A peer that needs longer than this many seconds has not finished
+    #[arg(long, default_value_t = 300)]
+    limit: u64,
+    /// The node's program [default: target/release/srcos-node of the main workspace]
+    #[arg(long, value_name = "FILE")]
+    node: Option<PathBuf>,
+    /// Put the stores here: a real disk, not memory [default: the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Write the tables, the JSON lines and the pictures here [default: benches/results]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+}
+
+/// What every turn needs.
+struct Turns<'a> {
+    scratch: &'a Path,
+    node: PathBuf,
+    limit: Duration,
+    samples: u64,
+}
+
+/// Measures; returns whether everything could be measured.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let node = options.node.clone();
+    let node = node.unwrap_or_else(|| root.join("target/release/srcos-node"));
+    refuse_missing_node(&node)?;
+    let node = node.canonicalize()?;
+    let results = options.results.clone().unwrap_or_else(|| root.join("benches/results"));
+    let quick = options.quick;
+    let objects = if quick { &QUICK_OBJECTS } else { options.objects.as_slice() };
+    let runs = if quick { QUICK_RUNS } else { options.runs };
+    let samples = if quick { QUICK_SAMPLES } else { options.samples };
+    ensure!(!objects.is_empty() && runs > 0 && samples > 0, "nothing to measure");
+
+    let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
+    remove_left_behind(&parent)?;
+    let most = objects.iter().max().copied().unwrap_or_default();
+    machine::refuse_full_disk(&parent, FREE_BYTES + most * FREE_BYTES_EACH)?;
+    let prefix = format!("{SCRATCH}{}-", std::process::id());
+    let scratch = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent)?;
+
+    let stored = quick.then(|| Report::load(&results.join("peers.jsonl"))).transpose()?;
+    let mut report = Report::new(if quick { None } else { Some(&results) })?;
+    let mut peers = Vec::new();
+    for peer in Peer::ALL {
+        let asked = match (quick, options.peers.is_empty()) {
+            (_, false) => peer == Peer::Srcos || options.peers.contains(&peer),
+            (true, true) => QUICK_PEERS.contains(&peer),
+            (false, true) => true,
+        };
+        if !asked {
+            continue;
+        }
+        match peer.version(&node) {
+            Ok(version) => {
+                report.version(peer.name(), &version)?;
+                peers.push(peer);
+            }
+            Err(error) => report.left_out(peer.name(), &format!("{error:#}"))?,
+        }
+    }
+    let limit = Duration::from_secs(options.limit);
+    let turns = Turns { scratch: scratch.path(), node, limit, samples };
+    let outcome = all(&turns, objects, runs, &peers, &mut report);
+    // What was measured before something went wrong is told all the same.
+    let complete = report.finish(outcome.as_ref().err().map(|error| format!("{error:#}")))?;
+    if let Some(stored) = stored {
+        print!("{}", aims::moved(&stored, &report));
+    }
+    close(scratch)?;
+    outcome.map(|()| complete)
+}
+
+fn all(
+    turns: &Turns<'_>,
+    objects: &[u64],
+    runs: usize,
+    peers: &[Peer],
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    // Who did not finish once is not asked again, nor for more.
+    let mut given_up = BTreeSet::new();
+    for &objects in objects {
+        for run in 0..runs {
+            for &peer in peers {
+                if given_up.contains(&peer) {
+                    continue;
+                }
+                machine::refuse_full_disk(turns.scratch, FREE_BYTES)?;
+                report.load_now(machine::busy()?)?;
+                if let Err(error) = turns.turn(peer, objects, run, report) {
+                    interrupt::check()?;
+                    given_up.insert(peer);
+                    let slow = error.chain().any(|cause| cause.is::<TooLong>());
+                    let how = if slow { "did not finish" } else { "failed" };
+                    report.ended(peer.name(), objects, run, &format!("{how}: {error:#}"))?;
+                }
+            }
+            disk(turns, objects, run, report)?;
+        }
+    }
+    for peer in &given_up {
+        let more = objects.iter().filter(|objects| !report.tried(peer.name(), **objects));
+        let more: Vec<u64> = more.copied().collect();
+        for objects in more {
+            report.ended(peer.name(), objects, 0, "not tried: did not finish with fewer")?;
+        }
+    }
+    Ok(())
+}
+
+/// Two sides of a peer.
+struct Pair {
+    a: Process,
+    b: Process,
+}
+
+impl Turns<'_> {
+    /// One pair, from its start to its end.
+    fn turn(
+        &self,
+        peer: Peer,
+        objects: u64,
+        run: usize,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let dir = tempfile::Builder::new().prefix("pair-").tempdir_in(self.scratch)?;
+        let mut start = Start {
+            peer,
+            dir: dir.path().join("a"),
+            invitation: None,
+            node: self.node.clone(),
+            object_bytes: object_bytes(report, objects),
+        };
+        let a = Process::start(&start)?;
+        start.dir = dir.path().join("b");
+        start.invitation = Some(a.invitation.clone());
+        let b = Process::start(&start)?;
+        let mut pair = Pair { a, b };
+        let measured = self.measure(&mut pair, peer, objects, run, report);
+        // Also of one that did not finish: that is what it took until then.
+        let memory = memory(&mut pair, peer, objects, run, report);
+        drop(pair);
+        close(dir)?;
+        measured.and(memory)
+    }
+
+    fn measure(
+        &self,
+        pair: &mut Pair,
+        peer: Peer,
+        objects: u64,
+        run: usize,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let name = peer.name();
+        let began = Instant::now();
+        pair.a.ask(&format!("write 0 {objects}"), self.limit).context("writing")?;
+        report.add(name, objects, run, Figure::WriteS, began.elapsed().as_secs_f64())?;
+        settle()?;
+
+        let (took, bytes) = pair.link(objects, self.limit).context("first sync")?;
+        report.add(name, objects, run, Figure::FirstSyncS, took.as_secs_f64())?;
+        report.add(name, objects, run, Figure::FirstSyncBytes, bytes)?;
+
+        let latency = pair.latency(self.samples)?;
+        for (figure, samples, share) in [
+            (Figure::ChangeP50Ms, &latency.committed_ms, 0.5),
+            (Figure::ChangeP99Ms, &latency.committed_ms, 0.99),
+            (Figure::PutP50Ms, &latency.sent_ms, 0.5),
+            (Figure::PutP99Ms, &latency.sent_ms, 0.99),
+        ] {
+            report.add(name, objects, run, figure, percentile(samples, share))?;
+        }
+        report.distribution(name, objects, run, &latency.sent_ms)?;
+
+        pair.b.ask("disconnect", ANSWER_TIME_MAX)?;
+        pair.a.ask("disconnect", ANSWER_TIME_MAX)?;
+        pair.a.ask(&format!("write {AWAY_AT_A} {AWAY_CHANGES}"), self.limit)?;
+        pair.b.ask(&format!("write {AWAY_AT_B} {AWAY_CHANGES}"), self.limit)?;
+        settle()?;
+        let there = objects + latency.sent_ms.len() as u64 + 2 * AWAY_CHANGES;
+        let (took, bytes) = pair.link(there, self.limit).context("reconnect")?;
+        report.add(name, objects, run, Figure::ReconnectS, took.as_secs_f64())?;
+        report.add(name, objects, run, Figure::ReconnectBytes, bytes)
+    }
+}
+
+/// How long changes took, one after the other.
+struct Latency {
+    /// From the answer that a change is committed on A until it is visible on B.
+    committed_ms: Vec<f64>,
+    /// From telling A to make the change.
+    sent_ms: Vec<f64>,
+}
+
+impl Pair {
+    /// Lets the link be, and waits until both hold so much; also the bytes that it took.
+    fn link(&mut self, objects: u64, limit: Duration) -> anyhow::Result<(Duration, f64)> {
+        self.a.ask("connect", ANSWER_TIME_MAX)?;
+        let bytes = machine::loopback_bytes()?;
+        let began = self.b.tell("connect")?;
+        self.b.answer(limit)?;
+        let left = limit.saturating_sub(began.elapsed());
+        let hold = format!("hold {objects} {}", left.as_millis());
+        self.b.tell(&hold)?;
+        self.a.tell(&hold)?;
+        let (b_at, b_held) = self.b.answer(left + ANSWER_TIME_MAX)?;
+        let (a_at, a_held) = self.a.answer(left + ANSWER_TIME_MAX)?;
+        let held = b_held.parse::<u64>()?.min(a_held.parse()?);
+        if held < objects {
+            let short = format!("{held} of {objects} objects were there");
+            return Err(anyhow::Error::new(TooLong(limit)).context(short));
+        }
+        let took = a_at.max(b_at).duration_since(began);
+        // The last acknowledgements belong to it.
+        settle()?;
+        Ok((took, machine::loopback_bytes()? - bytes))
+    }
+
+    fn latency(&mut self, samples: u64) -> anyhow::Result<Latency> {
+        let mut latency = Latency { committed_ms: Vec::new(), sent_ms: Vec::new() };
+        let began = Instant::now();
+        for number in ONE_BY_ONE..ONE_BY_ONE + samples {
+            if began.elapsed() > CHANGES_TIME_MAX {
+                break;
+            }
+            self.b.ask(&format!("expect {number}"), ANSWER_TIME_MAX)?;
+            self.b.tell(&format!("seen {}", CHANGE_TIME_MAX.as_millis()))?;
+            let sent = self.a.tell(&format!("write {number} 1"))?;
+            let (committed, _) = self.a.answer(CHANGE_TIME_MAX).context("one change")?;
+            let (seen, told) = self.b.answer(CHANGE_TIME_MAX * 2).context("one change")?;
+            if told != "true" {
+                let error = anyhow::Error::new(TooLong(CHANGE_TIME_MAX));
+                return Err(error.context("a change was not seen"));
+            }
+            // B may see it before A says that it is committed: then that took no time at all.
+            let after = seen.saturating_duration_since(committed);
+            latency.committed_ms.push(after.as_secs_f64() * 1e3);
+            latency.sent_ms.push(seen.duration_since(sent).as_secs_f64() * 1e3);
+        }
+        Ok(latency)
+    }
+}
+
+fn memory(
+    pair: &mut Pair,
+    peer: Peer,
+    objects: u64,
+    run: usize,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    for (side, figure) in [(&mut pair.a, Figure::MemoryAMb), (&mut pair.b, Figure::MemoryBMb)] {
+        let bytes: f64 = side.ask("memory", Duration::from_secs(5))?.parse()?;
+        report.add(peer.name(), objects, run, figure, bytes / 1e6)?;
+    }
+    Ok(())
+}
+
+/// The limit of the disk.
+fn disk(turns: &Turns<'_>, objects: u64, run: usize, report: &mut Report) -> anyhow::Result<()> {
+    let dir = tempfile::Builder::new().prefix("disk-").tempdir_in(turns.scratch)?;
+    let bytes = object_bytes(report, objects);
+    let disk = limits::disk(dir.path(), objects, bytes, turns.samples)?;
+    report.add(DISK, objects, run, Figure::WriteS, disk.write.as_secs_f64())?;
+    report.add(DISK, objects, run, Figure::PutP50Ms, percentile(&disk.commits_ms, 0.5))?;
+    report.add(DISK, objects, run, Figure::PutP99Ms, percentile(&disk.commits_ms, 0.99))?;
+    close(dir)
+}
+
+/// Bytes that the node sends for an object in a first sync, as measured in this run.
+fn object_bytes(report: &Report, objects: u64) -> usize {
+    let measured = report.values(Peer::Srcos.name(), objects, Figure::FirstSyncBytes);
+    if measured.is_empty() {
+        return OBJECT_BYTES;
+    }
+    (median(&measured) / objects as f64).ceil() as usize
+}
+
+fn settle() -> anyhow::Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < SETTLE_TIME {
+        interrupt::check()?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// How directories of stores begin; the process that made one follows.
+const SCRATCH: &str = "srcos-peers-";
+
+/// Removes the stores of a run that was killed before it could.
+fn remove_left_behind(parent: &Path) -> anyhow::Result<()> {
+    let listing = parent.read_dir().with_context(|| format!("no {}", parent.display()))?;
+    for entry in listing {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(process) = name.strip_prefix(SCRATCH).and_then(|rest| rest.split('-').next())
+        else {
+            continue;
+        };
+        if !Path::new("/proc").join(process).exists() {
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory, and says so if it cannot.
+fn close(dir: TempDir) -> anyhow::Result<()> {
+    let path = dir.path().to_owned();
+    dir.close().with_context(|| format!("cannot remove {}", path.display()))
+}

@@ -1,0 +1,134 @@
+//! A bit that flipped in one row: that object alone is out of reach, and all else goes on.
+
+use super::*;
+
+impl Device {
+    /// Flips a bit of a value under its seal.
+    fn flip(&mut self, table: tables::Bytes, key: &[u8]) {
+        self.store()
+            .with_turn(|_, turn| {
+                let mut table = turn.open_table(table)?;
+                let mut bytes = redb::ReadableTable::get(&table, key)?.unwrap().value().to_vec();
+                bytes[0] ^= 1;
+                table.insert(key, bytes.as_slice())?;
+                Ok(())
+            })
+            .unwrap();
+        self.store().commit().unwrap();
+        self.store().documents.clear();
+    }
+
+    fn read_of(&mut self, id: &str) -> Result<Visibility, StoreError> {
+        let now = self.now().wall;
+        self.store().reader().snapshot().unwrap().object(LaneId::Normal, id, now)
+    }
+
+    fn listed(&mut self) -> Vec<(String, bool)> {
+        let snapshot = self.store().reader().snapshot().unwrap();
+        let query = Query { limit: 10, ..Query::default() };
+        let page = snapshot.list(LaneId::Normal, &query, WallMillis(5_000)).unwrap();
+        let shown = page.objects.into_iter();
+        shown.map(|object| (object.id, object.row.state == RowState::Live)).collect()
+    }
+}
+
+#[test]
+fn a_damaged_row_stops_its_object_alone() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!({"n": 1})).unwrap();
+    a.put("y", json!({"n": 1})).unwrap();
+    b.pull(&mut a);
+    b.flip(tables::OBJECTS, &tables::object_key(LaneId::Normal, "x", 1));
+    a.write(LaneId::Normal, &[put_op("x", json!({"n": 2})), put_op("y", json!({"n": 2}))]).unwrap();
+    b.pull(&mut a);
+    let by_a = a.store().author();
+    for _ in 0..2 {
+        assert_eq!(b.store().latched(), None);
+        // What came is kept, and said to be.
+        let row = *b.store().journal(LaneId::Normal, &by_a).unwrap();
+        assert_eq!((row.held, row.applied), (3, 3));
+        assert_eq!(b.body("y"), Some(json!({"n": 2})));
+        let read = b.read_of("x");
+        assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+        assert_eq!(b.listed()[..2], [("x".into(), false), ("y".into(), true)]);
+        for refused in [b.put("x", json!(3)).map(drop), b.delete("x").map(drop)] {
+            assert!(matches!(refused, Err(WriteError::Damaged { .. })), "{refused:?}");
+        }
+        assert!(b.put("z", json!(1)).is_ok());
+        b.store.take().unwrap().close().unwrap();
+        let opens = b.opens_inside();
+        b.reopen(Some(opens)).unwrap();
+    }
+    // A deletion that comes from elsewhere puts it away, and the id is of use again.
+    a.delete("x").unwrap();
+    a.put("x", json!({"n": 3})).unwrap();
+    b.pull(&mut a);
+    assert_eq!(b.body("x"), Some(json!({"n": 3})));
+}
+
+impl Device {
+    fn opens_inside(&self) -> u64 {
+        let snapshot = Reader::open(&self.path()).unwrap().snapshot().unwrap();
+        snapshot.meta(tables::meta::OPENS, u64::from_be_bytes).unwrap().unwrap()
+    }
+}
+
+#[test]
+fn a_damaged_grave_keeps_what_it_hides_hidden_and_stops_nothing() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!(1)).unwrap();
+    a.put("y", json!(1)).unwrap();
+    b.pull(&mut a);
+    b.delete("x").unwrap();
+    b.flip(tables::TOMBSTONES, &tables::object_key(LaneId::Normal, "x", 1));
+    // It is deleted apart as well, and changed.
+    a.write(LaneId::Normal, &[put_op("x", json!(2)), put_op("y", json!(2))]).unwrap();
+    a.delete("x").unwrap();
+    b.pull(&mut a);
+    assert_eq!(b.store().latched(), None);
+    assert_eq!(b.body("y"), Some(json!(2)));
+    let read = b.read_of("x");
+    assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+    assert_eq!(b.put("x", json!(3)).unwrap().life, 2);
+    assert_eq!(b.body("x"), Some(json!(3)));
+}
+
+#[test]
+fn a_damaged_entry_that_waits_stops_its_journal_alone() {
+    let (mut a, mut b, mut c) = (Device::new(1), Device::new(2), Device::new(3));
+    a.put("x", json!({"a": 1})).unwrap();
+    b.pull(&mut a);
+    b.put("x", json!({"a": 1, "b": 1})).unwrap();
+    let (by_a, by_b) = (a.store().author(), b.store().author());
+    let entries = |from: &mut Device, author: &Author| {
+        let snapshot = from.store().reader().snapshot().unwrap();
+        snapshot.entries(LaneId::Normal, author, 1, usize::MAX, usize::MAX).unwrap()
+    };
+    c.take_of(LaneId::Normal, by_b, &entries(&mut b, &by_b));
+    let number = c.store().authors.number(&by_b).unwrap();
+    c.flip(tables::ENTRIES, &tables::entry_key(LaneId::Normal, number, 1));
+    a.put("y", json!(1)).unwrap();
+    c.take_of(LaneId::Normal, by_a, &entries(&mut a, &by_a));
+    assert_eq!(c.store().latched(), None);
+    assert_eq!(c.body("y"), Some(json!(1)));
+    let row = *c.store().journal(LaneId::Normal, &by_b).unwrap();
+    assert_eq!((row.held, row.applied), (1, 0));
+    let facts = c.store().reader().snapshot().unwrap().verify_lane(LaneId::Normal).unwrap();
+    assert_eq!(facts.journals.iter().filter(|journal| journal.damage.is_some()).count(), 1);
+}
+
+#[test]
+fn an_expiry_of_a_damaged_row_stops_no_other() {
+    let mut a = Device::new(1);
+    for id in ["x", "y"] {
+        let put = PutContent { body: json!(1), ttl_ms: Some(1_000), ..PutContent::default() };
+        let op = Op { id: id.into(), action: Action::Put(put), if_heads: None };
+        a.write(LaneId::Ephemeral, &[op]).unwrap();
+    }
+    a.flip(tables::OBJECTS, &tables::object_key(LaneId::Ephemeral, "x", 1));
+    assert_eq!(a.store().expire(WallMillis(5_000), 10).unwrap(), 1);
+    a.store().commit().unwrap();
+    assert_eq!(a.store().latched(), None);
+    assert_eq!(a.see(LaneId::Ephemeral, "y"), Visibility::Absent);
+    assert_eq!(a.store().next_expiry().unwrap(), None);
+}

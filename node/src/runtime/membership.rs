@@ -1,0 +1,68 @@
+//! What follows when the members of the mesh change, or this device is turned away.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use srcos_lanes::ids::DeviceId;
+use srcos_replication::dialer::Source;
+
+use super::{ADDRESSES, Daemon, bare, peer_device};
+use crate::diagnosis;
+
+impl Daemon {
+    /// Tells everyone below who belongs to the mesh.
+    pub(super) fn members_changed(&mut self) {
+        self.note_membership();
+        let now = self.core.now();
+        let own = self.core.key.device();
+        let members: BTreeSet<DeviceId> =
+            self.core.engine.roster().members().keys().copied().filter(|d| *d != own).collect();
+        self.core.network.refused_by.retain(|device| members.contains(device));
+        self.dialer.set_members(&members);
+        if self.transport.set_members(members.clone()).is_err() {
+            tracing::warn!("the network is busy; it learns of new members later");
+        }
+        if let Some(discovery) = &self.discovery {
+            // Only a preference among candidates: the next change says it again.
+            let _ = discovery.set_known(members.clone());
+        }
+        for addr in self.peers.clone() {
+            let address = bare(&addr).to_string();
+            match peer_device(&addr) {
+                Some(device) => self.dialer.address(device, &address, Source::Person, now.mono),
+                // Whoever is there proves who it is; the others refuse the dial.
+                None => members.iter().for_each(|device| {
+                    self.dialer.address(*device, &address, Source::Person, now.mono);
+                }),
+            }
+        }
+        if let Ok(snapshot) = self.core.store.reader().snapshot() {
+            for device in &members {
+                if let Ok(Some(bytes)) = snapshot.peer_fact(*device, ADDRESSES)
+                    && let Ok(address) = std::str::from_utf8(&bytes)
+                {
+                    self.dialer.address(*device, address, Source::Learned, now.mono);
+                }
+            }
+        }
+        for candidate in self.candidates.values().cloned().collect::<Vec<_>>() {
+            self.dial_candidate(&candidate, now);
+        }
+    }
+
+    /// A peer turned this device away as revoked. Only a signed record makes that so; without one it is
+    /// what that peer says.
+    pub(super) fn refused(&mut self, device: DeviceId) {
+        let roster = self.core.engine.roster();
+        if roster.is_member(self.core.key.device()) && roster.is_member(device) {
+            self.core.network.refused_by.insert(device);
+        }
+        self.core.network.errors.insert(device, "it refuses this device as revoked".to_owned());
+    }
+
+    pub(super) fn note_membership(&self) {
+        let out = diagnosis::of_membership(self.core.engine.roster(), self.core.key.device());
+        let mut said = self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner);
+        *said = out.map(|found| found.message);
+    }
+}

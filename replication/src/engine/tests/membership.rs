@@ -1,0 +1,119 @@
+//! Devices that leave, are put out, come back, or would take their store elsewhere.
+
+use super::*;
+
+/// Found by a user: what it wrote later built on entries that no member of the new mesh has, waited
+/// there for ever, and everybody said "in sync".
+#[test]
+fn device_that_holds_entries_of_one_mesh_is_not_taken_into_another() {
+    let mut world = World::mesh(2);
+    world.connect(0, 1);
+    world.put(1, "x", json!({"b": 1}));
+    world.run();
+    world.put(0, "x", json!({"b": 1, "a": 2}));
+    world.run();
+    let (leaves, founder) = (world.device(1), world.add_node(9));
+    let now = world.clock();
+    let node = &mut world.nodes[1];
+    assert_eq!(node.engine.bound(&node.store), Some(Bound::Member { members: 2 }));
+    node.engine.revoke(&mut node.store, now, leaves, "moves").unwrap();
+    world.run();
+    world.cut_all();
+    let before = world.nodes[1].engine.roster().mesh();
+    let node = &mut world.nodes[founder];
+    node.engine.admit(&mut node.store, now, leaves, "joined", None).unwrap();
+    let records: Vec<Vec<u8>> =
+        node.engine.roster().records_in_order().map(|record| record.0.clone()).collect();
+    let node = &mut world.nodes[1];
+    let error = node.engine.join(&mut node.store, now, &records).unwrap_err();
+    assert!(matches!(error, JoinError::Bound(Bound::Others { devices: 1 })), "{error}");
+    assert_eq!(node.engine.roster().mesh(), before);
+    assert_eq!(node.store.mesh(), Some(before));
+    // One that wrote alone, and in its own mesh only, is free to go.
+    let alone = world.add_node(8);
+    world.put(alone, "x", json!(1));
+    assert_eq!(world.nodes[alone].engine.bound(&world.nodes[alone].store), None);
+}
+
+#[test]
+fn what_a_device_wrote_in_a_mesh_that_it_did_not_found_stays_there() {
+    let mut world = World::mesh(2);
+    world.put(1, "x", json!(1));
+    let (leaves, now) = (world.device(1), world.clock());
+    let node = &mut world.nodes[1];
+    node.engine.revoke(&mut node.store, now, leaves, "moves").unwrap();
+    assert_eq!(node.engine.bound(&node.store), Some(Bound::Own));
+}
+
+#[test]
+fn revoked_device_that_is_taken_in_again_goes_on_where_it_was() {
+    let mut world = World::mesh(3);
+    world.connect(0, 1);
+    world.connect(1, 2);
+    world.put(2, "before", json!(1));
+    world.run();
+    let (back, now) = (world.device(2), world.clock());
+    let node = &mut world.nodes[0];
+    node.engine.revoke(&mut node.store, now, back, "lost").unwrap();
+    world.run();
+    world.cut_all();
+    world.put(2, "between", json!(2));
+    // What pairing does: the records are those of its own mesh, with the admission.
+    world.now += 1;
+    let now = world.clock();
+    let node = &mut world.nodes[0];
+    node.engine.admit(&mut node.store, now, back, "found", None).unwrap();
+    let records: Vec<Vec<u8>> =
+        node.engine.roster().records_in_order().map(|record| record.0.clone()).collect();
+    world.settle(0);
+    let node = &mut world.nodes[2];
+    node.engine.join(&mut node.store, now, &records).unwrap();
+    world.settle(2);
+    assert!(world.nodes[2].engine.roster().is_member(back));
+    world.put(2, "after", json!(3));
+    world.connect(0, 1);
+    world.connect(1, 2);
+    world.run();
+    world.assert_equal();
+    for id in ["before", "between", "after"] {
+        assert!(world.body(0, LaneId::Normal, id).is_some(), "{id}");
+    }
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}
+
+/// Found by a user: a device that others had put out went on saying that all was well.
+#[test]
+fn revoked_device_is_shown_its_revocation_and_nothing_later() {
+    for connected in [true, false] {
+        let mut world = World::mesh(3);
+        if connected {
+            world.connect(0, 2);
+            world.run();
+        }
+        let (gone, now) = (world.device(2), world.clock());
+        let node = &mut world.nodes[0];
+        node.engine.revoke(&mut node.store, now, gone, "lost").unwrap();
+        let later = world.add_node(9);
+        if connected {
+            world.run();
+            let roster = world.nodes[2].engine.roster();
+            assert_eq!(roster.revoked().get(&gone).map(|r| r.reason.as_str()), Some("lost"));
+            world.cut_all();
+        }
+        // It comes back while others have joined.
+        world.admit(0, later);
+        world.connect(2, 0);
+        world.run();
+        let roster = world.nodes[2].engine.roster();
+        assert_eq!(roster.revoked().get(&gone).map(|r| r.by), Some(world.device(0)));
+        assert!(!roster.is_member(world.device(later)), "it learns of nobody who came later");
+        let closed = world.nodes[2].events.iter().any(|event| {
+            matches!(event, Event::Close { reason: AbortReason::Revoked, by_peer: true, .. })
+        });
+        assert!(closed, "{:?}", world.nodes[2].events);
+        // Kept: it knows it also after a restart.
+        let snapshot = world.nodes[2].store.reader().snapshot().unwrap();
+        let kept = Roster::from_records(snapshot.roster_records().unwrap()).unwrap();
+        assert!(kept.revoked().contains_key(&gone));
+    }
+}
