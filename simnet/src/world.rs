@@ -216,7 +216,7 @@ impl World {
     pub fn new(options: Options, plan: Vec<Step>, sink: Option<Sink>) -> Result<Self, Violation> {
         let seed = options.seed;
         let mut trace = Trace::new(sink);
-        trace.line(0, "options", &format!("{options:?}"));
+        trace.line(0, "options", format!("{options:?}"));
         let nodes: Vec<Node> =
             (0..options.all_devices()).map(|n| Node::new(seed, n, options.clocks)).collect();
         let mut world = Self {
@@ -629,7 +629,7 @@ impl World {
             (Some(Ok(_)), Some(error)) => self.refused(number, *lane, &error),
             (Some(Ok(outcomes)), None) => {
                 let ids: Vec<_> = ops.iter().map(|op| op.id.as_str()).collect();
-                self.line("write", &format!("n{number} {lane} {ids:?}"));
+                self.line("write", format!("n{number} {lane} {ids:?}"));
                 self.durable.on_write(*lane, ops);
                 self.written.entry(number).or_default().push((*lane, ops.clone(), outcomes));
                 self.settle_soon(number);
@@ -650,7 +650,7 @@ impl World {
         let disputed =
             matches!(error, WriteError::Quarantined { .. } | WriteError::Document { .. })
                 && self.excuses.disputed.contains(&lane);
-        self.line("refused", &format!("n{number} {lane} {error}"));
+        self.line("refused", format!("n{number} {lane} {error}"));
         // A refused batch may have opened a turn.
         self.settle_soon(number);
         if expected || disputed {
@@ -735,7 +735,7 @@ impl World {
         let Some(running) = &self.nodes[number].running else { return Ok(()) };
         let seen = self.resurrection.on_look(number, &running.store, &self.workload.known);
         self.tolerate(number, seen)?;
-        self.line("start", &format!("n{number} {incarnation}"));
+        self.line("start", format!("n{number} {incarnation}"));
         // A commit whose last sync failed can be there all the same.
         self.committed(number)?;
         self.settle_soon(number);

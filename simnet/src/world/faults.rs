@@ -253,7 +253,7 @@ impl World {
         if self.nodes[number].running.is_none() {
             return;
         }
-        self.line("power", &format!("n{number}"));
+        self.line("power", format!("n{number}"));
         self.nodes[number].cut_power(&mut self.chance);
         self.nodes[number].disk.lie(false);
         self.leave(number);
@@ -292,7 +292,7 @@ impl World {
     pub(super) fn back_up(&mut self, number: usize) {
         let image = self.nodes[number].disk.image();
         self.images.insert(number, (image, self.nodes[number].opens_outside));
-        self.line("backup", &format!("n{number}"));
+        self.line("backup", format!("n{number}"));
     }
 
     /// Puts the last backup back.
@@ -417,7 +417,7 @@ impl World {
         self.settle(other)?;
         let now_ms = self.now_ms();
         let paired = cluster::pair(&mut self.nodes, by, other, now_ms);
-        self.line("pair", &format!("n{by} takes in n{other}"));
+        self.line("pair", format!("n{by} takes in n{other}"));
         if let Err(error) = paired {
             let failed = |n: usize| self.nodes[n].disk.failed().is_some() || self.nodes[n].suspect;
             if !failed(by) && !failed(other) {
@@ -464,7 +464,7 @@ impl World {
             }
         });
         if let Some(why) = refused {
-            self.line("refused", &format!("n{by} {why}"));
+            self.line("refused", format!("n{by} {why}"));
         }
         if let Some(Err(error)) = done {
             return self.store_failed(by, &error);
@@ -487,7 +487,7 @@ impl World {
     }
 
     pub(super) fn retire(&mut self, number: usize) {
-        self.line("retire", &format!("n{number}"));
+        self.line("retire", format!("n{number}"));
         self.nodes[number].kill();
         self.nodes[number].retired = true;
         self.forget(number);

@@ -93,7 +93,7 @@ impl World {
     pub(super) fn connect(&mut self, node: usize, peer: usize) {
         let now_ms = self.now_ms();
         let link = self.network.connect(node, peer, now_ms);
-        self.line("connect", &format!("n{node} n{peer} {link:?}"));
+        self.line("connect", format!("n{node} n{peer} {link:?}"));
         let Some(ends) = self.network.link(link).map(|link| link.ends) else { return };
         for (end, other) in [(ends[0], peer), (ends[1], node)] {
             let device = self.nodes[other].device();
@@ -206,7 +206,7 @@ impl World {
         let frozen = ends.iter().any(|end| self.nodes[end.node].frozen_until_ms > now_ms);
         let stuck = (0..2).any(|from| self.network.stuck(link, from, now_ms).is_some());
         if frozen || stuck {
-            self.line("given up", &format!("{link:?}"));
+            self.line("given up", format!("{link:?}"));
             self.cut(link);
         }
     }
@@ -225,7 +225,7 @@ impl World {
         if !self.network.learn(link, side) {
             return;
         }
-        self.line("link gone", &format!("n{} {:?}", end.node, end.conn));
+        self.line("link gone", format!("n{} {:?}", end.node, end.conn));
         let now = self.nodes[end.node].now(self.now_ms());
         if let Some(running) = &mut self.nodes[end.node].running {
             running.engine.handle_disconnected(now, end.conn);
