@@ -287,6 +287,7 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("engine::CLAIM_JOURNALS_MAX", engine::CLAIM_JOURNALS_MAX as u64);
     check("engine::RECEIPT_AUTHORS_MAX", engine::RECEIPT_AUTHORS_MAX as u64);
     check("engine::REVOKED_TOLD_BYTES_MAX", engine::REVOKED_TOLD_BYTES_MAX as u64);
+    check("engine::FORKS_SHOWN_MAX", engine::FORKS_SHOWN_MAX as u64);
     check("engine::EVENTS_MAX", engine::EVENTS_MAX as u64);
     check("roster::RECORDS_MAX", roster::RECORDS_MAX as u64);
     check("roster::ROSTER_BYTES_MAX", roster::ROSTER_BYTES_MAX as u64);
@@ -294,8 +295,10 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("pairing::INVITE_MS_MAX", pairing::INVITE_MS_MAX);
     check("pairing::STEP_MS_MAX", pairing::STEP_MS_MAX);
     check("pairing::INVITE_WATCH_MS", srcos_node::pairing::INVITE_WATCH_MS);
+    check("pairing::UNPROVEN_MAX", pairing::UNPROVEN_MAX as u64);
     check("pairing::FIRST_FRAME_MS_MAX", srcos_node::pairing::FIRST_FRAME_MS_MAX);
     check("pairing::STREAMS_MAX", srcos_node::pairing::STREAMS_MAX as u64);
+    check("pairing::JOIN_AGAIN_MS", srcos_node::pairing::JOIN_AGAIN_MS);
     check("ticket::ADDRESSES_MAX", ticket::ADDRESSES_MAX as u64);
     check("dialer::BACKOFF_MS_MIN", dialer::BACKOFF_MS_MIN);
     check("dialer::BACKOFF_MS_MAX", dialer::BACKOFF_MS_MAX);
@@ -307,9 +310,14 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("transport::EVENTS_BYTES_MAX", transport::EVENTS_BYTES_MAX as u64);
     check("transport::UNACCEPTED_BYTES_MAX", transport::UNACCEPTED_BYTES_MAX as u64);
     check("transport::ACCEPT_TIMEOUT", seconds(transport::ACCEPT_TIMEOUT));
+    check("transport::STRANGERS_MAX", transport::STRANGERS_MAX as u64);
+    check("transport::PENDING_MAX", transport::PENDING_MAX as u64);
+    check("transport::PENDING_PER_NET_MAX", transport::PENDING_PER_NET_MAX as u64);
+    check("transport::PENDING_PER_HOST_MAX", transport::PENDING_PER_HOST_MAX as u64);
     check("transport::WRITE_TIMEOUT", seconds(transport::WRITE_TIMEOUT));
     check("transport::PAIRING_TIMEOUT", seconds(transport::PAIRING_TIMEOUT));
     check("transport::PING_INTERVAL", seconds(transport::PING_INTERVAL));
+    check("transport::PROBE_TIMEOUT", seconds(transport::PROBE_TIMEOUT));
     check("transport::QUIC_IDLE_TIMEOUT", seconds(transport::QUIC_IDLE_TIMEOUT));
 }
 

@@ -19,6 +19,7 @@ mod kill_nine;
 mod membership;
 mod process;
 mod readme;
+mod short_links;
 mod sim_scenarios;
 mod sim_seeds;
 mod stopping;

@@ -43,6 +43,9 @@ pub const JOIN_STAGGER_MS: u64 = 250;
 pub const INVITE_WATCH_MS: u64 = 10_000;
 /// Addresses that are tried at the same time, at most.
 const JOIN_ATTEMPTS_MAX: usize = 8;
+/// Time after which an address that led nowhere is tried again, in milliseconds: others may have taken
+/// all places of the inviter, and a person waits.
+pub const JOIN_AGAIN_MS: u64 = 1_000;
 
 /// What a pairing stream brought.
 #[derive(Debug)]
@@ -69,6 +72,8 @@ struct Invite {
     status: InviteStatus,
     /// When it is taken back, unless who waits for it asks again.
     watched: Option<MonoMillis>,
+    /// An exchange came to nothing already, and it was said.
+    failed: bool,
 }
 
 impl Invite {
@@ -92,6 +97,8 @@ struct Join {
     secret: JoinSecret,
     status: JoinStatus,
     waiting: VecDeque<Multiaddr>,
+    /// Addresses that led nowhere, and when each is tried again.
+    again: VecDeque<(MonoMillis, Multiaddr)>,
     tried: BTreeSet<Multiaddr>,
     /// Addresses that are being tried now.
     opening: usize,
@@ -101,7 +108,8 @@ struct Join {
     /// A person said where the inviter is, or the ticket did: nobody else is looked for after it.
     told_where: bool,
     last_error: Option<String>,
-    joiner: Option<(Stream, Joiner)>,
+    /// The exchange under way, and the address at which it is.
+    joiner: Option<(Stream, Joiner, Multiaddr)>,
 }
 
 enum JoinSecret {
@@ -128,6 +136,20 @@ impl Join {
         self.joiner = None;
         self.opening = 0;
         self.waiting.clear();
+        self.again.clear();
+    }
+
+    /// Tries an address again after a while.
+    fn try_again(&mut self, now: Now, addr: Multiaddr) {
+        self.again.push_back((now.mono.after_ms(JOIN_AGAIN_MS), addr));
+    }
+
+    /// Takes up the addresses whose time to be tried again has come.
+    fn take_up(&mut self, now: Now) {
+        // All wait for the same time, so they are in the order of their times.
+        while self.again.front().is_some_and(|(due, _)| *due <= now.mono) {
+            self.waiting.extend(self.again.pop_front().map(|(_, addr)| addr));
+        }
     }
 
     /// Whether there is an address that could be tried, now or soon.
@@ -206,7 +228,8 @@ impl Pairings {
             expires_at: time(inviter.ticket().expires_at),
         };
         let watched = watched.then(|| now.mono.after_ms(INVITE_WATCH_MS));
-        self.invite = Some(Invite { id, inviter, status: InviteStatus::Waiting, watched });
+        let (status, failed) = (InviteStatus::Waiting, false);
+        self.invite = Some(Invite { id, inviter, status, watched, failed });
         Ok(document)
     }
 
@@ -260,6 +283,7 @@ impl Pairings {
             secret,
             status: JoinStatus::Searching,
             waiting: VecDeque::new(),
+            again: VecDeque::new(),
             tried: BTreeSet::new(),
             opening: 0,
             next_attempt: now.mono,
@@ -322,8 +346,11 @@ impl Pairings {
 
     /// A pairing stream is open.
     pub fn opened(&mut self, core: &Core, now: Now, pairing: transport::Pairing) {
-        let (attempt, addr) = (pairing.attempt, pairing.addr.to_string());
-        let stream = self.streams.open(now, pairing, &self.in_use());
+        let (attempt, addr) = (pairing.attempt, pairing.addr.clone());
+        let (stream, closed) = self.streams.open(now, pairing, self.proven());
+        if let (Some(closed), Some(invite)) = (closed, &mut self.invite) {
+            invite.inviter.handle_disconnected(closed);
+        }
         let Some(attempt) = attempt else { return };
         // The first stream is used; to open one costs the invite nothing.
         let wanted =
@@ -332,7 +359,7 @@ impl Pairings {
             return self.streams.close(stream);
         };
         join.opening = join.opening.saturating_sub(1);
-        join.status = JoinStatus::Connecting { address: addr };
+        join.status = JoinStatus::Connecting { address: addr.to_string() };
         let roster = core.engine.roster();
         let me = core.key.device();
         let request = JoinRequest {
@@ -354,7 +381,7 @@ impl Pairings {
         match started {
             Ok(joiner) => {
                 join.status = JoinStatus::Authenticating;
-                join.joiner = Some((stream, joiner));
+                join.joiner = Some((stream, joiner, bare(&addr)));
             }
             Err(error) => join.fail("join_refused", error.message, &error.hint),
         }
@@ -369,6 +396,9 @@ impl Pairings {
                 return;
             }
             join.last_error = Some(format!("{}: {}", attempt.addr, attempt.error));
+            if may_change(attempt.kind) && !attempt.addr.is_empty() {
+                join.try_again(now, attempt.addr.clone());
+            }
             // The right device, and its invitation is over: to wait would change nothing.
             let closed = attempt.kind == DialErrorKind::NotSpoken;
             if closed && join.told_where && join.waiting.is_empty() && join.opening == 0 {
@@ -388,7 +418,7 @@ impl Pairings {
             self.streams.close(stream);
         }
         if let Some(join) = &mut self.join
-            && let Some((of, joiner)) = &mut join.joiner
+            && let Some((of, joiner, _)) = &mut join.joiner
             && *of == stream
         {
             match &frame {
@@ -401,6 +431,9 @@ impl Pairings {
             match &frame {
                 Some(frame) => invite.inviter.handle_frame(now, stream, frame),
                 None => invite.inviter.handle_disconnected(stream),
+            }
+            if invite.inviter.streams().any(|of| of == stream) {
+                self.streams.keep(stream);
             }
         }
     }
@@ -415,10 +448,15 @@ impl Pairings {
 
     /// The streams over which an exchange goes on.
     fn in_use(&self) -> Vec<Stream> {
-        let inviting = self.invite.as_ref().and_then(|invite| invite.inviter.partner());
+        let inviting = self.invite.as_ref().map(|invite| invite.inviter.streams());
         let joining = self.join.as_ref().filter(|join| !join.is_over());
         let joining = joining.and_then(|join| Some(join.joiner.as_ref()?.0));
-        inviting.into_iter().chain(joining).collect()
+        inviting.into_iter().flatten().chain(joining).collect()
+    }
+
+    /// The stream to the device that has shown that it knows the secret of the invitation.
+    fn proven(&self) -> Option<Stream> {
+        self.invite.as_ref()?.inviter.proven()
     }
 
     /// Addresses that devices told while pairing.
@@ -436,6 +474,7 @@ impl Pairings {
             invite.and_then(Invite::forsaken_at),
             join.map(|join| join.deadline),
             join.filter(|join| join.may_try()).map(|join| join.next_attempt),
+            join.and_then(|join| join.again.front()).map(|(due, _)| *due),
             joiner,
             self.streams.poll_timeout(&self.in_use()),
         ];
@@ -492,9 +531,12 @@ impl Pairings {
                     };
                 }
                 InviterEvent::Expired => invite.status = InviteStatus::Expired,
-                InviterEvent::Failed { device, why } => {
+                // Once, lest a stranger who begins again and again fill the log.
+                InviterEvent::Failed { device, why } if !invite.failed => {
+                    invite.failed = true;
                     tracing::warn!(%device, %why, "a pairing came to nothing; the invite stays open");
                 }
+                InviterEvent::Failed { .. } => {}
                 InviterEvent::Started { .. } => {}
             }
         }
@@ -509,7 +551,9 @@ impl Pairings {
     fn step_join(&mut self, core: &mut Core, now: Now) -> Result<(), ApiError> {
         let Some(join) = self.join.as_mut().filter(|join| !join.is_over()) else { return Ok(()) };
         let mut transmits = Vec::new();
-        if let Some((stream, joiner)) = &mut join.joiner {
+        let (mut again, mut over) = (None, None);
+        join.take_up(now);
+        if let Some((stream, joiner, addr)) = &mut join.joiner {
             let inviter = stream.device;
             joiner.handle_timeout(now);
             while let Some(event) = joiner.poll_event() {
@@ -536,7 +580,16 @@ impl Pairings {
                         let found = join.tried.iter().map(ToString::to_string).collect();
                         self.learned.push((inviter, found));
                     }
-                    JoinerEvent::Failed { why, told } => {
+                    // Others took its place, or the link broke, before anybody could guess.
+                    JoinerEvent::Failed {
+                        why: why @ (Refusal::Busy | Refusal::Disconnected | Refusal::TimedOut),
+                        guessed: false,
+                        ..
+                    } => {
+                        join.last_error = Some(format!("{addr}: {why}"));
+                        again = Some((*stream, addr.clone()));
+                    }
+                    JoinerEvent::Failed { why, told, .. } => {
                         let by = if told { " (said the other device)" } else { "" };
                         let error = ApiError::new(
                             ErrorKind::Refused,
@@ -555,16 +608,25 @@ impl Pairings {
             if let Some(addr) = join.waiting.pop_front() {
                 let device = join.device().or_else(|| peer_device(&addr));
                 join.status = JoinStatus::Connecting { address: addr.to_string() };
-                match self.transport.open_pairing(join.number, addr, device) {
+                match self.transport.open_pairing(join.number, addr.clone(), device) {
                     Ok(()) => {
                         join.opening += 1;
                         join.next_attempt = now.mono.after_ms(JOIN_STAGGER_MS);
                     }
-                    Err(error) => join.last_error = Some(error.to_string()),
+                    Err(error) => {
+                        join.last_error = Some(error.to_string());
+                        join.try_again(now, addr);
+                    }
                 }
             }
         } else if join.opening == 0 && join.waiting.is_empty() {
             join.status = JoinStatus::Searching;
+        }
+        if let Some((stream, addr)) = again {
+            join.joiner = None;
+            join.status = JoinStatus::Searching;
+            join.try_again(now, addr);
+            over = Some(stream);
         }
         if !join.is_over() && join.deadline <= now.mono {
             let seen = join.last_error.clone();
@@ -580,6 +642,7 @@ impl Pairings {
             );
         }
         transmits.into_iter().for_each(|transmit| self.streams.send(transmit));
+        over.into_iter().for_each(|stream| self.streams.close(stream));
         Ok(())
     }
 }
@@ -593,6 +656,23 @@ fn bound_error(bound: Bound) -> ApiError {
     let hint = "for another mesh use a new data directory (--data-dir), and carry objects over with \
                 export and import; to come back into its own mesh use a ticket from there, not a code";
     ApiError::new(ErrorKind::Refused, code, format!("this device cannot join: {bound}"), hint)
+}
+
+/// Whether an address that led nowhere may lead to the inviter a little later.
+fn may_change(why: DialErrorKind) -> bool {
+    match why {
+        DialErrorKind::WrongPeer
+        | DialErrorKind::OwnAddress
+        | DialErrorKind::Unsupported
+        | DialErrorKind::NotSpoken => false,
+        DialErrorKind::Refused
+        | DialErrorKind::Timeout
+        | DialErrorKind::Unreachable
+        | DialErrorKind::Handshake
+        | DialErrorKind::Offline
+        | DialErrorKind::Limit
+        | DialErrorKind::Other => true,
+    }
 }
 
 fn failed(code: &'static str, message: &str) -> JoinStatus {

@@ -1,8 +1,9 @@
 //! When a link may be dead because an address changed, at this end or at the other.
 //!
 //! A link whose address is gone is silent for half a minute before it is found dead. But a host is
-//! told at once when it loses an address, and a peer announces where it is now. Either is a reason to
-//! dial anew, and none to close: the link may live on, and then is only replaced.
+//! told at once when it loses an address, which is a reason to dial anew, and none to close: the link may
+//! live on, and then is only replaced. A peer announces where it is now; but anybody may announce that
+//! in its name, so it is a reason to ask the peer over the link, and to dial anew if no answer comes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 

@@ -34,6 +34,9 @@ use crate::pairing::{PairingInput, Pairings};
 use crate::roaming;
 use crate::transport::{self, ConnId as LinkId, Events, SendError, Transport};
 
+#[cfg(test)]
+mod tests;
+
 /// Calls that may wait for the writer: beyond that callers wait for a place.
 const CALLS_MAX: usize = 1_024;
 /// Inputs of one turn: enough to share a sync among many, few enough to stay responsive.
@@ -241,47 +244,20 @@ pub struct Daemon {
 pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiError>>), ApiError> {
     let (calls, called) = mpsc::channel(CALLS_MAX);
     let (stop, stopping) = mpsc::channel(1);
-    let next = parts.core.store.feed_next();
-    let (applied, applied_seen) = watch::channel(documents::cursor_before(next).0);
-    let failure = Arc::new(Mutex::new(None));
-    let not_a_member = Arc::new(Mutex::new(None));
+    let offline = parts.core.is_kept_offline()?;
+    let (mut daemon, network, discovery, pairing) = Daemon::new(parts)?;
+    // Known before anybody can ask.
+    daemon.note_membership();
     let handle = Handle {
         calls,
         stop,
-        reader: parts.core.store.reader(),
-        applied: applied_seen,
-        failure: Arc::clone(&failure),
-        not_a_member: Arc::clone(&not_a_member),
-        clock: parts.core.clock,
+        reader: daemon.core.store.reader(),
+        applied: daemon.applied.subscribe(),
+        failure: Arc::clone(&daemon.failure),
+        not_a_member: Arc::clone(&daemon.not_a_member),
+        clock: daemon.core.clock,
     };
-    let offline = parts.core.is_kept_offline()?;
-    let (discovery, found) = parts.discovery.unzip();
-    let (pairing, paired) = mpsc::channel(64);
-    let mut daemon = Daemon {
-        dialer: Dialer::new(random().map_err(internal)?),
-        pairings: Pairings::new(parts.transport.clone(), pairing),
-        core: parts.core,
-        transport: parts.transport,
-        discovery,
-        candidates: BTreeMap::new(),
-        links: BTreeMap::new(),
-        held: BTreeMap::new(),
-        peers: parts.peers,
-        listen: parts.listen.into_iter().collect(),
-        applied,
-        write_failed: false,
-        failure,
-        not_a_member,
-    };
-    // Known before anybody can ask.
-    daemon.note_membership();
-    let inputs = Inputs {
-        network: parts.network,
-        discovery: found,
-        pairing: paired,
-        calls: called,
-        stopping,
-    };
+    let inputs = Inputs { network, discovery, pairing, calls: called, stopping };
     let (ended, end) = oneshot::channel();
     let tokio = tokio::runtime::Handle::current();
     std::thread::Builder::new()
@@ -302,10 +278,13 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
     Ok((handle, end))
 }
 
+/// What discovery finds, where it runs.
+type Found = Option<mpsc::Receiver<discovery::Event>>;
+
 /// Where inputs come from.
 struct Inputs {
     network: Events,
-    discovery: Option<mpsc::Receiver<discovery::Event>>,
+    discovery: Found,
     pairing: mpsc::Receiver<PairingInput>,
     calls: mpsc::Receiver<Call>,
     stopping: mpsc::Receiver<()>,
@@ -354,6 +333,30 @@ impl Inputs {
 }
 
 impl Daemon {
+    /// The daemon at rest, and what it is to hear. Must be called inside the tokio runtime.
+    fn new(parts: Parts) -> Result<(Self, Events, Found, mpsc::Receiver<PairingInput>), ApiError> {
+        let Parts { core, transport, network, discovery, peers, listen } = parts;
+        let (discovery, found) = discovery.unzip();
+        let (pairing, paired) = mpsc::channel(64);
+        let daemon = Self {
+            dialer: Dialer::new(random().map_err(internal)?),
+            pairings: Pairings::new(transport.clone(), pairing),
+            applied: watch::Sender::new(documents::cursor_before(core.store.feed_next()).0),
+            core,
+            transport,
+            discovery,
+            candidates: BTreeMap::new(),
+            links: BTreeMap::new(),
+            held: BTreeMap::new(),
+            peers,
+            listen: listen.into_iter().collect(),
+            write_failed: false,
+            failure: Arc::new(Mutex::new(None)),
+            not_a_member: Arc::new(Mutex::new(None)),
+        };
+        Ok((daemon, network, found, paired))
+    }
+
     fn run(mut self, tokio: &tokio::runtime::Handle, mut inputs: Inputs) -> Result<(), ApiError> {
         loop {
             let timeout = self.next_timeout();
@@ -544,6 +547,9 @@ impl Daemon {
                 );
                 self.note_failure(handled.map_err(store_error));
             }
+            transport::Event::Probed { conn, alive } => {
+                self.doubt(now, |link, _| !alive && link.conn == conn);
+            }
             transport::Event::Writable { conn } => self.writable(conn),
             transport::Event::Disconnected { conn, device, reason } => {
                 self.disconnected(now, conn, device, &reason);
@@ -642,11 +648,16 @@ impl Daemon {
             discovery::Event::PeerSeen(candidate) => {
                 self.dial_candidate(&candidate, now);
                 self.pairings.seen(now, &candidate);
-                if let Some(before) = self.candidates.insert(candidate.tag, candidate.clone()) {
-                    self.doubt(now, |link, _| {
-                        candidate.tag.find([&link.device]).is_some()
-                            && roaming::moved(&link.addr, &before.addrs, &candidate.addrs)
-                    });
+                let before = self.candidates.insert(candidate.tag, candidate.clone());
+                let before = before.map(|before| before.addrs).unwrap_or_default();
+                for (link, _) in self.links.values() {
+                    // Anybody on the network can say so: the peer is asked first. If that cannot be
+                    // done now, pings ask it soon.
+                    if candidate.tag.find([&link.device]).is_some()
+                        && roaming::moved(&link.addr, &before, &candidate.addrs)
+                    {
+                        let _ = self.transport.probe(link.conn);
+                    }
                 }
             }
             discovery::Event::PeerLost(tag) => {

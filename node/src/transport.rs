@@ -17,8 +17,9 @@
 //!   `PairingFailed`.
 //! - **Strangers.** Anyone may connect and open the sync stream, since a new member may not be known here
 //!   yet. Until [`Transport::accept`] a link is read no further than [`UNACCEPTED_BYTES_MAX`] and lives no
-//!   longer than [`ACCEPT_TIMEOUT`]. Membership is decided above; [`Transport::set_members`] only exempts
-//!   members from limits on strangers.
+//!   longer than [`ACCEPT_TIMEOUT`]. There are [`STRANGERS_MAX`] at most: when another comes, one of those
+//!   goes that come from where most come from. Membership is decided above; [`Transport::set_members`]
+//!   only exempts members from limits on strangers.
 //! - **Bounds.** Every queue is bounded. A full send queue is reported ([`SendError::Full`], later
 //!   `Writable`); a runtime that takes no events makes the reading stop, and so the peers' writing.
 //! - **Dead peers.** Pings every [`PING_INTERVAL`]; a dead peer is noticed within 40 s on TCP
@@ -32,8 +33,9 @@ mod link;
 mod pairing;
 mod queue;
 mod setup;
+mod strangers;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -51,8 +53,9 @@ pub use self::dial::{Attempt, DialErrorKind};
 pub use self::events::Events;
 use self::link::{LinkShared, Stop};
 pub use self::pairing::{
-    PAIRING_FRAME_BYTES_MAX, Pairing, PairingError, PairingReader, PairingWriter,
+    Hold, PAIRING_FRAME_BYTES_MAX, Pairing, PairingError, PairingReader, PairingWriter,
 };
+pub use self::strangers::{Origin, makes_room};
 use crate::keys::DeviceKey;
 
 /// The largest frame: a body of 1 MiB and generous room for what is said about it.
@@ -82,6 +85,22 @@ pub const UNACCEPTED_BYTES_MAX: usize = 256 << 10;
 /// How long a link may live without being accepted, and a connection without a stream.
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Inbound connections of devices that are neither members nor accepted, at one time: enough for a few
+/// people who pair at once, and little enough that their buffers cannot matter. Beyond, one from where
+/// most come makes room for the newcomer.
+pub const STRANGERS_MAX: usize = 16;
+
+/// Inbound connections that have yet to prove who they are, over QUIC and over TCP each: far more than
+/// a mesh brings about, and little enough that their buffers cannot matter.
+pub const PENDING_MAX: usize = 64;
+
+/// Those of them from one network of IPv6, where a host has as many addresses as it likes: it leaves
+/// half of the places to others.
+pub const PENDING_PER_NET_MAX: usize = 32;
+
+/// Those of them from one host: as many as a device that joins begins at once.
+pub const PENDING_PER_HOST_MAX: usize = 8;
+
 /// How long a write may make no progress before the link is given up.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -97,6 +116,10 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a ping may take.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// How long a peer may take to answer when it is asked whether it is there: a few round trips on any
+/// usable network, and less than a person waits for.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a QUIC connection may hear nothing at all.
 pub const QUIC_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -259,6 +282,13 @@ pub enum Event {
     },
     /// A link is up.
     Connected(Connected),
+    /// Whether the peer at the other end of a link was there when it was asked.
+    Probed {
+        /// Which link.
+        conn: ConnId,
+        /// Whether it answered, or sent anything, within [`PROBE_TIMEOUT`].
+        alive: bool,
+    },
     /// A frame came in.
     Frame {
         /// On which link.
@@ -360,6 +390,7 @@ pub struct Traffic {
 enum Command {
     Listen(Multiaddr),
     Dial { device: DeviceId, addrs: Vec<Multiaddr>, anew: bool },
+    Probe(ConnId),
     OpenPairing { attempt: u64, addr: Multiaddr, device: Option<DeviceId> },
     SetMembers(BTreeSet<DeviceId>),
     Offline,
@@ -413,6 +444,12 @@ impl Transport {
     /// the place of the old one, unless the device has made a newer one meanwhile.
     pub fn dial_anew(&self, device: DeviceId, addrs: Vec<Multiaddr>) -> Result<(), CommandError> {
         self.command(Command::Dial { device, addrs, anew: true })
+    }
+
+    /// Asks the peer at the other end of a link whether it is there. Answered by `Probed`, unless the
+    /// link ends first, or is being asked already: then that answer is for this one too.
+    pub fn probe(&self, conn: ConnId) -> Result<(), CommandError> {
+        self.command(Command::Probe(conn))
     }
 
     /// Opens a pairing stream to whoever answers at an address, or to one device only. The answer

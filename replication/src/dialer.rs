@@ -4,7 +4,8 @@
 //! doubles up to a bound. A device with a link is dialled only while the link is in doubt, because an
 //! address changed at either end: then a new link is made beside the old one, and takes its place. So
 //! nobody waits until the old one is found dead. Addresses come from discovery, from the person, from earlier connections
-//! and from the peer itself; none of them is trusted beyond being dialled.
+//! and from the peer itself; none of them is trusted beyond being dialled, and those that anybody may
+//! invent do not push out the one that led to the device.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub enum Source {
 struct Address {
     source: Source,
     failures: u32,
+    /// It led to the device once: more than what anybody on the network can say of an address.
+    proven: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -128,12 +131,13 @@ impl Dialer {
                 .addresses
                 .iter()
                 .filter(|(_, known)| known.source != Source::Person)
-                .max_by_key(|(_, known)| (known.failures, known.source))
+                .max_by_key(|(_, known)| (known.failures, !known.proven, known.source))
                 .map(|(address, _)| address.clone());
             let Some(worst) = worst else { return };
             target.addresses.remove(&worst);
         }
-        target.addresses.insert(address.to_owned(), Address { source, failures: 0 });
+        let known = Address { source, failures: 0, proven: false };
+        target.addresses.insert(address.to_owned(), known);
         if target.dialling && target.fresh.len() < ADDRESSES_MAX {
             target.fresh.push(address.to_owned());
         }
@@ -155,6 +159,7 @@ impl Dialer {
         target.failures = 0;
         if let Some(known) = address.and_then(|address| target.addresses.get_mut(address)) {
             known.failures = 0;
+            known.proven = true;
         }
     }
 
@@ -410,6 +415,24 @@ mod tests {
         let stranger = DeviceId([2; 32]);
         dialer.address(stranger, "x", Source::Discovery, MonoMillis(0));
         assert!(dialer.addresses(stranger).is_empty());
+    }
+
+    #[test]
+    fn invented_addresses_do_not_push_out_the_one_that_led_to_the_device() {
+        let mut dialer = dialer();
+        dialer.address(PEER, "true", Source::Learned, MonoMillis(0));
+        dialer.connected(PEER, Some("true"), MonoMillis(0));
+        for n in 0..100 {
+            dialer.address(PEER, &format!("a{n}"), Source::Discovery, MonoMillis(0));
+        }
+        assert!(dialer.addresses(PEER).contains(&"true".to_owned()));
+        // Once it leads nowhere it has no more right than others.
+        dialer.disconnected(PEER, MonoMillis(1));
+        dialer.failed(PEER, MonoMillis(1));
+        for n in 100..200 {
+            dialer.address(PEER, &format!("a{n}"), Source::Discovery, MonoMillis(2));
+        }
+        assert!(!dialer.addresses(PEER).contains(&"true".to_owned()));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! link under a connection authenticates the device at the other end and keeps order.
 
 mod claims;
+mod forks;
 mod handshake;
 mod held;
 mod members;
@@ -33,10 +34,12 @@ use srcos_lanes::store::{Op, Outcome, Run, Store};
 use crate::peers::{self, Contact, LanePeer, LaneView, Peer};
 use crate::roster::{MARKS_MAX, Roster, RosterError};
 use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
-use crate::wire::{AbortReason, Message};
+use crate::wire::{AbortReason, Message, Receipt};
 use claims::Claims;
 pub use claims::{CLAIM_JOURNALS_MAX, RENEW_WAIT_MS_MAX};
 use held::Held;
+
+pub use forks::FORKS_SHOWN_MAX;
 
 /// Time for a peer to say hello or prove its membership, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
@@ -170,6 +173,8 @@ pub struct Engine {
     expiry_known: bool,
     feed_told: u64,
     claims: Claims,
+    /// The receipt that was signed last, and for which mesh: others get the same.
+    signed_last: Option<(MeshId, Receipt)>,
     /// The time of the last turn, which is when what follows from it is sent.
     told_time: Now,
 }
@@ -264,6 +269,7 @@ impl Engine {
             expiry_known: false,
             feed_told: store.feed_next(),
             claims: Claims::default(),
+            signed_last: None,
             told_time: Now { mono: MonoMillis(0), wall: WallMillis(0) },
         };
         for device in engine.other_members().collect::<Vec<_>>() {
@@ -543,6 +549,7 @@ impl Engine {
                     session.receipt_soon(now.mono);
                 }
             }
+            self.spread_forks(store, &committed.journals)?;
         }
         Ok(())
     }

@@ -50,8 +50,12 @@ pub const INVITE_MS_DEFAULT: u64 = 5 * 60 * 1000;
 pub const INVITE_MS_MAX: u64 = 60 * 60 * 1000;
 
 /// How long one side waits for the other's next frame, in milliseconds: a slow link may take this
-/// for a large roster, and a silent stranger holds the invite no longer.
+/// for a large roster.
 pub const STEP_MS_MAX: u64 = 30 * 1000;
+
+/// Devices that have said hello and have yet to show that they know the secret, at once: one is the
+/// right one, and strangers that begin and say nothing more must not keep it waiting.
+pub const UNPROVEN_MAX: usize = 8;
 
 /// Most bytes of a founding record: a name, a key, a signature and some numbers are under 250.
 pub const FOUNDING_BYTES_MAX: usize = 1024;
@@ -102,8 +106,8 @@ pub enum Refusal {
     /// The invite was used, burnt or withdrawn.
     #[error("the invite was used already")]
     Spent,
-    /// Somebody else is pairing.
-    #[error("the other device is pairing with another one at this moment")]
+    /// Too many others are pairing.
+    #[error("the other device is pairing with others at this moment")]
     Busy,
     /// The two sides do not have the same secret, or somebody stands between them.
     #[error("the code does not match, or somebody stands between the two devices")]

@@ -120,16 +120,18 @@ impl Peer {
     pub(crate) fn hear(
         &mut self,
         lane: LaneId,
-        held: Frontier,
-        unapplied: Vec<(Author, u64)>,
+        held: &Frontier,
+        unapplied: &[(Author, u64)],
         at: WallMillis,
     ) {
         self.spoke_of.insert(lane);
         let view = self.lanes.entry(lane).or_default();
-        // What only repeats need not be written again.
-        self.unsaved |= view.held != held || view.unapplied != unapplied;
-        view.held = held;
-        view.unapplied = unapplied;
+        // What only repeats need not be kept or written again.
+        if view.held != *held || view.unapplied != unapplied {
+            self.unsaved = true;
+            view.held.clone_from(held);
+            view.unapplied = unapplied.to_vec();
+        }
         view.heard_at = at;
     }
 

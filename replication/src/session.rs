@@ -89,6 +89,8 @@ pub(crate) struct Session {
     pub(crate) digest_answered_until: MonoMillis,
     /// The roster was sent to prove our membership; once is enough.
     pub(crate) proved: bool,
+    /// Histories of forked journals that were shown to the peer, ours or the other.
+    pub(crate) forks_shown: BTreeSet<(LaneId, Author, bool)>,
     /// Entries were refused because of the roster as it was; another roster may accept them.
     pub(crate) refused_by_roster: bool,
     /// All shared lanes were in step when the peer last spoke.
@@ -128,6 +130,7 @@ impl Session {
             reset_after: MonoMillis(0),
             digest_answered_until: MonoMillis(0),
             proved: false,
+            forks_shown: BTreeSet::new(),
             refused_by_roster: false,
             in_sync: false,
             outbox: VecDeque::new(),

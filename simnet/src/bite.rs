@@ -82,6 +82,39 @@ pub fn read_table(text: &str) -> Vec<Row> {
     rows.collect()
 }
 
+/// What became of a bug of the table when it was tried again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Again {
+    /// The run that the table names finds it still.
+    AsNamed,
+    /// That run finds nothing any more, and another does.
+    Elsewhere(Found),
+    /// Neither that run nor a new search finds it.
+    Lost,
+}
+
+impl Again {
+    /// Whether anything finds it.
+    pub fn is_found(&self) -> bool {
+        !matches!(self, Self::Lost)
+    }
+}
+
+/// Tries what the table names for a bug, and searches anew when that finds nothing: a seed means another
+/// world as soon as anything draws differently.
+pub fn again(
+    bug: Bug,
+    table: &[Row],
+    confirm: impl FnOnce(&Row) -> Result<bool, String>,
+    hunt: impl FnOnce(Bug) -> Result<Row, String>,
+) -> Result<Again, String> {
+    let row = table.iter().find(|row| row.bug == bug);
+    if row.map_or(Ok(false), confirm)? {
+        return Ok(Again::AsNamed);
+    }
+    Ok(hunt(bug)?.found.map_or(Again::Lost, Again::Elsewhere))
+}
+
 /// Looks for a bug.
 #[cfg(not(srcos_bug))]
 pub fn hunt(_: Bug, _: u64) -> Result<Row, String> {
@@ -148,16 +181,51 @@ mod hunting {
 mod tests {
     use super::*;
 
+    fn row(bug: Bug, seed: u64) -> Row {
+        let found =
+            Found { scenario: "random".into(), seed, seeds: seed, broke: "liveness".into() };
+        Row { bug, found: Some(found) }
+    }
+
     #[test]
     fn table_replaces_what_stands_between_the_markers() {
         let text = format!("a\n{TABLE_BEGIN}\nold\n{TABLE_END}\nb\n");
-        let found =
-            Found { scenario: "random".into(), seed: 7, seeds: 7, broke: "liveness".into() };
-        let row = Row { bug: Bug::SkipSignature, found: Some(found) };
+        let row = row(Bug::SkipSignature, 7);
         let new = put_table(&text, &table(std::slice::from_ref(&row))).unwrap();
         assert_eq!(read_table(&new), [row]);
         assert!(new.contains("| `skip-signature` |") && !new.contains("old"), "{new}");
         assert!(new.contains("random, seed 7") && new.ends_with("b\n"));
         assert!(put_table("no markers", "").is_err());
+    }
+
+    #[test]
+    fn bug_that_its_row_finds_no_more_is_searched_anew_and_only_then() {
+        let table = [row(Bug::SkipSignature, 7), row(Bug::SkipSeal, 9)];
+        let named = |row: &Row| Ok(row.bug == Bug::SkipSignature);
+        let none = |_| -> Result<Row, String> { panic!("there was no need to search") };
+        assert_eq!(again(Bug::SkipSignature, &table, named, none), Ok(Again::AsNamed));
+        // Its row finds nothing any more, or it has none.
+        for bug in [Bug::SkipSeal, Bug::IgnoreGap] {
+            let elsewhere = again(bug, &table, named, |bug| Ok(row(bug, 3))).unwrap();
+            assert_eq!(elsewhere, Again::Elsewhere(row(bug, 3).found.unwrap()));
+            assert!(elsewhere.is_found());
+            let lost = again(bug, &table, named, |bug| Ok(Row { bug, found: None })).unwrap();
+            assert!(lost == Again::Lost && !lost.is_found());
+        }
+        let fails = |_: &Row| Err("no bugs in this build".to_owned());
+        assert!(again(Bug::SkipSeal, &table, fails, none).is_err());
+    }
+
+    /// With the bugs themselves: `RUSTC_WORKSPACE_WRAPPER="$PWD/simnet/with-bugs" cargo test -p
+    /// srcos-simnet bite`.
+    #[cfg(srcos_bug)]
+    #[test]
+    fn search_finds_a_bug_whose_row_names_a_run_that_finds_nothing() {
+        // The quiet scenario that secrets stay in knows nothing of seals.
+        let mut stale = row(Bug::SkipSeal, 1);
+        stale.found.as_mut().unwrap().scenario = "secrets-stay".into();
+        assert_eq!(confirm(&stale), Ok(false));
+        let found = again(Bug::SkipSeal, &[stale], confirm, |bug| hunt(bug, 0)).unwrap();
+        assert!(matches!(found, Again::Elsewhere(found) if found.seeds == 0));
     }
 }

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use srcos_lanes::bug::Bug;
+use srcos_simnet::bite::{self, Again};
 use srcos_simnet::faults::Fault;
 use srcos_simnet::shrink::{Case, shrink as shrink_case};
 use srcos_simnet::trace::Sink;
 use srcos_simnet::world::{Report, Verdict};
-use srcos_simnet::{bite, explain as picture, scenarios};
+use srcos_simnet::{explain as picture, scenarios};
 
 /// The exit code of a run in which something panicked.
 const EXIT_PANIC: u8 = 101;
@@ -284,15 +285,15 @@ pub(crate) fn bite(
         let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
         let rows = bite::read_table(&text);
         return on_each(&chosen, |bug| {
-            let row = rows.iter().find(|row| row.bug == bug);
-            if row.map_or(Ok(false), bite::confirm)? {
-                println!("{}: found", bug.name());
-                return Ok(true);
+            let again = bite::again(bug, &rows, bite::confirm, |bug| bite::hunt(bug, seeds))?;
+            match &again {
+                Again::AsNamed => println!("{}: found", bug.name()),
+                Again::Elsewhere(found) => {
+                    println!("{}: not by what the table names, but by {found:?}", bug.name());
+                }
+                Again::Lost => println!("{}: not found any more", bug.name()),
             }
-            // A seed means another world as soon as anything draws differently.
-            let found = bite::hunt(bug, seeds)?.found;
-            println!("{}: not by what the table names; now {found:?}", bug.name());
-            Ok(found.is_some())
+            Ok(again.is_found())
         })
         .map(|found| u8::from(found.contains(&false)));
     }

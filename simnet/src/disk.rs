@@ -1,6 +1,7 @@
-//! A disk in memory under redb, with two images: what a running node reads back, and what a power
-//! cut leaves for certain.
+//! A disk in memory under redb: what a running node reads back, and what takes back all that was not
+//! synced, as a power cut may.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,10 +20,9 @@ pub struct Disk(Arc<Mutex<State>>);
 struct State {
     /// What a running node reads back.
     live: Vec<u8>,
-    /// What a power cut leaves for certain.
-    durable: Vec<u8>,
-    /// What was asked since the last sync, in order.
-    unsynced: Vec<Change>,
+    /// What was asked since the last sync, in order, as what takes it back. Syncs are many and power
+    /// cuts few, so a sync only forgets this, and a cut has the work.
+    unsynced: Vec<Undo>,
     /// Counts the times the disk was opened: a handle of an earlier time is dead.
     generation: u64,
     /// Operations until the power fails, when that is planned.
@@ -72,19 +72,86 @@ enum Change {
 }
 
 impl Change {
-    fn apply(&self, image: &mut Vec<u8>) {
+    /// Makes the change. Returns what takes it back.
+    fn apply(&self, image: &mut Vec<u8>) -> Undo {
+        let before = image.len();
         match self {
-            Self::Length(len) => image.resize(*len as usize, 0),
-            Self::Bytes(offset, bytes) => put(image, *offset, bytes),
+            Self::Length(len) => {
+                let at = (*len as usize).min(before);
+                let bytes = image.split_off(at);
+                image.resize(*len as usize, 0);
+                Undo { before, at, bytes, written: None }
+            }
+            Self::Bytes(offset, new) => write(image, *offset, new),
         }
     }
 
-    /// Applies the first sectors of a write only.
+    /// Makes the first sectors of a write only.
     fn tear(&self, image: &mut Vec<u8>, chance: &mut Stream) {
         if let Self::Bytes(offset, bytes) = self {
             let sectors = chance.index(bytes.len().div_ceil(SECTOR_BYTES));
             put(image, *offset, &bytes[..sectors * SECTOR_BYTES]);
         }
+    }
+}
+
+/// What takes one change of an image back.
+#[derive(Debug)]
+struct Undo {
+    /// The length of the image before.
+    before: usize,
+    /// Where the bytes were that the change replaced or cut off.
+    at: usize,
+    /// These bytes.
+    bytes: Vec<u8>,
+    /// How many bytes a write put there; `None` when the change set the length.
+    written: Option<usize>,
+}
+
+impl Undo {
+    /// Takes the last change of an image back. Returns the change.
+    fn apply(&self, image: &mut Vec<u8>) -> Change {
+        let change = match self.written {
+            Some(len) => Change::Bytes(self.at as u64, image[self.at..self.at + len].to_vec()),
+            None => Change::Length(image.len() as u64),
+        };
+        image.resize(self.before, 0);
+        // Beyond the end there was nothing to take back.
+        if let Some(place) = image.get_mut(self.at..self.at + self.bytes.len()) {
+            place.copy_from_slice(&self.bytes);
+        }
+        change
+    }
+}
+
+/// Writes bytes into an image. Returns what takes it back.
+fn write(image: &mut Vec<u8>, offset: u64, new: &[u8]) -> Undo {
+    let (before, at) = (image.len(), offset as usize);
+    let old = image.get(at..(at + new.len()).min(before)).unwrap_or_default().to_vec();
+    put(image, offset, new);
+    Undo { before, at, bytes: old, written: Some(new.len()) }
+}
+
+impl State {
+    /// What a power cut leaves for certain, and the changes that it may lose, in order.
+    fn rewound(&self) -> (Vec<u8>, Vec<Change>) {
+        let mut image = self.live.clone();
+        let mut changes: Vec<Change> =
+            self.unsynced.iter().rev().map(|undo| undo.apply(&mut image)).collect();
+        changes.reverse();
+        (image, changes)
+    }
+
+    /// How long the image is that a power cut leaves for certain.
+    fn durable_len(&self) -> usize {
+        self.unsynced.first().map_or(self.live.len(), |undo| undo.before)
+    }
+
+    /// The byte that a power cut would leave at a place, where it is another than the live one.
+    fn durable_byte(&mut self, at: usize) -> Option<&mut u8> {
+        let holds = |undo: &&mut Undo| (undo.at..undo.at + undo.bytes.len()).contains(&at);
+        let undo = self.unsynced.iter_mut().find(holds)?;
+        undo.bytes.get_mut(at - undo.at)
     }
 }
 
@@ -133,16 +200,16 @@ impl Disk {
         let mut state = self.lock();
         let kept_percent = chance.pick(&[0, 0, 50, 90, 100]);
         let torn_percent = chance.pick(&[0, 20, 100]);
-        let mut image = std::mem::take(&mut state.durable);
-        for change in std::mem::take(&mut state.unsynced) {
+        let (mut image, changes) = state.rewound();
+        for change in changes {
             if chance.percent(kept_percent) {
-                change.apply(&mut image);
+                drop(change.apply(&mut image));
             } else if chance.percent(torn_percent) {
                 change.tear(&mut image, chance);
             }
         }
-        state.live.clone_from(&image);
-        state.durable = image;
+        state.live = image;
+        state.unsynced.clear();
         state.dark = true;
         state.failed = Some("the power failed");
     }
@@ -173,51 +240,54 @@ impl Disk {
 
     /// What a backup of the durable bytes holds.
     pub fn image(&self) -> Image {
-        Image(self.lock().durable.clone())
+        Image(self.lock().rewound().0)
     }
 
     /// Puts a backup back. Handles given before are dead.
     pub fn restore(&self, image: &Image) {
         let mut state = self.lock();
         state.live.clone_from(&image.0);
-        state.durable.clone_from(&image.0);
         state.unsynced.clear();
         state.generation += 1;
     }
 
-    /// Flips bits in both images. Returns where the first one was, when there are any bytes.
+    /// Flips bits in what is read back and in what a power cut leaves. Returns where the first one was, when there are any bytes.
     pub fn rot(&self, bits: u64, chance: &mut Stream) -> Option<u64> {
         let mut state = self.lock();
-        let len = state.durable.len().min(state.live.len());
+        let len = state.durable_len().min(state.live.len());
         let mut first = None;
         // Most of the file is zeros that nobody reads: what holds something is worth more.
         for _ in 0..bits {
-            let at =
-                (0..64).map(|_| chance.index(len.max(1))).find(|at| state.live.get(*at) > Some(&0));
+            let at = (0..64)
+                .map(|_| chance.index(len.max(1)))
+                .find(|at| *at < len && state.live[*at] > 0);
             let Some(at) = at else { continue };
             let bit = 1 << chance.below(8);
             state.live[at] ^= bit;
-            state.durable[at] ^= bit;
+            state.durable_byte(at).into_iter().for_each(|byte| *byte ^= bit);
             first.get_or_insert(at as u64);
         }
         first
     }
 
-    /// Flips one bit in every place that holds these bytes, in both images: redb leaves old pages
-    /// behind, and nobody knows from outside which one is read.
+    /// Flips one bit in every place that holds these bytes, in what is read back and in what a power cut
+    /// leaves: redb leaves old pages behind, and nobody knows from outside which one is read.
     pub fn rot_at(&self, bytes: &[u8]) -> bool {
         let mut state = self.lock();
-        let mut found = false;
-        let state = &mut *state;
-        for image in [&mut state.live, &mut state.durable] {
-            let places = image.windows(bytes.len()).enumerate();
-            let places: Vec<usize> =
-                places.filter(|(_, window)| *window == bytes).map(|(at, _)| at).collect();
-            for at in places {
-                image[at] ^= 1;
-                found = true;
+        let places = |image: &[u8]| -> BTreeSet<usize> {
+            let windows = image.windows(bytes.len()).enumerate();
+            windows.filter(|(_, window)| *window == bytes).map(|(at, _)| at).collect()
+        };
+        let (mut live, durable) = (places(&state.live), places(&state.rewound().0));
+        let found = !live.is_empty() || !durable.is_empty();
+        for at in durable {
+            if let Some(byte) = state.durable_byte(at) {
+                *byte ^= 1;
+            } else {
+                live.insert(at);
             }
         }
+        live.into_iter().for_each(|at| state.live[at] ^= 1);
         found
     }
 
@@ -293,9 +363,8 @@ impl StorageBackend for DiskHandle {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.works(Io::Write)?;
-        let change = Change::Length(len);
-        change.apply(&mut state.live);
-        state.unsynced.push(change);
+        let undo = Change::Length(len).apply(&mut state.live);
+        state.unsynced.push(undo);
         Ok(())
     }
 
@@ -303,18 +372,15 @@ impl StorageBackend for DiskHandle {
         let mut state = self.works(Io::Sync)?;
         state.syncs += 1;
         if !state.lies {
-            let state = &mut *state;
-            for change in state.unsynced.drain(..) {
-                change.apply(&mut state.durable);
-            }
+            state.unsynced.clear();
         }
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.works(Io::Write)?;
-        put(&mut state.live, offset, data);
-        state.unsynced.push(Change::Bytes(offset, data.to_vec()));
+        let undo = write(&mut state.live, offset, data);
+        state.unsynced.push(undo);
         Ok(())
     }
 }
@@ -341,6 +407,40 @@ mod tests {
             disk.cut_power(&mut Stream::new(seed, "test", 0));
             assert!(handle.write(0, b"x").is_err());
             assert!([b"aaa", b"aba"].contains(&read(&disk, 3).as_slice().try_into().unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_is_rewound_is_what_was_there_at_the_last_sync_and_replays_to_what_is_now() {
+        for seed in 0..300 {
+            let mut stream = Stream::new(seed, "test", 1);
+            let (disk, mut durable) = (Disk::default(), Vec::new());
+            let handle = disk.open();
+            for _ in 0..stream.between(1, 25) {
+                match stream.below(8) {
+                    0 => {
+                        handle.sync_data().unwrap();
+                        durable = disk.lock().live.clone();
+                    }
+                    1 | 2 => handle.set_len(stream.below(40)).unwrap(),
+                    _ => {
+                        let new: [u8; 9] = stream.bytes();
+                        handle.write(stream.below(40), &new[..stream.index(10)]).unwrap();
+                    }
+                }
+            }
+            let (mut image, changes) = disk.lock().rewound();
+            assert_eq!(image, durable, "seed {seed}");
+            assert_eq!(disk.lock().durable_len(), durable.len());
+            changes.iter().for_each(|change| drop(change.apply(&mut image)));
+            assert_eq!(image, disk.lock().live, "seed {seed}");
+            // What rots, rots in both.
+            let live = image;
+            if let Some(at) = disk.rot(1, &mut stream) {
+                let at = at as usize;
+                assert_ne!(disk.lock().live[at], live[at], "seed {seed}");
+                assert_ne!(disk.lock().rewound().0[at], durable[at], "seed {seed}");
+            }
         }
     }
 

@@ -63,7 +63,7 @@ pub struct Options {
     pub dead_link_ms: u64,
     /// Inputs that come within this time are one turn of a node.
     pub turn_ms: u64,
-    /// Operations of the workload.
+    /// Batches that the workload tries to write; one in seven has 2 to 5 operations, the rest one.
     pub operations: u64,
     /// Ids per lane: few of them make many conflicts.
     pub ids: u64,
@@ -233,6 +233,18 @@ mod tests {
                 assert_eq!(reached.len(), devices, "{topology:?} of {devices}");
             }
         }
+    }
+
+    #[test]
+    fn median_world_is_four_members_two_hundred_batches_and_an_hour() {
+        let median = |of: fn(&Options) -> u64| {
+            let mut all: Vec<u64> = (0..999).map(|seed| of(&Options::random(seed))).collect();
+            all.sort_unstable();
+            all[all.len() / 2]
+        };
+        assert_eq!(median(|options| options.devices as u64), 4);
+        assert_eq!(median(|options| options.operations), 200);
+        assert_eq!(median(|options| options.safety_ms / MINUTE_MS), 60);
     }
 
     #[test]

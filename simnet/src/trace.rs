@@ -1,6 +1,7 @@
 //! The record of a run: one line for each thing that happened, and one hash over all of them.
 
 use std::collections::VecDeque;
+use std::fmt::{Display, Write as _};
 
 /// Lines that are kept for a report of a failure: enough to see what led to it.
 pub const LINES_KEPT: usize = 60;
@@ -29,15 +30,18 @@ impl Trace {
     }
 
     /// Adds a line: when, what, and more about it.
-    pub fn line(&mut self, at_ms: u64, what: &str, detail: &str) {
-        let line = format!("{:>8}.{:03} {what:<12} {detail}", at_ms / 1_000, at_ms % 1_000);
+    pub fn line(&mut self, at_ms: u64, what: &str, detail: impl Display) {
+        // The room of the line that is forgotten is used again: there are a hundred thousand of them.
+        let full = self.last.len() >= LINES_KEPT;
+        let mut line = full.then(|| self.last.pop_front()).flatten().unwrap_or_default();
+        line.clear();
+        let (seconds, ms) = (at_ms / 1_000, at_ms % 1_000);
+        // Writing to a text has no way to fail.
+        let _ = write!(line, "{seconds:>8}.{ms:03} {what:<12} {detail}");
         self.hasher.update(line.as_bytes());
         self.hasher.update(b"\n");
         if let Some(sink) = &mut self.sink {
             sink(&line);
-        }
-        if self.last.len() >= LINES_KEPT {
-            self.last.pop_front();
         }
         self.last.push_back(line);
         self.lines += 1;

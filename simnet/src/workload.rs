@@ -177,7 +177,12 @@ impl Workload {
         if self.large_permille > 0 && stream.below(1_000) < self.large_permille {
             let len = stream.between(1_000, LARGE_BYTES_MAX) as usize;
             // Random text, or it would be packed to nothing.
-            let text: String = (0..len / 8).map(|_| format!("{:08x}", stream.bits())).collect();
+            let mut text = String::with_capacity(len);
+            for _ in 0..len / 8 {
+                let bits = stream.bits();
+                let digits = (0..8).rev().map(|digit| bits >> (4 * digit) & 15);
+                text.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
+            }
             return Value::String(text);
         }
         match stream.below(if depth == 0 { 5 } else { 9 }) {

@@ -23,7 +23,9 @@ use crate::invariants::confined::{Confined, Sending};
 use crate::invariants::durable::Durable;
 use crate::invariants::report::HonestReport;
 use crate::invariants::tombstones::NoResurrection;
-use crate::invariants::{Checked, Excuses, Violation, converged, durable, peers, unreadable};
+use crate::invariants::{
+    Checked, Excuses, Grown, Violation, converged, durable, peers, unreadable,
+};
 use crate::network::{LinkId, Network};
 use crate::options::Options;
 use crate::plan::{Act, Step};
@@ -185,6 +187,7 @@ pub struct World {
     converged_in_ms: Option<u64>,
     faults: BTreeMap<String, u64>,
     excuses: Excuses,
+    grown: Grown,
     core: BTreeSet<usize>,
     durable: Durable,
     confined: Confined,
@@ -241,6 +244,7 @@ impl World {
             converged_in_ms: None,
             faults: BTreeMap::new(),
             excuses: Excuses::default(),
+            grown: Grown::default(),
             core: BTreeSet::new(),
             durable: Durable::default(),
             confined: Confined::default(),
@@ -330,7 +334,7 @@ impl World {
         self.scheduler.now_ms()
     }
 
-    fn line(&mut self, what: &str, detail: &str) {
+    fn line(&mut self, what: &str, detail: impl std::fmt::Display) {
         self.trace.line(self.scheduler.now_ms(), what, detail);
     }
 
@@ -486,7 +490,7 @@ impl World {
         self.bounds.on_events(number, events.len())?;
         let mut closes = Vec::new();
         for event in &events {
-            self.line("event", &format!("n{number} {event:?}"));
+            self.line("event", format_args!("n{number} {event:?}"));
             if self.nodes[number].tamperer.is_none() {
                 peers::on_event(number, &self.nodes, event, &self.excuses)?;
             }
@@ -506,12 +510,13 @@ impl World {
     fn committed(&mut self, number: usize) -> Checked {
         let now_ms = self.now_ms();
         let Some(running) = &self.nodes[number].running else { return Ok(()) };
+        let changed = self.grown.since_last(number, &running.store);
         // A copy shares the device of its original, and has its own disk.
         if self.nodes[number].copy_of.is_none() {
-            self.durable.on_commit(number, &running.store);
+            self.durable.on_commit(number, &running.store, &changed);
         }
         self.excuses.on_commit(&running.store);
-        self.report.on_commit(now_ms, number, &running.store);
+        self.report.on_commit(now_ms, number, &running.store, &changed);
         let seen = self.resurrection.on_commit(number, &running.store);
         self.tolerate(number, seen)?;
         if self.looked_at_ms.get(&number).is_none_or(|at| at + checks::LOOK_AGAIN_MS <= now_ms) {
@@ -554,9 +559,9 @@ impl World {
                 found.and_then(|(link, side)| Some(self.network.link(link)?.ends[1 - side].node));
             let to = peer.map(|peer| self.nodes[peer].device());
             let node = &mut self.nodes[number];
-            let hash = blake3::hash(&frame).to_hex();
-            let text = format!("n{number} {conn:?} {} {}", frame.len(), &hash[..8]);
-            self.trace.line(self.scheduler.now_ms(), "frame", &text);
+            let (now_ms, hash) = (self.scheduler.now_ms(), blake3::hash(&frame).to_hex());
+            let text = format_args!("n{number} {conn:?} {} {}", frame.len(), &hash[..8]);
+            self.trace.line(now_ms, "frame", text);
             let frames = match (&mut node.tamperer, peer, to) {
                 (Some(tamperer), Some(peer), Some(device)) => {
                     let sees_fork = peer % 2 == 1;
@@ -722,6 +727,7 @@ impl World {
             // What it acknowledged while its syncs did nothing may be gone.
             self.may_lose(number, true);
         }
+        self.grown.forget(number);
         let Some(running) = &self.nodes[number].running else { return Ok(()) };
         let incarnation = running.store.author().incarnation;
         let kept = self.durable.on_start(number, &running.store, &self.excuses);

@@ -557,6 +557,23 @@ impl Snapshot {
         tables::read_with(&peers, tables::PEERS, &peer_key(peer, name), <[u8]>::to_vec)
     }
 
+    /// The proof that a journal has two histories, where one is kept.
+    pub fn fork(
+        &self,
+        lane: LaneId,
+        author: &Author,
+    ) -> Result<Option<tables::EvidenceRow>, StoreError> {
+        for row in self.table(tables::EVIDENCE)?.iter()? {
+            let (key, value) = row?;
+            let bytes = tables::unseal(tables::EVIDENCE, key.value(), value.value())?;
+            let row: tables::EvidenceRow = tables::decode(tables::EVIDENCE, key.value(), bytes)?;
+            if row.lane == lane && row.author == *author {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
     /// How many proofs of equivocation are kept.
     pub fn evidence_len(&self) -> Result<u64, StoreError> {
         Ok(self.table(tables::EVIDENCE)?.len()?)

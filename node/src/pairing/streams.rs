@@ -1,26 +1,27 @@
 //! The pairing streams that are open, each read and written on tasks of its own.
 //!
 //! Strangers open them, so they are few and short: a stream that takes no part in an exchange is
-//! closed in time, and makes room at once for one that comes later. To say nothing is no guess, and
-//! costs the invite nothing.
+//! closed in time, and all but the one that has shown to know the secret make room for those that come
+//! later, fairly for those that come from different places. To say nothing is no guess, and costs the
+//! invite nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use srcos_lanes::ids::{MonoMillis, Now};
-use srcos_replication::pairing::{Stream, Transmit};
+use srcos_replication::pairing::{Stream, Transmit, UNPROVEN_MAX};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::PairingInput;
-use crate::transport;
+use crate::transport::{self, Hold, Origin, PairingReader, PairingWriter, makes_room};
 
 /// How long a pairing stream may take no part in an exchange, in milliseconds: who opens one says its
 /// first word at once, and a slow link takes a second or two for it.
 pub const FIRST_FRAME_MS_MAX: u64 = 10_000;
-/// Pairing streams that others opened, at once: one is in use, and a few have yet to say their first
-/// word.
-pub const STREAMS_MAX: usize = 8;
+/// Pairing streams that others opened, at once: one is in use, and a few have yet to show that they
+/// know the secret.
+pub const STREAMS_MAX: usize = UNPROVEN_MAX;
 /// Frames that wait to be written to a pairing stream: an exchange has few.
 const STREAM_FRAMES_MAX: usize = 64;
 /// How long the other end may take to read our last frame before its connection is closed.
@@ -37,6 +38,8 @@ pub(super) struct Streams {
 struct Open {
     stream: Stream,
     inbound: bool,
+    origin: Origin,
+    hold: Hold,
     /// When it is closed if it then takes no part in an exchange.
     due: MonoMillis,
     writer: mpsc::Sender<(Vec<u8>, bool)>,
@@ -51,30 +54,43 @@ impl Streams {
         Self { tokio, inputs, next: 0, open: BTreeMap::new() }
     }
 
-    /// Takes a stream in. One that others opened takes the place of the oldest such, save those that
-    /// are `in_use`, when there are too many.
+    /// Takes a stream in. When others have opened too many, one of theirs makes room, though not the
+    /// `proven` one; it is returned as well.
     pub(super) fn open(
         &mut self,
         now: Now,
         pairing: transport::Pairing,
-        in_use: &[Stream],
-    ) -> Stream {
+        proven: Option<Stream>,
+    ) -> (Stream, Option<Stream>) {
         let stream = Stream { id: self.next, device: pairing.device };
         self.next += 1;
         let inbound = pairing.attempt.is_none();
+        let origin = Origin::of(&pairing.addr);
+        let mut closed = None;
         if inbound && self.open.values().filter(|open| open.inbound).count() >= STREAMS_MAX {
-            let idle = |open: &&Open| open.inbound && !in_use.contains(&open.stream);
-            // Numbers grow, so the first is the oldest. There is one: fewer are in use than may be open.
-            let oldest = self.open.values().find(idle).map(|open| open.stream);
-            if let Some(oldest) = oldest {
-                tracing::debug!(device = %oldest.device, "an idle pairing stream makes room");
-                self.close(oldest);
-            }
+            let theirs = self.open.iter().filter(|(_, open)| open.inbound);
+            let held = theirs.map(|(id, open)| (*id, open.origin, proven != Some(open.stream)));
+            // Numbers grow, so the first is the oldest. Where none may go, the newcomer does.
+            let goes = makes_room(held, origin).unwrap_or(stream.id);
+            closed = Some(self.open.get(&goes).map_or(stream, |open| open.stream));
         }
-        let (writer, reads) = self.pump(stream, pairing);
+        let transport::Pairing { reader, writer, hold, .. } = pairing;
+        let (writer, reads) = self.pump(stream, reader, writer);
         let due = now.mono.after_ms(FIRST_FRAME_MS_MAX);
-        self.open.insert(stream.id, Open { stream, inbound, due, writer, _reads: reads });
-        stream
+        let open = Open { stream, inbound, origin, hold, due, writer, _reads: reads };
+        self.open.insert(stream.id, open);
+        if let Some(closed) = closed {
+            tracing::debug!(device = %closed.device, "a pairing stream makes room");
+            self.close(closed);
+        }
+        (stream, closed)
+    }
+
+    /// A stream takes part in an exchange: its connection makes room for no other stranger's.
+    pub(super) fn keep(&self, stream: Stream) {
+        if let Some(open) = self.open.get(&stream.id) {
+            open.hold.keep();
+        }
     }
 
     /// Whether a stream is open, and what it brings is to be heeded.
@@ -112,11 +128,11 @@ impl Streams {
     fn pump(
         &self,
         stream: Stream,
-        pairing: transport::Pairing,
+        mut read: PairingReader,
+        mut write: PairingWriter,
     ) -> (mpsc::Sender<(Vec<u8>, bool)>, oneshot::Sender<()>) {
         let (writer, mut frames) = mpsc::channel::<(Vec<u8>, bool)>(STREAM_FRAMES_MAX);
         let (reads, closed) = oneshot::channel();
-        let (mut read, mut write) = (pairing.reader, pairing.writer);
         let inputs = self.inputs.clone();
         self.tokio.spawn(async move {
             let reading = async {

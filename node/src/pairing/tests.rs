@@ -1,5 +1,7 @@
 //! Pairing over real sockets on loopback: strangers who say nothing, and outcomes that come late.
 
+mod pests;
+
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -8,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 use super::*;
 use crate::data_dir::{Clock, DataDir};
 use crate::keys::DeviceKey;
-use crate::transport::{Config, DialErrorKind, Event, Events, Transports, spawn};
+use crate::transport::{Config, DialErrorKind, Event, Events, STRANGERS_MAX, spawn};
 
 /// Longer than anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,9 +27,12 @@ struct Host {
 }
 
 async fn transport(key: &DeviceKey) -> (Transport, Events, Multiaddr) {
-    let config = Config { transports: Transports { quic: false, tcp: true }, ..Config::default() };
-    let (transport, mut events) = spawn(&config, key).unwrap();
-    transport.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    transport_at(key, "/ip4/127.0.0.1/tcp/0").await
+}
+
+async fn transport_at(key: &DeviceKey, addr: &str) -> (Transport, Events, Multiaddr) {
+    let (transport, mut events) = spawn(&Config::default(), key).unwrap();
+    transport.listen(addr.parse().unwrap()).unwrap();
     loop {
         if let Some(Event::Listening { addr }) = events.recv().await {
             return (transport, events, addr);
@@ -37,12 +42,16 @@ async fn transport(key: &DeviceKey) -> (Transport, Events, Multiaddr) {
 
 impl Host {
     async fn new(name: &str) -> Self {
+        Self::listening(name, "/ip4/127.0.0.1/tcp/0").await
+    }
+
+    async fn listening(name: &str, addr: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let data = DataDir::new(&dir.path().join(name));
         data.init(Some(name)).unwrap();
         let data = DataDir::new(data.path());
         let core = Core::open(Clock::start(), &data).unwrap();
-        let (transport, events, addr) = transport(&core.key).await;
+        let (transport, events, addr) = transport_at(&core.key, addr).await;
         let (sender, inputs) = mpsc::channel(64);
         let pairings = Pairings::new(transport.clone(), sender);
         Self { core, transport, events, pairings, inputs, addr, _dir: dir }

@@ -9,20 +9,24 @@ use std::future::{Ready, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
-use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, ListenFailure};
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
 };
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol,
-    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
+    FromSwarm, NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, StreamUpgradeError,
+    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
+
+use super::strangers::{Full, Origin, Pending, Strangers};
+use super::{PENDING_MAX, PROBE_TIMEOUT, STRANGERS_MAX};
 
 /// What a stream is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +35,9 @@ pub(super) enum Purpose {
     Sync,
     /// A short exchange by which a device joins a mesh.
     Pairing,
+    /// Nothing: whatever the peer answers to its being opened, even that it does not speak it, shows
+    /// that it is there.
+    Probe,
 }
 
 impl Purpose {
@@ -38,17 +45,26 @@ impl Purpose {
         match self {
             Self::Sync => StreamProtocol::new("/srcos/sync/1"),
             Self::Pairing => StreamProtocol::new("/srcos/pair/1"),
+            Self::Probe => StreamProtocol::new("/srcos/probe/1"),
         }
     }
 
+    /// How long its opening may take.
+    fn timeout(self) -> Duration {
+        match self {
+            Self::Sync | Self::Pairing => OPEN_TIMEOUT,
+            Self::Probe => PROBE_TIMEOUT,
+        }
+    }
+
+    /// The purpose of a stream that the peer opened: nobody accepts a probe.
     fn of(protocol: &StreamProtocol) -> Self {
         if *protocol == Self::Pairing.protocol() { Self::Pairing } else { Self::Sync }
     }
 }
 
-/// The most connections of devices that are neither members nor accepted, at one time: enough for a
-/// few people who pair at once, and little enough that their buffers cannot matter.
-const STRANGERS_MAX: usize = 16;
+/// How long the peer may take to answer the opening of a stream.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most connections of one device, members included. Two are needed when both ends dial at once,
 /// and a dial that tries several addresses may complete on a few of them before it drops the rest.
@@ -61,6 +77,8 @@ pub(super) enum Shut {
     Offline,
     #[error("{STRANGERS_MAX} connections of unknown devices are open already")]
     Strangers,
+    #[error("too many connections have yet to prove who they are; {PENDING_MAX} may at most")]
+    Pending,
     #[error("{CONNECTIONS_PER_DEVICE_MAX} connections of this device are open already")]
     PerDevice,
 }
@@ -72,18 +90,19 @@ pub(super) struct Gate {
     pub(super) offline: AtomicBool,
     /// Anyone may open a pairing stream.
     pub(super) pairing: AtomicBool,
-    /// Established connections that are neither of members nor accepted.
-    strangers: Mutex<BTreeSet<ConnectionId>>,
+    /// Inbound connections that are neither of members nor accepted. Whom we dial ourselves is not
+    /// counted: nobody can make us dial.
+    strangers: Mutex<Strangers>,
 }
 
 impl Gate {
-    fn strangers(&self) -> MutexGuard<'_, BTreeSet<ConnectionId>> {
+    pub(super) fn strangers(&self) -> MutexGuard<'_, Strangers> {
         self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This connection is no stranger's any more.
     pub(super) fn accept(&self, connection: ConnectionId) {
-        self.strangers().remove(&connection);
+        self.strangers().remove(connection);
     }
 }
 
@@ -111,6 +130,7 @@ pub(super) struct Streams {
     gate: Arc<Gate>,
     members: BTreeSet<PeerId>,
     per_device: BTreeMap<PeerId, usize>,
+    pending: Pending,
     out: VecDeque<ToSwarm<StreamEvent, Purpose>>,
     waker: Option<Waker>,
 }
@@ -121,6 +141,7 @@ impl Streams {
             gate,
             members: BTreeSet::new(),
             per_device: BTreeMap::new(),
+            pending: Pending::default(),
             out: VecDeque::new(),
             waker: None,
         }
@@ -128,11 +149,15 @@ impl Streams {
 
     /// Opens a stream on an established connection; a [`StreamEvent`] tells the outcome.
     pub(super) fn open(&mut self, peer_id: PeerId, connection: ConnectionId, purpose: Purpose) {
-        self.out.push_back(ToSwarm::NotifyHandler {
+        self.tell(ToSwarm::NotifyHandler {
             peer_id,
             handler: NotifyHandler::One(connection),
             event: purpose,
         });
+    }
+
+    fn tell(&mut self, event: ToSwarm<StreamEvent, Purpose>) {
+        self.out.push_back(event);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -164,23 +189,32 @@ impl NetworkBehaviour for Streams {
 
     fn handle_pending_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        from: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.check_offline()
+        self.check_offline()?;
+        let admitted = self.pending.admit(connection, from);
+        admitted.map_err(|Full| ConnectionDenied::new(Shut::Pending))
     }
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        from: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending.remove(connection);
         self.check_device(&peer)?;
-        if !self.members.contains(&peer) && self.gate.strangers().len() >= STRANGERS_MAX {
-            return Err(ConnectionDenied::new(Shut::Strangers));
+        if !self.members.contains(&peer) {
+            let admitted = self.gate.strangers().admit(connection, peer, Origin::of(from));
+            let closed = admitted.map_err(|Full| ConnectionDenied::new(Shut::Strangers))?;
+            if let Some((peer_id, closed)) = closed {
+                tracing::debug!(%peer_id, "a stranger's connection makes room for another");
+                let connection = CloseConnection::One(closed);
+                self.tell(ToSwarm::CloseConnection { peer_id, connection });
+            }
         }
         Ok(Handler::new(Some(self.gate.clone())))
     }
@@ -210,17 +244,12 @@ impl NetworkBehaviour for Streams {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished {
-                peer_id,
-                connection_id,
-                endpoint,
-                ..
-            }) => {
-                *self.per_device.entry(peer_id).or_default() += 1;
-                // Whom we dial ourselves is not counted: nobody can make us dial.
-                if endpoint.is_listener() && !self.members.contains(&peer_id) {
-                    self.gate.strangers().insert(connection_id);
-                }
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, .. }) => {
+                *self.per_device.entry(peer_id).or_default() += 1
+            }
+            FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.pending.remove(connection_id);
+                self.gate.accept(connection_id);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
                 self.gate.accept(connection_id);
@@ -313,7 +342,8 @@ impl ConnectionHandler for Handler {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
         if let Some(purpose) = self.to_open.take() {
-            let protocol = SubstreamProtocol::new(Raw(vec![purpose.protocol()]), purpose);
+            let protocol = SubstreamProtocol::new(Raw(vec![purpose.protocol()]), purpose)
+                .with_timeout(purpose.timeout());
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         // The connection polls its handler again after it has given it an event.
@@ -333,7 +363,7 @@ impl ConnectionHandler for Handler {
                 let purpose = Purpose::of(&protocol);
                 let taken = match purpose {
                     Purpose::Sync => &mut self.sync_taken,
-                    Purpose::Pairing => &mut self.pairing_taken,
+                    Purpose::Pairing | Purpose::Probe => &mut self.pairing_taken,
                 };
                 // A second stream of one purpose is against the protocol; dropping it resets it.
                 if !std::mem::replace(taken, true) {

@@ -72,6 +72,8 @@ struct Conn {
     stage: Stage,
     /// Bytes received when a ping last failed: a busy line delays pings, but it is not dead.
     bytes_in_at_ping_failure: Option<u64>,
+    /// Bytes received when the peer was asked whether it is there, while it has not answered.
+    bytes_in_at_probe: Option<u64>,
 }
 
 enum Stage {
@@ -93,6 +95,13 @@ struct Current {
     since: Instant,
     shared: Arc<LinkShared>,
     done: Option<oneshot::Receiver<()>>,
+}
+
+impl Current {
+    /// Nothing more is sent over it; its end is handed up soon, or was.
+    fn is_ending(&self) -> bool {
+        self.shared.queue.is_closed()
+    }
 }
 
 pub(super) struct Driver {
@@ -230,6 +239,7 @@ impl Driver {
                 }
             },
             Command::Dial { device, addrs, anew } => self.dial(device, addrs, anew),
+            Command::Probe(conn) => self.probe(conn),
             Command::OpenPairing { attempt, addr, device } => {
                 self.open_pairing(attempt, addr, device);
             }
@@ -343,7 +353,14 @@ impl Driver {
             }
             None => {}
         }
-        let conn = Conn { device, addr, outbound, stage, bytes_in_at_ping_failure: None };
+        let conn = Conn {
+            device,
+            addr,
+            outbound,
+            stage,
+            bytes_in_at_ping_failure: None,
+            bytes_in_at_probe: None,
+        };
         self.conns.insert(connection, conn);
     }
 

@@ -1,13 +1,16 @@
 //! The stream on which a device that is not yet a member talks its way in.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use libp2p::Multiaddr;
-use libp2p::swarm::Stream;
+use libp2p::swarm::{ConnectionId, Stream};
 use srcos_lanes::ids::DeviceId;
 use tokio::time::timeout;
 
 use super::WRITE_TIMEOUT;
+use super::behaviour::Gate;
 
 /// The largest pairing frame: a roster of thousands of devices fits, and a stranger gets no more.
 pub const PAIRING_FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -42,6 +45,8 @@ pub struct Pairing {
     pub reader: PairingReader,
     /// What we send.
     pub writer: PairingWriter,
+    /// The place of its connection among those of strangers.
+    pub hold: Hold,
 }
 
 impl Pairing {
@@ -50,10 +55,35 @@ impl Pairing {
         addr: Multiaddr,
         attempt: Option<u64>,
         stream: Stream,
+        hold: Hold,
     ) -> Self {
         let (reader, writer) = stream.split();
         let (reader, writer) = (PairingReader(reader), PairingWriter(writer));
-        Self { device, addr, attempt, reader, writer }
+        Self { device, addr, attempt, reader, writer, hold }
+    }
+}
+
+/// The place that a stranger's connection has while it pairs. Given up when it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    gate: Arc<Gate>,
+    connection: ConnectionId,
+}
+
+impl Hold {
+    pub(super) fn new(gate: Arc<Gate>, connection: ConnectionId) -> Self {
+        Self { gate, connection }
+    }
+
+    /// From now on the connection makes room for no other stranger's.
+    pub fn keep(&self) {
+        self.gate.strangers().set_pairs(self.connection, true);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.gate.strangers().set_pairs(self.connection, false);
     }
 }
 

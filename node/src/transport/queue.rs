@@ -74,6 +74,11 @@ impl SendQueue {
         self.filled.notify_one();
     }
 
+    /// Whether it takes no more frames.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Bytes that wait.
     pub(super) fn bytes(&self) -> usize {
         self.state().bytes

@@ -21,8 +21,8 @@ use super::{
 /// How long a dial and the proof of identity may take, all layers together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Connections that have not yet proven who they are. Beyond, newcomers wait for the next attempt.
-const PENDING_MAX: u32 = 64;
+/// Dials under way. Beyond, further ones fail, and are tried again.
+const DIALS_MAX: u32 = 64;
 
 /// Established connections in all: a mesh has a few devices, and this is far above.
 const CONNECTIONS_MAX: u32 = 256;
@@ -54,8 +54,7 @@ pub(super) fn swarm(
 ) -> Result<Swarm<Behaviour>, StartError> {
     let peer = key.public().to_peer_id();
     let limits = connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING_MAX))
-        .with_max_pending_outgoing(Some(PENDING_MAX))
+        .with_max_pending_outgoing(Some(DIALS_MAX))
         .with_max_established(Some(CONNECTIONS_MAX))
         .with_max_established_per_peer(Some(CONNECTIONS_PER_STRANGER_MAX));
     let identify = identify::Config::new("/srcos/1".to_owned(), key.public())

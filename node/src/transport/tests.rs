@@ -4,7 +4,10 @@ mod abuse;
 mod dialling;
 mod measure;
 mod pairing;
+mod probing;
+pub(crate) mod proxy;
 mod settling;
+mod strangers;
 
 use std::time::Duration;
 
@@ -30,15 +33,20 @@ impl Node {
 
     /// Listens on loopback with each transport.
     async fn start_with(seed: u8, config: &Config) -> (Self, Vec<Multiaddr>) {
+        Self::start_at("127.0.0.1", seed, config).await
+    }
+
+    /// The same at another address of loopback. Over QUIC its connections come from there.
+    async fn start_at(host: &str, seed: u8, config: &Config) -> (Self, Vec<Multiaddr>) {
         let key = DeviceKey::from_seed([seed; 32]);
         let (transport, events) = spawn(config, &key).unwrap();
         let mut node = Self { transport, events, key };
         let mut addrs = Vec::new();
         if config.transports.quic {
-            addrs.push(node.listen("/ip4/127.0.0.1/udp/0/quic-v1").await);
+            addrs.push(node.listen(&format!("/ip4/{host}/udp/0/quic-v1")).await);
         }
         if config.transports.tcp {
-            addrs.push(node.listen("/ip4/127.0.0.1/tcp/0").await);
+            addrs.push(node.listen(&format!("/ip4/{host}/tcp/0")).await);
         }
         (node, addrs)
     }

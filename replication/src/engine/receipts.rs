@@ -2,7 +2,7 @@
 
 use srcos_lanes::error::StoreError;
 use srcos_lanes::frontier::Tip;
-use srcos_lanes::ids::{Author, Now};
+use srcos_lanes::ids::{Author, MeshId, Now};
 use srcos_lanes::journal::Entry;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
@@ -62,8 +62,11 @@ impl Engine {
             }
             session.note_ahead(lane, ours);
             let peer = self.peers.entry(device).or_default();
-            peer.hear(lane, said.held, said.unapplied, now.wall);
+            peer.hear(lane, &said.held, &said.unapplied, now.wall);
             peer.compare(lane, ours, now.wall);
+            for (author, tip) in self.forked(store, conn, lane, &said.held) {
+                self.show_fork(store, conn, lane, author, tip)?;
+            }
         }
         if let Some(lane) = overtaken {
             self.hear_claim(store, now, device, lane)?;
@@ -114,7 +117,7 @@ impl Engine {
             for (author, tip) in &held.0 {
                 session.sent.insert((*lane, *author), tip.seq);
             }
-            peer.hear(*lane, held.clone(), unapplied.clone(), now.wall);
+            peer.hear(*lane, held, unapplied, now.wall);
             peer.compare(*lane, held, now.wall);
         }
         self.save_peers_soon(now.mono);
@@ -149,8 +152,18 @@ impl Engine {
         if lanes.is_empty() && !reset {
             return;
         }
-        let receipt = Receipt::new(self.roster.mesh(), now.wall, lanes, reset, &*self.signer);
-        session.send(&Message::Receipt(receipt));
+        // A commit is told to all peers in one turn, mostly in the same words: signed once.
+        let mesh = self.roster.mesh();
+        let same = |(of, last): &&(MeshId, Receipt)| {
+            (*of, last.at, last.reset) == (mesh, now.wall, reset) && last.lanes == lanes
+        };
+        if let Some((_, last)) = self.signed_last.as_ref().filter(same) {
+            session.send(&Message::Receipt(last.clone()));
+            return;
+        }
+        let receipt = Receipt::new(mesh, now.wall, lanes, reset, &*self.signer);
+        session.send(&Message::Receipt(receipt.clone()));
+        self.signed_last = Some((mesh, receipt));
     }
 
     pub(super) fn tell_if_in_sync(&mut self, store: &Store, conn: ConnId) {

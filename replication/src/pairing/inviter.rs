@@ -1,6 +1,6 @@
-//! The side that invites: one invite, one guess, one device at a time.
+//! The side that invites: one invite, one guess, one device that gets in.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use srcos_lanes::ids::{DeviceId, MeshId, MonoMillis, Now, WallMillis};
 
@@ -9,7 +9,7 @@ use super::keys::{Agreement, Channel, Devices, Keys, Random, Role, Transcript, p
 use super::wire::{Frame, Offer, PIECE_BYTES, Sealed, VERSION, decode, encode};
 use super::{
     FOUNDING_BYTES_MAX, INVITE_MS_DEFAULT, INVITE_MS_MAX, JoinRequest, Refusal, STEP_MS_MAX,
-    Stream, Transmit,
+    Stream, Transmit, UNPROVEN_MAX,
 };
 use crate::roster::{RecordBytes, check_name, read_founding};
 use crate::ticket::{Ticket, TicketError, addresses_are_sound};
@@ -104,7 +104,6 @@ pub enum InviterEvent {
 }
 
 enum Step {
-    Confirm(Keys),
     Request(Channel),
     Admission(Channel, JoinRequest),
     Stored(Channel, String),
@@ -116,7 +115,16 @@ struct Exchange {
     step: Step,
 }
 
-/// An invite and the exchange in which it is used.
+/// A device that said hello and has yet to show that it knows the secret.
+struct Unproven {
+    due: MonoMillis,
+    keys: Keys,
+}
+
+/// An invite and the exchanges in which it may be used.
+///
+/// Any number of devices may say hello, up to a bound, and none keeps another waiting. But the first that
+/// says what should prove its knowledge is the only one: right or wrong, the rest are refused.
 pub struct Inviter {
     me: DeviceId,
     code: Code,
@@ -124,6 +132,8 @@ pub struct Inviter {
     deadline: MonoMillis,
     state: InviteState,
     random: Random,
+    unproven: BTreeMap<Stream, Unproven>,
+    /// With the one that knows the secret.
     exchange: Option<Exchange>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<InviterEvent>,
@@ -163,6 +173,7 @@ impl Inviter {
             deadline: now.mono.after_ms(lifetime_ms),
             state: InviteState::Open,
             random,
+            unproven: BTreeMap::new(),
             exchange: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -194,14 +205,22 @@ impl Inviter {
         self.state != InviteState::Open && self.exchange.is_none()
     }
 
-    /// The stream over which an exchange goes on.
-    pub fn partner(&self) -> Option<Stream> {
+    /// The stream to the device that has shown that it knows the secret.
+    pub fn proven(&self) -> Option<Stream> {
         self.exchange.as_ref().map(|exchange| exchange.stream)
+    }
+
+    /// The streams over which an exchange goes on.
+    pub fn streams(&self) -> impl Iterator<Item = Stream> + use<'_> {
+        self.unproven.keys().copied().chain(self.proven())
     }
 
     /// Takes a frame that came over a stream, of this exchange or of one that is to begin.
     pub fn handle_frame(&mut self, now: Now, stream: Stream, bytes: &[u8]) {
         self.handle_timeout(now);
+        if let Some(unproven) = self.unproven.remove(&stream) {
+            return self.prove(now, stream, &unproven.keys, bytes);
+        }
         let Some(exchange) = self.exchange.take_if(|exchange| exchange.stream == stream) else {
             return self.begin(now, stream, bytes);
         };
@@ -211,15 +230,6 @@ impl Inviter {
             return self.fail(stream, step, Refusal::from_number(reason), false);
         }
         match (step, frame) {
-            (Step::Confirm(keys), Ok(Frame::Confirm { mac })) => {
-                if !keys.confirms(Role::Joiner, &mac) {
-                    return self.fail(stream, Step::Confirm(keys), Refusal::WrongCode, true);
-                }
-                self.state = InviteState::Used { by: stream.device };
-                let mac = keys.confirmation(Role::Inviter);
-                self.send(stream, &Frame::Confirmed { mac }, false);
-                self.wait(now, stream, Step::Request(keys.channel(Role::Inviter)));
-            }
             (Step::Request(mut channel), Ok(Frame::Sealed { body, mac })) => {
                 match open_request(&mut channel, &body, &mac, stream.device) {
                     Ok((request, prior_mesh)) => {
@@ -273,7 +283,7 @@ impl Inviter {
                 return self.refuse_stream(stream, Refusal::Spent);
             }
         }
-        if self.exchange.is_some() {
+        if self.unproven.len() >= UNPROVEN_MAX {
             return self.refuse_stream(stream, Refusal::Busy);
         }
         if stream.device == self.me {
@@ -290,8 +300,50 @@ impl Inviter {
             return self.refuse_stream(stream, Refusal::Malformed);
         };
         self.send(stream, &answer, false);
-        self.wait(now, stream, Step::Confirm(keys));
+        self.unproven.insert(stream, Unproven { due: now.mono.after_ms(STEP_MS_MAX), keys });
         self.events.push_back(InviterEvent::Started { device: stream.device });
+    }
+
+    /// Takes the frame that should show that the joiner knows the secret: the one guess.
+    fn prove(&mut self, now: Now, stream: Stream, keys: &Keys, bytes: &[u8]) {
+        match decode(bytes) {
+            Ok(Frame::Confirm { mac }) if keys.confirms(Role::Joiner, &mac) => {
+                self.state = InviteState::Used { by: stream.device };
+                self.refuse_unproven(Refusal::Spent);
+                let mac = keys.confirmation(Role::Inviter);
+                self.send(stream, &Frame::Confirmed { mac }, false);
+                self.wait(now, stream, Step::Request(keys.channel(Role::Inviter)));
+            }
+            Ok(Frame::Confirm { .. }) => {
+                self.refuse_stream(stream, Refusal::WrongCode);
+                self.burn(stream.device, Refusal::WrongCode);
+            }
+            // Before its confirmation a joiner has learned nothing and guessed nothing.
+            Ok(Frame::Refused { reason }) => {
+                let why = Refusal::from_number(reason);
+                self.events.push_back(InviterEvent::Failed { device: stream.device, why });
+            }
+            Ok(_) => self.fail_unproven(stream, Refusal::OutOfOrder),
+            Err(why) => self.fail_unproven(stream, why),
+        }
+    }
+
+    fn fail_unproven(&mut self, stream: Stream, why: Refusal) {
+        self.refuse_stream(stream, why);
+        self.events.push_back(InviterEvent::Failed { device: stream.device, why });
+    }
+
+    /// Ends what was begun by those who have guessed nothing: the invite is good for nobody any more.
+    fn refuse_unproven(&mut self, why: Refusal) {
+        for stream in std::mem::take(&mut self.unproven).into_keys() {
+            self.refuse_stream(stream, why);
+        }
+    }
+
+    fn burn(&mut self, device: DeviceId, why: Refusal) {
+        self.state = InviteState::Burned { by: device };
+        self.refuse_unproven(Refusal::Spent);
+        self.events.push_back(InviterEvent::Burned { device, why });
     }
 
     /// The device was admitted, durably: sends it all records. Without an exchange that waits for
@@ -328,6 +380,7 @@ impl Inviter {
         if let Some(exchange) = self.exchange.take() {
             self.fail(exchange.stream, exchange.step, Refusal::Cancelled, true);
         }
+        self.refuse_unproven(Refusal::Cancelled);
         if self.state == InviteState::Open {
             self.state = InviteState::Cancelled;
         }
@@ -336,6 +389,10 @@ impl Inviter {
     /// The stream has ended.
     pub fn handle_disconnected(&mut self, stream: Stream) {
         self.transmits.retain(|transmit| transmit.stream != stream);
+        if self.unproven.remove(&stream).is_some() {
+            let (device, why) = (stream.device, Refusal::Disconnected);
+            self.events.push_back(InviterEvent::Failed { device, why });
+        }
         if let Some(exchange) = self.exchange.take_if(|exchange| exchange.stream == stream) {
             self.fail(stream, exchange.step, Refusal::Disconnected, false);
         }
@@ -343,18 +400,19 @@ impl Inviter {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
-        let late = self.state == InviteState::Open && now.mono >= self.deadline;
-        if late {
+        if self.state == InviteState::Open && now.mono >= self.deadline {
             self.state = InviteState::Expired;
+            // Who has not confirmed when the invite expires is too late as well.
+            self.refuse_unproven(Refusal::Expired);
             self.events.push_back(InviterEvent::Expired);
         }
-        // Who has not confirmed when the invite expires is too late as well.
-        let over = |exchange: &mut Exchange| {
-            now.mono >= exchange.due || (late && matches!(exchange.step, Step::Confirm(_)))
-        };
-        if let Some(exchange) = self.exchange.take_if(over) {
-            let why = if late { Refusal::Expired } else { Refusal::TimedOut };
-            self.fail(exchange.stream, exchange.step, why, true);
+        let over = self.unproven.iter().filter(|(_, unproven)| now.mono >= unproven.due);
+        for stream in over.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+            self.unproven.remove(&stream);
+            self.fail_unproven(stream, Refusal::TimedOut);
+        }
+        if let Some(exchange) = self.exchange.take_if(|exchange| now.mono >= exchange.due) {
+            self.fail(exchange.stream, exchange.step, Refusal::TimedOut, true);
         }
     }
 
@@ -371,8 +429,9 @@ impl Inviter {
     /// When to call [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<MonoMillis> {
         let invite = (self.state == InviteState::Open).then_some(self.deadline);
+        let unproven = self.unproven.values().map(|unproven| unproven.due);
         let exchange = self.exchange.as_ref().map(|exchange| exchange.due);
-        invite.into_iter().chain(exchange).min()
+        invite.into_iter().chain(unproven).chain(exchange).min()
     }
 
     fn wait(&mut self, now: Now, stream: Stream, step: Step) {
@@ -387,22 +446,18 @@ impl Inviter {
         self.send(stream, &Frame::Refused { reason: why.number() }, true);
     }
 
-    /// Ends an exchange in the step that it had reached.
+    /// Ends the exchange in the step that it had reached.
     fn fail(&mut self, stream: Stream, step: Step, why: Refusal, tell: bool) {
         if tell {
             self.refuse_stream(stream, why);
         }
         let device = stream.device;
-        let event = match step {
-            // Before its confirmation a joiner has learned nothing and guessed nothing.
-            Step::Confirm(_) if why != Refusal::WrongCode => InviterEvent::Failed { device, why },
-            Step::Confirm(_) | Step::Request(_) | Step::Admission(..) => {
-                self.state = InviteState::Burned { by: device };
-                InviterEvent::Burned { device, why }
+        match step {
+            Step::Request(_) | Step::Admission(..) => self.burn(device, why),
+            Step::Stored(_, name) => {
+                self.events.push_back(InviterEvent::Unconfirmed { device, name, why });
             }
-            Step::Stored(_, name) => InviterEvent::Unconfirmed { device, name, why },
-        };
-        self.events.push_back(event);
+        }
     }
 }
 

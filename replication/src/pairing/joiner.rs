@@ -71,13 +71,15 @@ pub enum JoinerEvent {
         /// Its records, checked to be a sound roster in which this device is a member.
         records: Vec<RecordBytes>,
     },
-    /// It came to nothing. Never try the same code again by itself: each attempt is a guess for
-    /// whoever is at the other end.
+    /// It came to nothing.
     Failed {
         /// Why.
         why: Refusal,
         /// Whether the other side said so.
         told: bool,
+        /// Whether whoever is at the other end has had a guess at the secret. Then never try the same
+        /// secret again by itself: that would be another one.
+        guessed: bool,
     },
 }
 
@@ -98,6 +100,8 @@ pub struct Joiner {
     prior_mesh: Option<MeshId>,
     /// Nothing when it is over.
     step: Option<Step>,
+    /// The proof of the secret has been sent.
+    guessed: bool,
     due: Option<MonoMillis>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<JoinerEvent>,
@@ -172,6 +176,7 @@ impl Joiner {
             request,
             prior_mesh,
             step: None,
+            guessed: false,
             due: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -204,6 +209,7 @@ impl Joiner {
                 let Some(keys) = agreement.finish(&share, &transcript) else {
                     return self.fail(Refusal::Malformed, false);
                 };
+                self.guessed = true;
                 self.send(&Frame::Confirm { mac: keys.confirmation(Role::Joiner) }, false);
                 self.wait(now, Step::Confirmed(keys));
             }
@@ -343,6 +349,6 @@ impl Joiner {
         if !told {
             self.send(&Frame::Refused { reason: why.number() }, true);
         }
-        self.events.push_back(JoinerEvent::Failed { why, told });
+        self.events.push_back(JoinerEvent::Failed { why, told, guessed: self.guessed });
     }
 }

@@ -204,11 +204,17 @@ impl Record {
             return Err(RosterError::Malformed);
         }
         record.check()?;
-        let id = RecordId(*blake3::hash(body).as_bytes());
+        let id = Self::id_of(bytes).ok_or(RosterError::Malformed)?;
         if !verify(record.by, &signed_message(id), &Signature(*signature)) {
             return Err(RosterError::WrongSignature { record: id, by: record.by });
         }
         Ok((id, record))
+    }
+
+    /// The id that bytes have if they are a record. Checks nothing.
+    pub(super) fn id_of(bytes: &[u8]) -> Option<RecordId> {
+        let (body, _) = bytes.split_last_chunk::<SIGNATURE_BYTES>()?;
+        Some(RecordId(*blake3::hash(body).as_bytes()))
     }
 
     fn check(&self) -> Result<(), RosterError> {

@@ -465,6 +465,28 @@ fn signature_of_another_member_is_refused() {
 }
 
 #[test]
+fn record_that_is_held_is_known_in_its_very_bytes_only() {
+    let mut roster = mesh();
+    let bytes = roster.admit(id(2), "n2", None, AT, &key(1)).unwrap().0;
+    assert!(matches!(roster.insert(&bytes), Ok(Inserted::New(_))));
+    assert!(matches!(roster.insert(&bytes), Ok(Inserted::Known)));
+    // Under a signature that does not hold it is refused, although the rest is held.
+    let mut forged = bytes.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(matches!(roster.insert(&forged), Err(RosterError::WrongSignature { .. })));
+    // So it is with one that waits for its parents.
+    let mut other = roster.clone();
+    let parent = roster.admit(id(3), "n3", None, AT, &key(1)).unwrap().0;
+    roster.insert(&parent).unwrap();
+    let child = roster.admit(id(4), "n4", None, AT, &key(1)).unwrap().0;
+    assert!(matches!(other.insert(&child), Ok(Inserted::Orphan(_))));
+    assert!(matches!(other.insert(&child), Ok(Inserted::Known)));
+    let mut forged = child;
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(matches!(other.insert(&forged), Err(RosterError::WrongSignature { .. })));
+}
+
+#[test]
 fn names_reasons_and_frontiers_have_bounds() {
     let roster = mesh();
     for name in ["", "a\nb", "\u{7f}", &"x".repeat(65)] {

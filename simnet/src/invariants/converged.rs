@@ -17,6 +17,13 @@ pub const NAME: &str = "lane.converged";
 /// What a node shows, as text.
 type Shown = BTreeMap<(LaneId, String), String>;
 
+/// What a node holds, as far as others must hold the same.
+struct Held {
+    /// The digest of its roster.
+    records: [u8; 32],
+    lanes: BTreeMap<LaneId, Frontier>,
+}
+
 /// What the final comparison is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison<'c> {
@@ -35,17 +42,64 @@ impl Comparison<'_> {
         shared_lanes().filter(|lane| !self.skipped.contains(lane))
     }
 
-    /// What keeps the devices from being in step: who waits for what. Empty when they are.
-    pub fn waits(&self, joined: impl Fn(usize, usize) -> bool) -> Vec<String> {
+    /// What keeps the devices from being in step: who waits for what, so many at most. Empty when they
+    /// are in step.
+    pub fn waits(&self, joined: impl Fn(usize, usize) -> bool, most: usize) -> Vec<String> {
+        let known: BTreeMap<usize, Held> = running(self.nodes, self.core)
+            .map(|(number, running)| (number, self.held(running)))
+            .collect();
         let mut waits = Vec::new();
         for number in self.core {
-            let Some(running) = &self.nodes[*number].running else {
-                waits.push(format!("n{number} does not run"));
-                continue;
-            };
-            self.node_waits(*number, running, &joined, &mut waits);
+            match (&self.nodes[*number].running, known.get(number)) {
+                (Some(running), Some(held)) => {
+                    self.node_lacks(*number, held, &known, &mut waits);
+                    if waits.len() < most {
+                        self.node_waits(*number, running, &joined, &mut waits);
+                    }
+                }
+                _ => waits.push(format!("n{number} does not run")),
+            }
+            if waits.len() >= most {
+                break;
+            }
         }
         waits
+    }
+
+    /// In a disputed lane, what others than the disputed devices wrote must still reach everyone.
+    fn held(&self, node: &Running) -> Held {
+        let frontier = |lane: LaneId| {
+            if self.skipped.contains(&lane) {
+                self.undisputed(lane, node)
+            } else {
+                node.store.frontier(lane)
+            }
+        };
+        Held {
+            records: node.engine.roster().digest(),
+            lanes: shared_lanes().map(|lane| (lane, frontier(lane))).collect(),
+        }
+    }
+
+    fn node_lacks(
+        &self,
+        number: usize,
+        ours: &Held,
+        known: &BTreeMap<usize, Held>,
+        waits: &mut Vec<String>,
+    ) {
+        for (other, theirs) in known {
+            if theirs.records != ours.records {
+                waits.push(format!("n{number} and n{other} hold other records of the roster"));
+            }
+            for (lane, held) in &ours.lanes {
+                // Both name every shared lane.
+                let lacks = held.difference(&theirs.lanes[lane]).missing_here;
+                if lacks > 0 {
+                    waits.push(format!("n{number} lacks {lacks} entries of n{other} in {lane}"));
+                }
+            }
+        }
     }
 
     fn node_waits(
@@ -55,21 +109,6 @@ impl Comparison<'_> {
         joined: &impl Fn(usize, usize) -> bool,
         waits: &mut Vec<String>,
     ) {
-        for (other, peer) in running(self.nodes, self.core) {
-            if peer.engine.roster().digest() != node.engine.roster().digest() {
-                waits.push(format!("n{number} and n{other} hold other records of the roster"));
-            }
-        }
-        // In a disputed lane, what others than the disputed devices wrote must still reach everyone.
-        for lane in shared_lanes().filter(|lane| self.skipped.contains(lane)) {
-            let ours = self.undisputed(lane, node);
-            for (other, peer) in running(self.nodes, self.core) {
-                let lacks = ours.difference(&self.undisputed(lane, peer)).missing_here;
-                if lacks > 0 {
-                    waits.push(format!("n{number} lacks {lacks} entries of n{other} in {lane}"));
-                }
-            }
-        }
         for lane in self.lanes() {
             for (author, row) in node.store.journals(lane) {
                 if row.applied < row.held {
@@ -77,18 +116,15 @@ impl Comparison<'_> {
                     waits.push(format!("n{number} has {lag} of {lane} by {by} unapplied"));
                 }
             }
-            let ours = node.store.frontier(lane);
             let reports = node.engine.lane_peers(&node.store, lane);
-            for (other, peer) in running(self.nodes, self.core) {
-                let theirs = peer.store.frontier(lane);
-                let lacks = ours.difference(&theirs).missing_here;
-                if lacks > 0 {
-                    waits.push(format!("n{number} lacks {lacks} entries of n{other} in {lane}"));
+            for other in self.core.iter().copied().filter(|other| joined(number, *other)) {
+                if self.nodes[other].running.is_none() {
+                    continue;
                 }
                 let device = self.nodes[other].device();
                 let state = reports.iter().find(|report| report.device == device);
                 let state = state.map_or("no member", |report| report.state.name());
-                if joined(number, other) && state != LaneState::InSync.name() {
+                if state != LaneState::InSync.name() {
                     waits.push(format!("n{number} reports n{other} {state} in {lane}"));
                 }
             }

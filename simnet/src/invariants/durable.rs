@@ -48,10 +48,10 @@ fn left(op: &Op) -> Option<Value> {
 }
 
 impl Durable {
-    /// A node's commit returned.
-    pub fn on_commit(&mut self, node: usize, store: &Store) {
+    /// A node's commit returned, which changed these lanes.
+    pub fn on_commit(&mut self, node: usize, store: &Store, changed: &[LaneId]) {
         let told = self.told.entry(node).or_default();
-        for lane in LaneId::ALL {
+        for lane in changed.iter().copied() {
             for (author, row) in store.journals(lane).filter(|(_, row)| row.held > 0) {
                 told.insert((lane, author), Tip { seq: row.held, hash: row.held_hash });
             }

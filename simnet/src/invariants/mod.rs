@@ -117,6 +117,26 @@ impl Excuses {
     }
 }
 
+/// Which lanes of each node changed since the checkers last looked at what it committed: most commits
+/// touch one lane of eleven.
+#[derive(Debug, Default)]
+pub struct Grown(BTreeMap<(usize, LaneId), u64>);
+
+impl Grown {
+    /// The lanes in which a node's journals are not what they were when this was asked last.
+    pub fn since_last(&mut self, node: usize, store: &Store) -> Vec<LaneId> {
+        let versions = LaneId::ALL.into_iter().map(|lane| (lane, store.lane_version(lane)));
+        let changed =
+            versions.filter(|(lane, now)| self.0.insert((node, *lane), *now) != Some(*now));
+        changed.map(|(lane, _)| lane).collect()
+    }
+
+    /// A node opened its store anew, which begins to count anew, or its checkers forgot what it held.
+    pub fn forget(&mut self, node: usize) {
+        self.0.retain(|(of, _), _| *of != node);
+    }
+}
+
 /// The devices of the final comparison: by number, with what runs on them.
 pub fn running<'n>(
     nodes: &'n [Node],

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use srcos_lanes::frontier::Frontier;
 use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::Store;
 use srcos_replication::peers::LaneState;
 
 use super::{Checked, Excuses, violated};
@@ -39,9 +40,9 @@ impl HonestReport {
         }
     }
 
-    /// A node's commit returned.
-    pub fn on_commit(&mut self, now_ms: u64, node: usize, store: &srcos_lanes::store::Store) {
-        for lane in shared_lanes() {
+    /// A node's commit returned, which changed these lanes.
+    pub fn on_commit(&mut self, now_ms: u64, node: usize, store: &Store, changed: &[LaneId]) {
+        for lane in shared_lanes().filter(|lane| changed.contains(lane)) {
             let held = store.frontier(lane);
             let history = self.history.entry((node, lane)).or_default();
             if history.back().is_some_and(|(_, last)| *last == held) {
@@ -69,45 +70,74 @@ impl HonestReport {
         excuses: &Excuses,
     ) -> Checked {
         let Some(running) = &nodes[number].running else { return Ok(()) };
+        // Every lane reports the same peers.
+        let mut peers = Vec::new();
+        for peer in running.engine.lane_peers(&running.store, LaneId::Normal) {
+            let Some(other) = nodes.iter().position(|node| node.device() == peer.device) else {
+                return violated(NAME, format!("n{number} reports a device unknown"));
+            };
+            peers.push((peer.device, other));
+        }
         for lane in shared_lanes() {
             let ours = running.store.frontier(lane);
-            let copied = |other| nodes.iter().any(|node| node.copy_of == Some(other));
-            for peer in running.engine.lane_peers(&running.store, lane) {
-                let other = nodes.iter().position(|node| node.device() == peer.device);
-                let Some(other) = other else {
-                    return violated(NAME, format!("n{number} reports a device unknown"));
-                };
-                let key = (number, other, lane);
-                let honest = nodes[other].tamperer.is_none();
-                if peer.state != LaneState::InSync || !honest || copied(other) {
-                    self.wrong_since_ms.remove(&key);
-                    continue;
-                }
-                let Some(history) = self.history.get(&(other, lane)) else { continue };
-                let told = format!("n{number} reports n{other} in step in {lane}");
-                let Some((_, theirs)) = history.back() else { continue };
-                if ours.difference(theirs).missing_there > 0 {
-                    let shrunk = excuses.lost(other) || !excuses.forks.is_empty();
-                    let since = *self.wrong_since_ms.entry(key).or_insert(now_ms);
-                    if !shrunk
-                        || (now_ms > since + self.lag_ms_max && now_ms > self.excused_until_ms)
-                    {
-                        return violated(NAME, format!("{told}, but it lacks entries"));
-                    }
-                    continue;
-                }
-                self.wrong_since_ms.remove(&key);
-                // What it holds now and we lack: since when, without a break.
-                let lacking = |held: &Frontier| ours.difference(held).missing_here > 0;
-                let ahead = history.iter().rev().take_while(|(_, held)| lacking(held)).last();
-                if let Some((since, _)) = ahead
-                    && since + self.lag_ms_max < now_ms
-                    && now_ms > self.excused_until_ms
-                {
-                    let lag = now_ms - since;
-                    return violated(NAME, format!("{told}, but lags {lag} ms behind it"));
-                }
+            let differs = |other| self.held(other, lane).is_some_and(|held| *held != ours);
+            if !peers.iter().any(|(_, other)| differs(*other)) {
+                // Whatever it says of them in this lane, "in step" would be true of each.
+                self.wrong_since_ms.retain(|(of, _, at), _| (*of, *at) != (number, lane));
+                continue;
             }
+            for peer in running.engine.lane_peers(&running.store, lane) {
+                let other = peers.iter().find(|(device, _)| *device == peer.device);
+                let Some((_, other)) = other else { continue };
+                let in_step = peer.state == LaneState::InSync;
+                self.on_report(now_ms, (number, *other, lane), in_step, &ours, nodes, excuses)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node held of a lane at its last commit.
+    fn held(&self, node: usize, lane: LaneId) -> Option<&Frontier> {
+        self.history.get(&(node, lane))?.back().map(|(_, held)| held)
+    }
+
+    /// What n reports of m in a lane.
+    fn on_report(
+        &mut self,
+        now_ms: u64,
+        key: (usize, usize, LaneId),
+        in_step: bool,
+        ours: &Frontier,
+        nodes: &[Node],
+        excuses: &Excuses,
+    ) -> Checked {
+        let (number, other, lane) = key;
+        let copied = nodes.iter().any(|node| node.copy_of == Some(other));
+        if !in_step || nodes[other].tamperer.is_some() || copied {
+            self.wrong_since_ms.remove(&key);
+            return Ok(());
+        }
+        let Some(history) = self.history.get(&(other, lane)) else { return Ok(()) };
+        let Some((_, theirs)) = history.back() else { return Ok(()) };
+        let told = || format!("n{number} reports n{other} in step in {lane}");
+        if ours.difference(theirs).missing_there > 0 {
+            let shrunk = excuses.lost(other) || !excuses.forks.is_empty();
+            let since = *self.wrong_since_ms.entry(key).or_insert(now_ms);
+            if !shrunk || (now_ms > since + self.lag_ms_max && now_ms > self.excused_until_ms) {
+                return violated(NAME, format!("{}, but it lacks entries", told()));
+            }
+            return Ok(());
+        }
+        self.wrong_since_ms.remove(&key);
+        // What it holds now and we lack: since when, without a break.
+        let lacking = |held: &Frontier| ours.difference(held).missing_here > 0;
+        let ahead = history.iter().rev().take_while(|(_, held)| lacking(held)).last();
+        if let Some((since, _)) = ahead
+            && since + self.lag_ms_max < now_ms
+            && now_ms > self.excused_until_ms
+        {
+            let lag = now_ms - since;
+            return violated(NAME, format!("{}, but lags {lag} ms behind it", told()));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use srcos_lanes::ids::WallMillis;
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::store::{AppliedOp, Snapshot, Store, Visibility};
+use srcos_lanes::store::{AppliedOp, ShownObject, Store, Visibility};
 
 use super::{Checked, durable, look, snapshot, unreadable, violated};
 
@@ -33,7 +33,7 @@ impl NoResurrection {
     ) -> Checked {
         let snapshot = snapshot(node, store)?;
         for (lane, id) in known {
-            self.look_at(node, &snapshot, *lane, id)?;
+            self.saw(node, *lane, id, look(node, &snapshot, *lane, id)?)?;
         }
         Ok(())
     }
@@ -47,7 +47,12 @@ impl NoResurrection {
         let snapshot = snapshot(node, store)?;
         let fed = snapshot.feed(cursor, FEED_ROWS, WallMillis(0));
         let fed = fed.map_err(|error| unreadable(node, &error))?;
-        let touched: BTreeSet<_> = fed.iter().map(|fed| (fed.lane, fed.id.clone())).collect();
+        // What the feed shows of an object is what the same snapshot shows of it: read once.
+        let mut touched: BTreeMap<(LaneId, &str), Option<&ShownObject>> = BTreeMap::new();
+        for fed in fed.iter().filter(|fed| fed.lane != LaneId::Tombstone) {
+            let shown = touched.entry((fed.lane, &fed.id)).or_default();
+            *shown = shown.or(fed.object.as_ref());
+        }
         if let Some(last) = fed.last() {
             self.cursors.insert(node, last.cursor);
         }
@@ -55,8 +60,12 @@ impl NoResurrection {
             let (_, gone) = self.lives.entry((node, fed.lane, fed.id.clone())).or_default();
             gone.insert(fed.life);
         }
-        for (lane, id) in touched.iter().filter(|(lane, _)| *lane != LaneId::Tombstone) {
-            self.look_at(node, &snapshot, *lane, id)?;
+        for ((lane, id), shown) in touched {
+            let seen = match shown {
+                Some(shown) => Visibility::Shown(Box::new(shown.clone())),
+                None => look(node, &snapshot, lane, id)?,
+            };
+            self.saw(node, lane, id, seen)?;
         }
         Ok(())
     }
@@ -67,8 +76,7 @@ impl NoResurrection {
         self.cursors.remove(&node);
     }
 
-    fn look_at(&mut self, node: usize, snapshot: &Snapshot, lane: LaneId, id: &str) -> Checked {
-        let seen = look(node, snapshot, lane, id)?;
+    fn saw(&mut self, node: usize, lane: LaneId, id: &str, seen: Visibility) -> Checked {
         let (shown, gone) = self.lives.entry((node, lane, id.to_owned())).or_default();
         match seen {
             Visibility::Shown(object) => {

@@ -177,11 +177,12 @@ impl World {
             skipped: &skipped,
             excuses: &self.excuses,
         };
-        let waits = comparison.waits(|a, b| self.joins(a, b));
+        let waits = |most| comparison.waits(|a, b| self.joins(a, b), most);
         let open = self.core.iter().any(|number| !self.is_visible(*number));
-        if !waits.is_empty() || open {
-            if now_ms > self.calm_at_ms + self.options.liveness_ms + self.passage_ms() {
-                self.finished = Some(Verdict::Liveness(waits));
+        if open || !waits(1).is_empty() {
+            let due_ms = self.calm_at_ms + self.options.liveness_ms;
+            if now_ms > due_ms && now_ms > due_ms + self.passage_ms() {
+                self.finished = Some(Verdict::Liveness(waits(usize::MAX)));
             }
             return Ok(());
         }

@@ -280,6 +280,7 @@ impl World {
         let now_ms = self.now_ms();
         self.nodes[number].suspect = true;
         self.excuses.shrunk_at_ms.insert(number, now_ms);
+        self.grown.forget(number);
         self.durable.on_lost(number);
         self.report.on_lost(number);
         self.resurrection.on_lost(number);

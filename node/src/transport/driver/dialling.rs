@@ -22,7 +22,8 @@ impl Driver {
     /// Whether a dial that began at `anew`, or that is for a device without a link, is still of use.
     pub(super) fn needs_link(&self, device: DeviceId, anew: Option<Instant>) -> bool {
         let Some(current) = self.current.get(&device) else { return true };
-        anew.is_some_and(|began| current.since < began)
+        // Its end may have been handed up already.
+        current.is_ending() || anew.is_some_and(|began| current.since < began)
     }
 
     pub(super) fn dial(&mut self, device: DeviceId, addrs: Vec<Multiaddr>, anew: bool) {
@@ -37,8 +38,9 @@ impl Driver {
         for dial in self.dials.values_mut().filter(|d| d.device == Some(device)) {
             under_way += 1;
             addrs.retain(|addr| !dial.addrs.contains(addr));
-            if matches!(dial.goal, Goal::Sync(None)) {
-                // Where it is to answer for this one, it must want what this one wants.
+            if anew.is_some() {
+                // Where it is to answer for this one, it must want what this one wants: a link that
+                // is newer than any that has come up since it began.
                 dial.goal = Goal::Sync(anew);
             }
         }

@@ -11,10 +11,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Current, Driver, Goal, Stage};
+use crate::keys::peer_of_device;
 use crate::transport::behaviour::{OpenError, Purpose, StreamEvent};
 use crate::transport::dial::DialErrorKind;
 use crate::transport::link::{Link, LinkShared, Stop};
-use crate::transport::pairing::Pairing;
+use crate::transport::pairing::{Hold, Pairing};
 use crate::transport::{ConnId, Connected, DisconnectReason, Event, PAIRING_TIMEOUT, lock};
 
 /// Two connections that come up within this time are taken for a dial from both ends at once; a later
@@ -24,6 +25,9 @@ const SETTLE_WINDOW: Duration = Duration::from_secs(5);
 impl Driver {
     pub(super) fn on_stream(&mut self, event: StreamEvent) {
         let StreamEvent { connection, purpose, outcome } = event;
+        if purpose == Purpose::Probe {
+            return self.probed(connection, &outcome);
+        }
         let Some(conn) = self.conns.get_mut(&connection) else {
             return;
         };
@@ -47,11 +51,38 @@ impl Driver {
                     Some(Goal::Pairing(attempt)) => Some(attempt),
                     Some(Goal::Sync(_)) | None => None,
                 };
-                let pairing = Pairing::new(conn.device, conn.addr.clone(), attempt, stream);
+                let hold = Hold::new(self.gate.clone(), connection);
+                let pairing = Pairing::new(conn.device, conn.addr.clone(), attempt, stream, hold);
                 self.held.push_back(Event::Pairing(pairing));
             }
             Purpose::Sync => self.settle(connection, stream),
+            // Taken above.
+            Purpose::Probe => {}
         }
+    }
+
+    /// Asks over a link whether the peer is there, by a stream that it need not accept.
+    pub(super) fn probe(&mut self, conn: ConnId) {
+        let Some(link) = lock(&self.links).get(&conn).cloned() else { return };
+        let connection = link.connection;
+        let Some(conn) = self.conns.get_mut(&connection) else { return };
+        let Some(peer) = peer_of_device(&conn.device) else { return };
+        if conn.bytes_in_at_probe.is_none() {
+            conn.bytes_in_at_probe = Some(link.bytes_in.load(Ordering::Relaxed));
+            self.swarm.behaviour_mut().streams.open(peer, connection, Purpose::Probe);
+        }
+    }
+
+    fn probed(&mut self, connection: ConnectionId, outcome: &Result<Stream, OpenError>) {
+        let Some(conn) = self.conns.get_mut(&connection) else { return };
+        let (Some(before), Stage::Linked(id)) = (conn.bytes_in_at_probe.take(), &conn.stage) else {
+            return;
+        };
+        let Some(link) = lock(&self.links).get(id).cloned() else { return };
+        let answered = matches!(outcome, Ok(_) | Err(OpenError::Unsupported(_)));
+        // A busy line may hold an answer up, but it is not dead.
+        let alive = answered || link.bytes_in.load(Ordering::Relaxed) > before;
+        self.held.push_back(Event::Probed { conn: *id, alive });
     }
 
     /// Starts a link on a connection, unless the device has a better one.
@@ -62,7 +93,9 @@ impl Driver {
         let device = conn.device;
         let dialler = if conn.outbound { self.device } else { device };
         if let Some(current) = self.current.get(&device) {
-            let stale = current.dialler == dialler || current.since.elapsed() >= SETTLE_WINDOW;
+            let stale = current.dialler == dialler
+                || current.since.elapsed() >= SETTLE_WINDOW
+                || current.is_ending();
             if !stale && dialler != device.min(self.device) {
                 conn.stage = Stage::Closing;
                 self.swarm.close_connection(connection);

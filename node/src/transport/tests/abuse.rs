@@ -134,22 +134,3 @@ async fn an_accepted_link_is_read_past_the_allowance_of_a_stranger() {
     assert_eq!(node.frame().await.len(), 1 << 20);
     writer.await.unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn strangers_are_few_but_members_always_get_in() {
-    let (mut node, addrs) = Node::start(1, TCP).await;
-    let member = Node::start(200, TCP).await.0;
-    node.transport.set_members([member.device()].into()).unwrap();
-    let mut strangers = Vec::new();
-    for seed in 10..40 {
-        let (stranger, _) = Node::start(seed, TCP).await;
-        stranger.transport.dial(node.device(), addrs.clone()).unwrap();
-        strangers.push(stranger);
-    }
-    for _ in 0..16 {
-        node.connected().await;
-    }
-    member.transport.dial(node.device(), addrs).unwrap();
-    let next = node.connected().await;
-    assert_eq!(next.device, member.device());
-}

@@ -1,5 +1,6 @@
 //! Dials that fail, addresses, and going offline.
 
+use super::proxy::Proxy;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,4 +103,90 @@ async fn addresses_of_a_peer_are_learned() {
         event => Err(event),
     })
     .await;
+}
+
+/// Two nodes of which the first has the smaller id, so that of two dials at once its own counts; and a
+/// wire from it to the other that holds up what is dialled over it.
+async fn with_slow_way() -> (Node, Vec<Multiaddr>, Node, Proxy) {
+    let (a, b) = (DeviceKey::from_seed([1; 32]), DeviceKey::from_seed([2; 32]));
+    let (first, second) = if a.device() < b.device() { (1, 2) } else { (2, 1) };
+    let (a, at_a) = Node::start(first, TCP).await;
+    let (b, at_b) = Node::start(second, TCP).await;
+    let slow = Proxy::to(&at_b[0]).await;
+    slow.set_open(false);
+    (a, at_a, b, slow)
+}
+
+/// Lets a node take every link that comes.
+fn accepting(mut node: Node) {
+    tokio::spawn(async move {
+        while let Some(event) = node.events.recv().await {
+            if let Event::Connected(connected) = event {
+                node.transport.accept(connected.conn);
+            }
+        }
+    });
+}
+
+/// That the dial which is held up makes a link that takes the place of one that is up.
+async fn replaces(a: &mut Node, old: ConnId, slow: &Proxy) {
+    slow.set_open(true);
+    let ended = a.until(|event| match event {
+        // Whichever end is the first to see the new link ends the old one.
+        Event::Disconnected { conn, .. } => Ok(conn),
+        Event::DialFailed { attempts, .. } => panic!("{attempts:?}"),
+        event => Err(event),
+    });
+    assert_eq!(ended.await, old);
+    assert!(a.connected().await.outbound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_under_way_makes_the_new_link_that_is_asked_for_meanwhile() {
+    let (mut a, at_a, b, slow) = with_slow_way().await;
+    // It was to make a link where there was none; the other end was quicker.
+    a.transport.dial(b.device(), vec![slow.addr.clone()]).unwrap();
+    b.transport.dial(a.device(), at_a).unwrap();
+    let up = a.connected().await;
+    assert!(!up.outbound);
+    a.transport.accept(up.conn);
+    let device = b.device();
+    accepting(b);
+    // Now that link is in doubt, and the dial under way is at all the addresses that are known.
+    a.transport.dial_anew(device, vec![slow.addr.clone()]).unwrap();
+    replaces(&mut a, up.conn, &slow).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_anew_under_way_makes_a_link_newer_than_one_that_came_meanwhile() {
+    let (mut a, at_a, mut b, slow) = with_slow_way().await;
+    b.transport.dial(a.device(), at_a.clone()).unwrap();
+    let (first, at_b) = (a.connected().await, b.connected().await);
+    a.transport.accept(first.conn);
+    b.transport.accept(at_b.conn);
+    a.transport.dial_anew(b.device(), vec![slow.addr.clone()]).unwrap();
+    // The other end makes a new link too, and that one falls into doubt as well.
+    b.transport.dial_anew(a.device(), at_a).unwrap();
+    let device = b.device();
+    accepting(b);
+    let second = a.connected().await;
+    assert!(!second.outbound && second.conn != first.conn);
+    a.transport.accept(second.conn);
+    a.transport.dial_anew(device, vec![slow.addr.clone()]).unwrap();
+    replaces(&mut a, second.conn, &slow).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_right_after_the_end_of_a_link_makes_another() {
+    let (mut a, _) = Node::start(1, TCP).await;
+    let (mut b, addrs) = Node::start(2, TCP).await;
+    for _ in 0..50 {
+        a.transport.dial(b.device(), addrs.clone()).unwrap();
+        let (at_a, at_b) = (a.connected().await, b.connected().await);
+        a.transport.accept(at_a.conn);
+        b.transport.accept(at_b.conn);
+        b.transport.disconnect(at_b.conn);
+        // Dialled as soon as it is told, whatever the transport still has to clear away.
+        a.disconnected().await;
+    }
 }

@@ -148,3 +148,37 @@ fn own_signature_on_a_lost_entry_is_believed_whoever_shows_it_and_whenever() {
     assert_eq!(world.body(1, LaneId::Normal, "z"), Some(json!(3)));
     world.assert_equal();
 }
+
+/// A key that counts how often it is asked for.
+struct Counting(SigningKey, std::sync::Arc<std::sync::atomic::AtomicU32>);
+
+impl Signer for Counting {
+    fn device(&self) -> DeviceId {
+        self.0.device()
+    }
+
+    fn sign(&self, message: &[u8]) -> srcos_lanes::signature::Signature {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Signer::sign(&self.0, message)
+    }
+}
+
+#[test]
+fn what_several_peers_are_told_in_the_same_words_is_signed_once() {
+    let mut world = World::mesh(4);
+    for other in 1..4 {
+        world.connect(0, other);
+    }
+    world.run();
+    let count = std::sync::Arc::default();
+    let key = world.nodes[0].key.clone();
+    world.nodes[0].engine.signer = Box::new(Counting(key, std::sync::Arc::clone(&count)));
+    world.put(0, "x", json!(1));
+    assert_eq!(count.swap(0, std::sync::atomic::Ordering::Relaxed), 1, "the entry");
+    world.run();
+    assert_eq!(count.swap(0, std::sync::atomic::Ordering::Relaxed), 1, "three receipts");
+    for other in 1..4 {
+        assert_eq!(world.state(0, LaneId::Normal, other), LaneState::InSync);
+        assert_eq!(world.state(other, LaneId::Normal, 0), LaneState::InSync);
+    }
+}

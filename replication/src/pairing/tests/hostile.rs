@@ -54,22 +54,94 @@ fn wrong_number_costs_no_guess() {
     assert_eq!(laptop.inviter.state(), InviteState::Open);
 }
 
+/// Says hello from a number of devices, and returns them with the answers that they got.
+fn hellos(laptop: &mut Laptop, devices: std::ops::Range<u8>) -> Vec<(u8, Desktop, Vec<u8>)> {
+    let hello = |n: u8| {
+        let mut desktop = Desktop::towards(LAPTOP, n, &laptop.code());
+        let hello = desktop.said().remove(0);
+        let answer = laptop.hear(at(0), stream(n), &hello).remove(0);
+        (n, desktop, answer)
+    };
+    devices.map(hello).collect()
+}
+
 #[test]
-fn one_device_pairs_at_a_time() {
+fn strangers_that_say_hello_and_no_more_keep_nobody_waiting() {
     let mut laptop = Laptop::new();
-    let mut first = Desktop::new(&laptop.code());
-    let hello = first.said().remove(0);
+    let strangers = hellos(&mut laptop, 100..100 + UNPROVEN_MAX as u8 - 1);
+    assert_eq!(strangers.len(), UNPROVEN_MAX - 1);
+    let mut desktop = Desktop::new(&laptop.code());
+    let hello = desktop.said().remove(0);
     let answer = laptop.hear(at(0), stream(DESKTOP), &hello).remove(0);
-    let mut second = Desktop::towards(LAPTOP, 3, &laptop.code());
-    let hello = second.said().remove(0);
-    let refusal = laptop.hear(at(0), stream(3), &hello).remove(0);
-    second.hear(at(0), &refusal);
-    assert_eq!(second.why_not(), Some(Refusal::Busy));
-    // The first one is not disturbed.
-    for frame in first.hear(at(0), &answer) {
-        assert_eq!(laptop.hear(at(0), stream(DESKTOP), &frame).len(), 1);
-    }
+    let confirm = desktop.hear(at(0), &answer).remove(0);
+    laptop.inviter.handle_frame(at(0), stream(DESKTOP), &confirm);
     assert_eq!(laptop.inviter.state(), InviteState::Used { by: id(DESKTOP) });
+    assert_eq!(laptop.inviter.streams().collect::<Vec<_>>(), [stream(DESKTOP)]);
+    // The strangers hear that it is over for them; the desktop goes on.
+    let sent: Vec<_> = std::iter::from_fn(|| laptop.inviter.poll_transmit()).collect();
+    for (n, mut stranger, answer) in strangers {
+        let to = sent.iter().find(|transmit| transmit.stream == stream(n)).unwrap();
+        assert!(to.last);
+        stranger.hear(at(0), &answer);
+        stranger.hear(at(0), &to.frame);
+        assert_eq!(stranger.why_not(), Some(Refusal::Spent));
+    }
+    let mut frames: VecDeque<_> =
+        sent.into_iter().filter(|transmit| transmit.stream == stream(DESKTOP)).collect();
+    while let Some(transmit) = frames.pop_front() {
+        for frame in desktop.hear(at(0), &transmit.frame) {
+            let answers = laptop.hear(at(0), stream(DESKTOP), &frame);
+            let to = |frame| Transmit { stream: stream(DESKTOP), frame, last: false };
+            frames.extend(answers.into_iter().map(to));
+        }
+    }
+    assert!(laptop.joined() && desktop.joined().is_some());
+}
+
+#[test]
+fn of_many_that_said_hello_only_the_first_may_guess() {
+    let mut laptop = Laptop::new();
+    let right = laptop.code();
+    let mut guessers = hellos(&mut laptop, 100..103);
+    // The first one has another code: whatever proof it sends is wrong.
+    let (n, _, _) = guessers.remove(0);
+    laptop.inviter.handle_frame(at(0), stream(n), &encode(&Frame::Confirm { mac: [7; 32] }));
+    assert_eq!(laptop.inviter.state(), InviteState::Burned { by: id(n) });
+    assert_eq!(laptop.inviter.streams().count(), 0);
+    while laptop.inviter.poll_transmit().is_some() {}
+    for (n, mut other, answer) in guessers {
+        let confirm = other.hear(at(0), &answer).remove(0);
+        let refusal = laptop.hear(at(0), stream(n), &confirm).remove(0);
+        other.hear(at(0), &refusal);
+        assert!(other.why_not().is_some());
+        assert!(!laptop.roster.is_member(id(n)));
+    }
+    let mut desktop = Desktop::new(&right);
+    talk(&mut laptop, &mut desktop, plainly);
+    assert_eq!(desktop.why_not(), Some(Refusal::Spent));
+}
+
+#[test]
+fn those_that_may_guess_are_bounded_and_room_is_made_by_their_end() {
+    let mut laptop = Laptop::new();
+    let first = 100;
+    let held = hellos(&mut laptop, first..first + UNPROVEN_MAX as u8);
+    let mut desktop = Desktop::new(&laptop.code());
+    talk(&mut laptop, &mut desktop, plainly);
+    assert_eq!(desktop.why_not(), Some(Refusal::Busy));
+    // Nothing was guessed yet, so the joiner may try again; and does when one of them has gone.
+    let failed = |event: &JoinerEvent| matches!(event, JoinerEvent::Failed { guessed: false, .. });
+    assert!(desktop.events.iter().any(failed), "{:?}", desktop.events);
+    laptop.inviter.handle_disconnected(stream(first));
+    let mut desktop = Desktop::new(&laptop.code());
+    let hello = desktop.said().remove(0);
+    let answer = laptop.hear(at(0), stream(DESKTOP), &hello).remove(0);
+    assert!(matches!(decode(&answer), Ok(Frame::Answer { .. })));
+    assert_eq!(held.len(), UNPROVEN_MAX);
+    // All of them end with the invite.
+    laptop.inviter.cancel();
+    assert_eq!(laptop.inviter.streams().count(), 0);
+    assert!(laptop.inviter.is_over());
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! A member that writes two histories of its journal, and how all learn of it from one who saw both.
+
+use srcos_lanes::ids::EntryHash;
+use srcos_lanes::journal::{Entry, hash_header, sign_header, write_entry};
+use srcos_lanes::store::Run;
+
+use super::*;
+
+/// Which node lies.
+const LIAR: usize = 0;
+
+/// The entries of the liar's journal, and another history of it that begins to differ at an entry.
+struct Two {
+    author: Author,
+    one: Vec<Vec<u8>>,
+    other: Vec<Vec<u8>>,
+    /// The first place at which they differ.
+    seq: u64,
+}
+
+impl Two {
+    /// The liar writes some entries; in the other history all from the given one on are others.
+    fn written(world: &mut World, entries: u64, seq: u64) -> Self {
+        for n in 0..entries {
+            world.put(LIAR, "x", json!({ "n": n }));
+        }
+        let liar = &world.nodes[LIAR];
+        let author = liar.store.author();
+        let snapshot = liar.store.reader().snapshot().unwrap();
+        let one = snapshot.entries(LaneId::Normal, &author, 1, usize::MAX, 99).unwrap();
+        let mut before: Option<EntryHash> = None;
+        let other = one.iter().map(|bytes| {
+            let entry = Entry::read(bytes).unwrap();
+            if entry.header.seq < seq {
+                return bytes.clone();
+            }
+            let mut header = entry.header.clone();
+            header.wall = WallMillis(header.wall.0 ^ 1);
+            header.prev = before.unwrap_or(header.prev);
+            let header = header.to_bytes();
+            before = Some(hash_header(&header));
+            write_entry(&sign_header(&header, &liar.key), &header, &entry.bodies)
+        });
+        let other = other.collect();
+        Self { author, one, other, seq }
+    }
+
+    /// A node takes in a history, whoever brought it.
+    fn tell(&self, world: &mut World, node: usize, history: &[Vec<u8>]) {
+        let run = Run {
+            lane: LaneId::Normal,
+            author: self.author,
+            entries: history.iter().map(Vec::as_slice).collect(),
+        };
+        let node = &mut world.nodes[node];
+        let meshes = node.engine.roster().allowed_meshes(self.author.device);
+        // The second history is refused, and kept as a proof.
+        let _ = node.store.receive(&run, &meshes, WallMillis(5));
+        node.store.commit().unwrap();
+    }
+
+    fn knows(&self, world: &World, node: usize) -> bool {
+        let store = &world.nodes[node].store;
+        let forked = store.journal(LaneId::Normal, &self.author).is_some_and(|row| row.forked);
+        let snapshot = store.reader().snapshot().unwrap();
+        let proof = snapshot.fork(LaneId::Normal, &self.author).unwrap();
+        assert_eq!(proof.is_some(), forked);
+        assert!(proof.is_none_or(|proof| proof.seq == self.seq));
+        forked
+    }
+}
+
+fn told(world: &World, node: usize) -> usize {
+    let events = world.nodes[node].events.iter();
+    events.filter(|event| matches!(event, Event::Equivocation { .. })).count()
+}
+
+/// That nobody was cut off, and nothing refused but what is sent of the journal by who does not know.
+fn no_harm(world: &World, nodes: std::ops::Range<usize>) {
+    for node in &world.nodes[nodes] {
+        let harm = |event: &&Event| match event {
+            Event::Refused { code, .. } => *code != "journal_quarantined",
+            event => matches!(event, Event::Close { .. }),
+        };
+        assert_eq!(node.events.iter().find(harm), None);
+    }
+}
+
+#[test]
+fn one_who_saw_both_histories_tells_all_the_others_and_the_rest_is_in_step() {
+    // By which history the first and the others hold, and where the two part.
+    for (first, seq) in [(true, 1), (true, 3), (false, 1), (false, 3)] {
+        let mut world = World::mesh(4);
+        let two = Two::written(&mut world, 5, seq);
+        let (mine, theirs) = if first { (&two.one, &two.other) } else { (&two.other, &two.one) };
+        two.tell(&mut world, 1, mine);
+        two.tell(&mut world, 1, theirs);
+        two.tell(&mut world, 2, mine);
+        two.tell(&mut world, 3, theirs);
+        world.put(1, "honest", json!(1));
+        // Nobody meets the liar any more, and those who hold different histories do not meet.
+        world.connect(1, 2);
+        world.connect(1, 3);
+        world.run();
+        for node in 1..4 {
+            assert!(two.knows(&world, node), "n{node}, {first}, {seq}");
+            assert_eq!(world.body(node, LaneId::Normal, "honest"), Some(json!(1)));
+        }
+        assert_eq!((told(&world, 2), told(&world, 3)), (1, 1));
+        no_harm(&world, 1..4);
+        assert_eq!(world.state(1, LaneId::Normal, 2), LaneState::InSync);
+        assert_eq!(world.state(3, LaneId::Normal, 1), LaneState::InSync);
+    }
+}
+
+#[test]
+fn the_proof_goes_at_once_to_those_who_are_connected() {
+    let mut world = World::mesh(4);
+    let two = Two::written(&mut world, 3, 2);
+    for node in 1..4 {
+        two.tell(&mut world, node, &two.one);
+    }
+    world.connect(1, 2);
+    world.connect(2, 3);
+    world.run();
+    let before = world.now;
+    let now = world.clock();
+    let run = Run {
+        lane: LaneId::Normal,
+        author: two.author,
+        entries: two.other.iter().map(Vec::as_slice).collect(),
+    };
+    let node = &mut world.nodes[1];
+    let meshes = node.engine.roster().allowed_meshes(two.author.device);
+    node.store.receive(&run, &meshes, now.wall).unwrap_err();
+    // Nothing but the frames that follow from it: no digest, no timer.
+    while world.step() {}
+    assert_eq!(world.now, before);
+    assert!((1..4).all(|node| two.knows(&world, node)));
+    no_harm(&world, 1..4);
+}
+
+#[test]
+fn who_has_not_come_to_where_the_histories_part_is_told_when_it_does() {
+    let mut world = World::mesh(3);
+    let two = Two::written(&mut world, 4, 3);
+    two.tell(&mut world, 1, &two.one);
+    two.tell(&mut world, 1, &two.other);
+    two.tell(&mut world, 2, &two.other[..2]);
+    world.connect(1, 2);
+    world.run();
+    assert!(!two.knows(&world, 2));
+    no_harm(&world, 1..3);
+    // The liar is met again.
+    two.tell(&mut world, 2, &two.other);
+    world.now += DIGEST_EVERY_MS;
+    world.timeouts();
+    world.run();
+    assert!(two.knows(&world, 2));
+    no_harm(&world, 1..3);
+}
+
+#[test]
+fn the_author_that_is_a_copy_of_itself_learns_it_and_begins_anew() {
+    let mut world = World::mesh(2);
+    let two = Two::written(&mut world, 3, 2);
+    two.tell(&mut world, 1, &two.one);
+    two.tell(&mut world, 1, &two.other);
+    world.connect(LIAR, 1);
+    world.run();
+    assert!(two.knows(&world, LIAR));
+    assert_ne!(world.nodes[LIAR].store.author(), two.author);
+    world.put(LIAR, "new", json!(1));
+    world.run();
+    assert_eq!(world.body(1, LaneId::Normal, "new"), Some(json!(1)));
+}
+
+#[test]
+fn a_peer_that_names_the_journal_again_and_again_is_shown_each_history_once() {
+    let mut world = World::mesh(3);
+    let two = Two::written(&mut world, 3, 2);
+    two.tell(&mut world, 1, &two.one);
+    two.tell(&mut world, 1, &two.other);
+    two.tell(&mut world, 2, &two.one);
+    world.connect(1, 2);
+    world.run();
+    assert!(two.knows(&world, 2));
+    // It goes on as if it had learned nothing.
+    let (at, conn) = world.links[0].ends[0];
+    let tip = srcos_lanes::frontier::Tip { seq: 3, hash: EntryHash([9; 32]) };
+    let held = srcos_lanes::frontier::Frontier([(two.author, tip)].into());
+    let lane = crate::wire::LaneReceipt { lane: LaneId::Normal.code(), held, unapplied: vec![] };
+    let mesh = world.nodes[at].engine.roster().mesh();
+    let receipt =
+        crate::wire::Receipt::new(mesh, WallMillis(1), vec![lane], false, &world.nodes[2].key);
+    let mut spent = Vec::new();
+    for _ in 0..10 {
+        for frame in crate::wire::frames(Message::Receipt(receipt.clone()).encode()) {
+            let now = world.clock();
+            let node = &mut world.nodes[at];
+            node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
+        }
+        world.settle(at);
+        spent.push(world.nodes[at].engine.sessions[&conn].credit);
+    }
+    assert!(spent[1..].iter().all(|credit| *credit == spent[1]), "{spent:?}");
+    assert_eq!(world.nodes[at].engine.sessions[&conn].forks_shown.len(), 2);
+}
