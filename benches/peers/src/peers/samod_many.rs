@@ -104,7 +104,7 @@ fn named_since(doc: &Automerge, looked: &mut Vec<ChangeHash>) -> Vec<(String, Do
     let mut named = Vec::new();
     for patch in patches {
         if let PatchAction::PutMap { key, value: (Value::Scalar(value), _), .. } = patch.action
-            && let Some(Ok(document)) = value.to_str().map(DocumentId::from_str)
+            && let Some(Ok(document)) = value.as_str().map(DocumentId::from_str)
         {
             named.push((key, document));
         }
