@@ -111,9 +111,9 @@ fn make_whole(value: &mut Value) -> bool {
             *number = (whole as i64).into();
             true
         }
-        Value::Array(items) => items.iter_mut().fold(false, |any, item| make_whole(item) || any),
+        Value::Array(items) => items.iter_mut().map(make_whole).filter(|made| *made).count() > 0,
         Value::Object(members) => {
-            members.values_mut().fold(false, |any, member| make_whole(member) || any)
+            members.values_mut().map(make_whole).filter(|made| *made).count() > 0
         }
         _ => false,
     }
