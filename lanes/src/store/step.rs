@@ -19,8 +19,8 @@ use crate::lane::LaneId;
 use crate::tables::{self, FeedRow};
 
 /// What one call of [`Store::receive`] or [`Store::advance`] reads and makes of objects, by the
-/// estimated bytes of their rows and documents, after which it leaves the rest for another call:
-/// some half a second of work. One object may be more by itself.
+/// estimated bytes of their rows and documents, after which it leaves the rest for another call: so
+/// that others are not kept waiting long. One object may be more by itself.
 pub const WORK_BYTES_TARGET: usize = 32 * 1024 * 1024;
 
 /// What [`Store::advance`] did.
