@@ -386,6 +386,22 @@ fn tcp_alone_carries_everything() {
     equal(&[&a, &b]);
 }
 
+#[test]
+fn either_device_that_starts_again_elsewhere_finds_the_other() {
+    let place = place();
+    let (mut a, mut b) = pair_of(place.path(), &ALONE);
+    for _ in 0..2 {
+        for which in [0, 1] {
+            let node = [&mut a, &mut b].into_iter().nth(which).expect("there are two");
+            let before = node.address();
+            node.stop();
+            node.run();
+            assert_ne!(node.address(), before, "any port was asked for");
+            converge(&[&a, &b], MINUTE);
+        }
+    }
+}
+
 /// Objects of an import that is cut short: a thousand go into one turn, so that it has several turns to go
 /// when it is seen to be under way; and few enough that all of it is soon imported again. (40,000 took two
 /// minutes where other builds had the machine, which is as long as a command may take.)

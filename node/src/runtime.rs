@@ -43,8 +43,6 @@ const CALLS_MAX: usize = 1_024;
 const TURN_INPUTS_MAX: usize = 256;
 /// Bytes of frames of one turn.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The name under which addresses of a peer are kept in the store.
-const ADDRESSES: &str = "addresses-1";
 
 /// What runs after the commit, with its outcome.
 type Done = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
@@ -231,6 +229,8 @@ pub struct Daemon {
     /// Each link, and the address of this host from which it was made.
     links: BTreeMap<LinkId, (transport::Connected, Option<IpAddr>)>,
     held: BTreeMap<LinkId, Bytes>,
+    /// What the store holds of where each device may be.
+    kept_addresses: BTreeMap<DeviceId, Vec<String>>,
     peers: Vec<Multiaddr>,
     listen: BTreeSet<Multiaddr>,
     applied: watch::Sender<u64>,
@@ -348,6 +348,7 @@ impl Daemon {
             candidates: BTreeMap::new(),
             links: BTreeMap::new(),
             held: BTreeMap::new(),
+            kept_addresses: BTreeMap::new(),
             peers,
             listen: listen.into_iter().collect(),
             write_failed: false,
@@ -577,6 +578,7 @@ impl Daemon {
                         now.mono,
                     );
                 }
+                self.keep_addresses(device);
             }
             transport::Event::Pairing(pairing) => {
                 self.pairings.opened(&self.core, now, pairing);
@@ -753,13 +755,8 @@ impl Daemon {
             address: link.addr.to_string(),
             since: self.core.now().wall,
         };
-        if link.outbound {
-            // Where it was found this time is where to look first after a restart.
-            let address = bare(&link.addr).to_string();
-            let kept = self.core.store.put_peer_fact(device, ADDRESSES, address.as_bytes());
-            self.note_failure(kept.map_err(store_error));
-        }
         self.core.network.links.insert(device, open);
+        self.keep_addresses(device);
     }
 
     // ---- pairing ----

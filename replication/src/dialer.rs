@@ -151,6 +151,15 @@ impl Dialer {
         target.map(|target| target.addresses.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// Where a device may still be after a restart: what it said itself, and what led to it. What the
+    /// local network announces is announced again.
+    pub fn lasting_addresses(&self, device: DeviceId) -> Vec<String> {
+        let Some(target) = self.targets.get(&device) else { return Vec::new() };
+        let lasts = |known: &Address| known.proven || known.source == Source::Learned;
+        let lasting = target.addresses.iter().filter(|(_, known)| lasts(known));
+        lasting.map(|(address, _)| address.clone()).collect()
+    }
+
     /// A connection is up. `address` is where it was dialled.
     pub fn connected(&mut self, device: DeviceId, address: Option<&str>, now: MonoMillis) {
         let Some(target) = self.targets.get_mut(&device) else { return };
@@ -403,6 +412,19 @@ mod tests {
             dialer.failed(PEER, MonoMillis(0));
         }
         assert_eq!(dialer.addresses(PEER), ["given"]);
+    }
+
+    #[test]
+    fn what_a_device_said_and_what_led_to_it_lasts() {
+        let mut dialer = dialer();
+        let sources =
+            [Source::Person, Source::Person, Source::Discovery, Source::Discovery, Source::Learned];
+        for (name, source) in ["a", "b", "c", "d", "e"].into_iter().zip(sources) {
+            dialer.address(PEER, name, source, MonoMillis(0));
+        }
+        dialer.connected(PEER, Some("b"), MonoMillis(1));
+        dialer.connected(PEER, Some("c"), MonoMillis(2));
+        assert_eq!(dialer.lasting_addresses(PEER), ["b", "c", "e"]);
     }
 
     #[test]

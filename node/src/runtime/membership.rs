@@ -6,8 +6,12 @@ use std::sync::PoisonError;
 use srcos_lanes::ids::DeviceId;
 use srcos_replication::dialer::Source;
 
-use super::{ADDRESSES, Daemon, bare, peer_device};
+use super::{Daemon, bare, peer_device};
+use crate::data_dir::store_error;
 use crate::diagnosis;
+
+/// The name under which the store keeps where a peer may be: one address a line.
+const ADDRESSES: &str = "addresses-1";
 
 impl Daemon {
     /// Tells everyone below who belongs to the mesh.
@@ -38,9 +42,8 @@ impl Daemon {
         }
         if let Ok(snapshot) = self.core.store.reader().snapshot() {
             for device in &members {
-                if let Ok(Some(bytes)) = snapshot.peer_fact(*device, ADDRESSES)
-                    && let Ok(address) = std::str::from_utf8(&bytes)
-                {
+                let Ok(Some(bytes)) = snapshot.peer_fact(*device, ADDRESSES) else { continue };
+                for address in String::from_utf8_lossy(&bytes).lines() {
                     self.dialer.address(*device, address, Source::Learned, now.mono);
                 }
             }
@@ -48,6 +51,22 @@ impl Daemon {
         for candidate in self.candidates.values().cloned().collect::<Vec<_>>() {
             self.dial_candidate(&candidate, now);
         }
+    }
+
+    /// Writes down where a peer with a link may be found after a restart, whichever end dialled: the
+    /// end that restarts may then be the only one that can.
+    pub(super) fn keep_addresses(&mut self, device: DeviceId) {
+        if !self.core.network.links.contains_key(&device) {
+            return;
+        }
+        let addresses = self.dialer.lasting_addresses(device);
+        if addresses.is_empty() || self.kept_addresses.get(&device) == Some(&addresses) {
+            return;
+        }
+        let lines = addresses.join("\n");
+        let kept = self.core.store.put_peer_fact(device, ADDRESSES, lines.as_bytes());
+        self.note_failure(kept.map_err(store_error));
+        self.kept_addresses.insert(device, addresses);
     }
 
     /// A peer turned this device away as revoked. Only a signed record makes that so; without one it is
