@@ -60,22 +60,16 @@ impl Store {
         let mut settled = Settled::default();
         let mut drained = BTreeMap::new();
         while !queue.is_empty() {
-            let document = match self.document(open, touched, key) {
-                Ok(document) => document,
-                Err(error @ StoreError::Damaged { .. }) => {
-                    self.leave_all_out(open, object, &queue, &DocumentError::Poisoned)?;
-                    settled.why = Some(error.to_string());
-                    break;
-                }
-                Err(error) => return Err(error),
+            let found = self.stalled_authors(open, object, &queue).and_then(|stalled| {
+                let document = self.document(open, touched, key)?;
+                Ok((document, stalled))
+            });
+            let mut damage = None;
+            let Some((document, mut stalled)) = unless_damaged(found, &mut damage)? else {
+                self.leave_all_out(open, object, &queue, &DocumentError::Poisoned)?;
+                settled.why = damage.map(|error| error.to_string());
+                break;
             };
-            let mut stalled: BTreeMap<[u8; 16], ChangeHash> = BTreeMap::new();
-            for Pending { author, arrival, .. } in &queue {
-                if !stalled.contains_key(&author.actor()) {
-                    let waits_for = self.stalled(open, object, arrival.loc.author)?;
-                    stalled.extend(waits_for.map(|change| (author.actor(), change)));
-                }
-            }
             stalled.retain(|_, change| !document.has(*change));
             let incoming: Vec<Incoming<'_>> = queue
                 .iter()
@@ -102,8 +96,7 @@ impl Store {
             settled.is_full = taken.is_full;
             queue = Vec::new();
             if self.leaves_out && !settled.is_full {
-                let damage;
-                (queue, damage) = self.wake(open, object, key, &arrivals, &mut drained)?;
+                queue = self.wake(open, object, key, &arrivals, &mut drained, &mut damage)?;
                 settled.why = damage.map(|error| error.to_string()).or(settled.why);
             }
             settled.taken.extend(arrivals);
@@ -182,6 +175,23 @@ impl Store {
         tables::read_row(&open.stalled, tables::STALLED, &key)
     }
 
+    /// What the authors of changes wait for at an object, as far as is known.
+    fn stalled_authors(
+        &self,
+        open: &Open<'_>,
+        object: ObjectKey,
+        queue: &[Pending],
+    ) -> Result<BTreeMap<[u8; 16], ChangeHash>, StoreError> {
+        let mut stalled = BTreeMap::new();
+        for Pending { author, arrival, .. } in queue {
+            if !stalled.contains_key(&author.actor()) {
+                let waits_for = self.stalled(open, object, arrival.loc.author)?;
+                stalled.extend(waits_for.map(|change| (author.actor(), change)));
+            }
+        }
+        Ok(stalled)
+    }
+
     fn leave_out(
         &mut self,
         open: &mut Open<'_>,
@@ -225,7 +235,7 @@ impl Store {
 
     /// Takes those who waited for these changes off the list, in the order of their journals, and
     /// those behind them some at a time, until their author waits again: so the rest of a long
-    /// journal is not looked at. What lies in a damaged entry stays on the list, which is told.
+    /// journal is not looked at. What is damaged, or lies in a damaged entry, stays on the list, which is told.
     fn wake(
         &self,
         open: &mut Open<'_>,
@@ -233,27 +243,24 @@ impl Store {
         key: &[u8],
         taken: &[Arrival],
         drained: &mut BTreeMap<u32, usize>,
-    ) -> Result<(Vec<Pending>, Option<StoreError>), StoreError> {
-        let (mut awake, mut damage) = (Vec::new(), None);
+        damage: &mut Option<StoreError>,
+    ) -> Result<Vec<Pending>, StoreError> {
+        let mut awake = Vec::new();
         if bug::active(Bug::ApplyEarly) {
-            return Ok((awake, damage));
+            return Ok(awake);
         }
         for Arrival { hash: waited, .. } in taken {
-            let rows = rows_waiting(open, object, *waited, usize::MAX)?;
+            let rows = rows_waiting(open, object, *waited, usize::MAX, damage)?;
             for rows in rows.chunk_by(of_one_entry) {
                 // What is listed under itself was refused before, and is in the object now.
                 let locs = rows.iter().filter(|row| row.hash != *waited).map(|row| row.loc);
-                match self.pending_at(open, key, &locs.collect::<Vec<_>>()) {
-                    Ok(pending) => awake.extend(pending),
-                    Err(error @ StoreError::Damaged { .. }) => {
-                        damage = Some(error);
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                }
+                let pending = self.pending_at(open, key, &locs.collect::<Vec<_>>());
+                let Some(pending) = unless_damaged(pending, damage)? else { continue };
+                awake.extend(pending);
                 for Row { key: row, loc, hash } in rows {
                     open.left_out.remove(row.as_slice())?;
-                    if self.stalled(open, object, loc.author)? == Some(*hash) {
+                    let stalled = self.stalled(open, object, loc.author);
+                    if unless_damaged(stalled, damage)?.flatten() == Some(*hash) {
                         let stalled_key = tables::stalled_key(object, loc.author);
                         open.stalled.remove(stalled_key.as_slice())?;
                         drained.insert(loc.author, 1);
@@ -263,10 +270,10 @@ impl Store {
         }
         for author in drained.keys().copied().collect::<Vec<_>>() {
             let count = drained.get(&author).copied().unwrap_or(1);
-            let waits = self.stalled(open, object, author)?.is_some();
-            let rows = match waits {
-                true => Vec::new(),
-                false => rows_waiting(open, object, behind(author), count)?,
+            let rows = match unless_damaged(self.stalled(open, object, author), damage)? {
+                Some(None) => rows_waiting(open, object, behind(author), count, damage)?,
+                // It waits, or for what is not known.
+                Some(Some(_)) | None => Vec::new(),
             };
             if rows.is_empty() {
                 drained.remove(&author);
@@ -274,22 +281,16 @@ impl Store {
             }
             drained.insert(author, AWAKE_MAX.min(2 * count));
             for rows in rows.chunk_by(of_one_entry) {
-                match self.pending_at(
-                    open,
-                    key,
-                    &rows.iter().map(|row| row.loc).collect::<Vec<_>>(),
-                ) {
-                    Ok(pending) => awake.extend(pending),
-                    Err(error @ StoreError::Damaged { .. }) => {
-                        // The author waits for this one from now on.
-                        damage = Some(error);
-                        let stalled_key = tables::stalled_key(object, author);
-                        let hash = &rows[0].hash;
-                        tables::insert_row(&mut open.stalled, tables::STALLED, &stalled_key, hash)?;
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                }
+                let locs: Vec<Loc> = rows.iter().map(|row| row.loc).collect();
+                let pending = self.pending_at(open, key, &locs);
+                let Some(pending) = unless_damaged(pending, damage)? else {
+                    // The author waits for this one from now on.
+                    let stalled_key = tables::stalled_key(object, author);
+                    let hash = &rows[0].hash;
+                    tables::insert_row(&mut open.stalled, tables::STALLED, &stalled_key, hash)?;
+                    break;
+                };
+                awake.extend(pending);
                 for row in rows {
                     open.left_out.remove(row.key.as_slice())?;
                 }
@@ -299,7 +300,7 @@ impl Store {
             let loc = pending.arrival.loc;
             (loc.author, loc.seq, loc.item)
         });
-        Ok((awake, damage))
+        Ok(awake)
     }
 
     /// Changes of one applied entry as they came.
@@ -373,12 +374,13 @@ fn behind(author: u32) -> ChangeHash {
     ChangeHash(name)
 }
 
-/// The first changes that wait for this one.
+/// The first changes that wait for this one, up to one that is damaged: those after it may follow it.
 fn rows_waiting(
     open: &Open<'_>,
     object: ObjectKey,
     waits_for: ChangeHash,
     limit: usize,
+    damage: &mut Option<StoreError>,
 ) -> Result<Vec<Row>, StoreError> {
     let prefix = [&object.0[..], &waits_for.0].concat();
     let mut rows = Vec::new();
@@ -389,11 +391,30 @@ fn rows_waiting(
             break;
         }
         let damaged = || StoreError::damaged_value(tables::LEFT_OUT, key);
-        let loc = tables::left_out_loc(key).ok_or_else(damaged)?;
-        let hash = tables::read_row(&open.left_out, tables::LEFT_OUT, key)?.ok_or_else(damaged)?;
+        let read = || {
+            let loc = tables::left_out_loc(key).ok_or_else(damaged)?;
+            let hash = tables::read_row(&open.left_out, tables::LEFT_OUT, key)?;
+            Ok((loc, hash.ok_or_else(damaged)?))
+        };
+        let Some((loc, hash)) = unless_damaged(read(), damage)? else { break };
         rows.push(Row { key: key.to_vec(), loc, hash });
     }
     Ok(rows)
+}
+
+/// What was read, or nothing where it is damaged, which is noted: damage concerns one object.
+fn unless_damaged<T>(
+    read: Result<T, StoreError>,
+    damage: &mut Option<StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error @ StoreError::Damaged { .. }) => {
+            damage.get_or_insert(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn of_one_entry(one: &Row, other: &Row) -> bool {

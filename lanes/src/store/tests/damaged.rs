@@ -1,6 +1,7 @@
 //! A bit that flipped in one row: that object alone is out of reach, and all else goes on.
 
 use super::*;
+use crate::object::{Content, Object};
 
 impl Device {
     /// Flips a bit of a value under its seal.
@@ -115,6 +116,50 @@ fn a_damaged_entry_that_waits_stops_its_journal_alone() {
     assert_eq!((row.held, row.applied), (1, 0));
     let facts = c.store().reader().snapshot().unwrap().verify_lane(LaneId::Normal).unwrap();
     assert_eq!(facts.journals.iter().filter(|journal| journal.damage.is_some()).count(), 1);
+}
+
+impl Device {
+    fn first_key(&mut self, table: tables::Bytes) -> Vec<u8> {
+        self.store()
+            .with_turn(|_, turn| {
+                let table = turn.open_table(table)?;
+                let first = redb::ReadableTable::first(&table)?;
+                Ok(first.unwrap().0.value().to_vec())
+            })
+            .unwrap()
+    }
+}
+
+#[test]
+fn a_damaged_row_of_what_waits_stops_its_object_alone() {
+    let (waiting, stalled) = (tables::LEFT_OUT, tables::STALLED);
+    for damaged in [&[waiting][..], &[stalled], &[waiting, stalled]] {
+        let (mut a, mut b, mut c) = (Device::new(1), Device::new(2), Device::new(3));
+        let (by_a, by_b) = (a.store().author(), b.store().author());
+        let mut object = Object::new();
+        let mut set = |n: u64, author: &Author| {
+            let content = Content::of(json!({"n": n})).unwrap();
+            object.set(&content, author.actor(), WallMillis(n)).unwrap().unwrap()
+        };
+        let first = [set(1, &by_a), set(2, &by_a)];
+        let following = [set(3, &by_b), set(4, &by_b)];
+        let other = Object::create(&Content::of(json!(1)).unwrap(), by_a.actor(), WallMillis(1));
+        let of_a = [vec![("x", 1, &first[0])], vec![("x", 1, &first[1])], vec![("y", 1, &other)]];
+        let of_a = misled::signed(&a.key, by_a, LaneId::Normal, Vec::new(), &of_a);
+        let of_b = b.journal("x", &following);
+        // What follows comes first, without saying so.
+        c.take_of(LaneId::Normal, by_b, &of_b[..1]);
+        for table in damaged {
+            let key = c.first_key(*table);
+            c.flip(*table, &key);
+        }
+        c.take_of(LaneId::Normal, by_a, &of_a);
+        c.take_of(LaneId::Normal, by_b, &of_b[1..]);
+        assert_eq!(c.store().latched(), None);
+        assert_eq!(c.body("y"), Some(json!(1)));
+        assert_eq!(c.body("x"), Some(json!({"n": 2})), "what is whole is shown");
+        assert_eq!(c.listed(), [("x".into(), false), ("y".into(), true)]);
+    }
 }
 
 #[test]
