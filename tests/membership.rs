@@ -115,10 +115,17 @@ fn revoked_device_says_so_and_comes_back_with_a_ticket_of_its_mesh() {
     b.run();
     knows(&b);
     b.cli(&["pair", "invite", "--no-wait"]).refused(4, "device_revoked");
+    let list = place.path().join("list.jsonl");
+    std::fs::write(&list, "{\"id\": \"listed\", \"body\": 1}\n").expect("it can be written");
+    let folder = place.path().join("folder");
+    std::fs::create_dir(&folder).expect("it can be made");
+    let [list, folder] = [list, folder].map(|path| path.display().to_string());
     for write in [
         &["put", "normal", "between", "2"][..],
         &["patch", "normal", "between", "3"],
         &["delete", "normal", "said", "--reason", "test"],
+        &["import", "normal", &list],
+        &["index", &folder],
     ] {
         let (out, err) = words(&b, write);
         assert_eq!(err.matches("no member").count(), 1, "{err}");

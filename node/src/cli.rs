@@ -9,7 +9,7 @@ pub mod events;
 mod hints;
 pub mod identity;
 pub mod incidents;
-mod membership;
+pub(crate) mod membership;
 mod objects;
 pub mod process;
 mod reading;

@@ -33,6 +33,7 @@ pub use self::walk::{Scope, Seen, Unindexed, walk};
 use crate::api::{ApiError, ListQuery};
 use crate::cli::Session;
 use crate::cli::args::IndexArgs;
+use crate::cli::membership::warn_if_out;
 use crate::error::NodeError;
 use crate::render;
 
@@ -89,6 +90,7 @@ pub(crate) async fn run(session: &mut Session<'_, '_>, args: IndexArgs) -> Resul
     let watcher = if indexer.args.watch { Some(watch::Watcher::new(&indexer.root)?) } else { None };
     let summary = indexer.pass(session, &Scope::All).await?;
     session.show(&summary, words)?;
+    warn_if_out(session).await;
     if let Some(watcher) = watcher {
         indexer.follow(session, watcher).await?;
     }

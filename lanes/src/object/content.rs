@@ -317,11 +317,25 @@ impl Patch {
         if let Some(patch) = &self.body {
             merge(&mut body, patch);
         }
-        let types = types_after(&types, &body, &self.types);
+        let mut types = types_after(&types, &body, &self.types);
         for (at, by) in &self.add {
             add(&mut body, &types, at, *by)?;
         }
-        Content::typed(kind, class, labels, body, types)
+        // What was added apart may be beyond the range of one addition; that hinders no other field.
+        let beyond: LeafTypes = content
+            .types
+            .iter()
+            .filter(|(at, kind)| {
+                types.get(*at) == Some(kind)
+                    && leaf(&body, at) == leaf(&content.body, at)
+                    && matches!(check_type(&body, at, **kind), Err(ContentError::Type { .. }))
+            })
+            .map(|(at, kind)| (at.clone(), *kind))
+            .collect();
+        types.retain(|at, _| !beyond.contains_key(at));
+        let mut content = Content::typed(kind, class, labels, body, types)?;
+        content.types.extend(beyond);
+        Ok(content)
     }
 }
 

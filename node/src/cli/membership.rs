@@ -168,6 +168,13 @@ pub(super) async fn is_member(session: &mut Session<'_, '_>) -> bool {
 }
 
 /// Says, after a write on a device that was put out of its mesh, that it goes nowhere.
+pub(crate) async fn warn_if_out(session: &mut Session<'_, '_>) {
+    if !is_member(session).await {
+        warn_out(session);
+    }
+}
+
+/// Says that nothing which is written here goes anywhere.
 pub(super) fn warn_out(session: &mut Session<'_, '_>) {
     session.warn(
         "this device is no member of its mesh any more: nothing that is written here is sent to \

@@ -10,7 +10,7 @@ use srcos_schemas::objects::{ContentDocument, ObjectDocument, PatchDocument, che
 
 use super::Session;
 use super::args::{DeleteArgs, GetArgs, ListArgs, PatchArgs, PutArgs, WatchArgs};
-use super::membership::{is_member, warn_out};
+use super::membership::{is_member, warn_if_out, warn_out};
 use crate::api::{ApiError, Detail, ErrorKind, Heads, ListQuery};
 use crate::error::NodeError;
 use crate::http::read_json;
@@ -40,9 +40,7 @@ pub(super) async fn put(session: &mut Session<'_, '_>, args: PutArgs) -> Result<
     let written = session.client.put(args.lane, &args.id, &content, heads.as_ref()).await;
     let written = written.map_err(|error| about(error, args.lane, &args.id))?;
     tell_written(session, &written)?;
-    if !is_member(session).await {
-        warn_out(session);
-    }
+    warn_if_out(session).await;
     Ok(())
 }
 
@@ -60,9 +58,7 @@ pub(super) async fn patch(session: &mut Session<'_, '_>, args: PatchArgs) -> Res
     let written = session.client.patch(args.lane, &args.id, &patch, heads.as_ref()).await;
     let written = written.map_err(|error| about(error, args.lane, &args.id))?;
     tell_written(session, &written)?;
-    if !is_member(session).await {
-        warn_out(session);
-    }
+    warn_if_out(session).await;
     Ok(())
 }
 

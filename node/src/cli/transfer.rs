@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::Session;
 use super::args::{ExportArgs, ExportFormat, ImportArgs};
+use super::membership::warn_if_out;
 use crate::api::{ApiError, Detail, ErrorKind, ListQuery};
 use crate::client::Client;
 use crate::error::NodeError;
@@ -67,7 +68,9 @@ pub(super) async fn import(
             words(*lines, "object"),
             words(*skipped, "line")
         )
-    })
+    })?;
+    warn_if_out(session).await;
+    Ok(())
 }
 
 /// The input as a file that can be read twice.

@@ -57,6 +57,25 @@ fn a_patch_adds_to_a_counter_and_to_nothing_else() {
 }
 
 #[test]
+fn a_counter_that_was_added_to_apart_beyond_its_range_hinders_no_other_field() {
+    let of = |number: u64| typed(json!({"n": number, "m": 1}), &[COUNTER]);
+    let mut object = Object::new();
+    object.set(&of(0), A, NOW).unwrap();
+    let mut other = object.clone();
+    object.set(&of(COUNTER_MAX), A, NOW).unwrap();
+    let apart = other.set(&of(COUNTER_MAX), B, NOW).unwrap().unwrap();
+    object.apply(&apart.bytes, apart.hash, B).unwrap();
+    object.patch(&Patch { body: Some(json!({"m": 2})), ..Patch::default() }, A, NOW).unwrap();
+    let content = object.view().unwrap().content;
+    assert_eq!(content.body(), &json!({"n": 2 * COUNTER_MAX, "m": 2}));
+    assert_eq!(content.types().get("/n"), Some(&LeafType::Counter));
+    let add = |by| Patch { add: BTreeMap::from([("/n".to_owned(), by)]), ..Patch::default() };
+    object.patch(&add(1), A, NOW).unwrap_err();
+    object.patch(&add(-(COUNTER_MAX as i64)), A, NOW).unwrap();
+    assert_eq!(body(&object), json!({"n": COUNTER_MAX, "m": 2}));
+}
+
+#[test]
 fn a_type_stays_with_its_leaf_until_its_value_is_of_another_sort() {
     let mut object = Object::new();
     object.set(&typed(json!({"n": 1, "t": "a"}), &[COUNTER, TEXT]), A, NOW).unwrap();
