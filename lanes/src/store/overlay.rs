@@ -94,7 +94,10 @@ impl Overlay {
                 }
                 Err(error) => return Err(error),
             };
-            let before = count_at(open, key, row.as_ref())?;
+            let before = match damaged {
+                None => count_at(open, key, row.as_ref())?,
+                Some(_) => count_damaged(open, key)?,
+            };
             self.bytes += row.as_ref().map_or(0, row_bytes) + key.len();
             let (tail, pending) = (Vec::new(), Vec::new());
             let touched = Touched { before, row, tail, document: None, pending, damaged };
@@ -272,6 +275,15 @@ fn count_at(open: &Open<'_>, key: &[u8], row: Option<&ObjectRow>) -> Result<Coun
     Ok(count(None))
 }
 
+/// What an object whose row is damaged adds to the counters of its lane: what it most likely did
+/// before it was. So its deletion counts, and its next life is not counted beside it.
+fn count_damaged(open: &Open<'_>, key: &[u8]) -> Result<CountsRow, StoreError> {
+    let hidden = redb::ReadableTable::get(&open.tombstones, key)?.is_some();
+    let live = !hidden && super::lives::has_come(&open.tombstones, key)?;
+    let (live, hidden) = (u64::from(live), u64::from(hidden));
+    Ok(CountsRow { live, hidden, ..CountsRow::default() })
+}
+
 /// What one object adds to the counters of its lane.
 fn count(row: Option<&ObjectRow>) -> CountsRow {
     let Some(row) = row else { return CountsRow::default() };
@@ -314,7 +326,10 @@ impl Store {
         }
         let mut written = Written { left: Vec::new(), shown: Vec::new() };
         for (key, mut touched) in touched {
+            let lane = tables::split_object_key(&key).map(|(lane, _, _)| lane);
             if touched.damaged.is_some() {
+                let after = count_damaged(open, &key)?;
+                lane.into_iter().for_each(|lane| self.recount(lane, touched.before, after));
                 continue;
             }
             if self.is_tired() && self.settled {
@@ -329,7 +344,7 @@ impl Store {
                 self.save_document(open, &key, row, &touched.tail, document)?;
                 tables::insert_row(&mut open.objects, tables::OBJECTS, &key, row)?;
             }
-            if let Some((lane, _, _)) = tables::split_object_key(&key) {
+            if let Some(lane) = lane {
                 let after = count_at(open, &key, touched.row.as_ref())?;
                 self.recount(lane, touched.before, after);
             }
@@ -375,15 +390,19 @@ impl Store {
         self.changed_counts.insert(lane);
     }
 
-    /// Takes an object out of the counters of its lane.
+    /// Takes an object out of the counters of its lane; without a row it is a damaged one.
     pub(super) fn uncount(
         &mut self,
         open: &Open<'_>,
         key: &[u8],
-        row: &ObjectRow,
+        row: Option<&ObjectRow>,
     ) -> Result<(), StoreError> {
         let Some((lane, _, _)) = tables::split_object_key(key) else { return Ok(()) };
-        self.recount(lane, count_at(open, key, Some(row))?, count(None));
+        let before = match row {
+            Some(row) => count_at(open, key, Some(row))?,
+            None => count_damaged(open, key)?,
+        };
+        self.recount(lane, before, count(None));
         Ok(())
     }
 

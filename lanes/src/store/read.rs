@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use serde::Deserialize;
 
 use super::apply::TombstoneBody;
 use super::entries::read_stored;
@@ -348,10 +349,7 @@ impl Snapshot {
             }
             let object = self.shown_life(lane, id, life, now)?;
             let cursor = (number, 2 * index as u32);
-            let target = object
-                .as_ref()
-                .filter(|_| lane == LaneId::Tombstone)
-                .and_then(|object| serde_json::from_str::<TombstoneBody>(&object.row.body).ok());
+            let target = (lane == LaneId::Tombstone).then(|| deletion(&entry, index)).flatten();
             let id = id.to_owned();
             if after < Some(cursor) {
                 applied.push(Applied { cursor, op: AppliedOp::Put, lane, id, life, object });
@@ -642,8 +640,8 @@ impl Snapshot {
 
     pub(super) fn next_expiry(&self) -> Result<Option<WallMillis>, StoreError> {
         let table = self.table(tables::EXPIRY)?;
-        let Some((key, _)) = table.first()? else { return Ok(None) };
-        Ok(key.value().first_chunk::<8>().map(|at| WallMillis(u64::from_be_bytes(*at))))
+        let first = table.first()?;
+        Ok(first.and_then(|(key, _)| super::expire::time_of(key.value())))
     }
 
     fn author(&self, number: u32) -> Result<Author, StoreError> {
@@ -657,6 +655,15 @@ impl Snapshot {
         // There are few authors: devices times restores.
         Ok(self.authors()?.iter().position(|known| known == author).map(|number| number as u32))
     }
+}
+
+/// What an item of an entry deletes. Its record may say something else by now, since every member
+/// can write there; what was deleted stays so.
+fn deletion(entry: &Entry<'_>, index: usize) -> Option<TombstoneBody> {
+    let (item, parts) = (entry.header.items.get(index)?, entry.parts(index)?);
+    let actor = entry.header.author.actor();
+    let view = Object::read_creation(parts.change, item.change, actor).ok().flatten()?;
+    TombstoneBody::deserialize(view.content.body()).ok()
 }
 
 /// What stands in a list for an object whose row is damaged.

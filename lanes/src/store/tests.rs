@@ -12,6 +12,7 @@ use crate::tables::RowState;
 
 mod caught_up;
 mod damaged;
+mod expiry;
 mod failing;
 mod limits;
 mod lives;

@@ -5,7 +5,7 @@ use crate::object::{Content, Object};
 
 impl Device {
     /// Flips a bit of a value under its seal.
-    fn flip(&mut self, table: tables::Bytes, key: &[u8]) {
+    pub(super) fn flip(&mut self, table: tables::Bytes, key: &[u8]) {
         self.store()
             .with_turn(|_, turn| {
                 let mut table = turn.open_table(table)?;
@@ -171,9 +171,68 @@ fn an_expiry_of_a_damaged_row_stops_no_other() {
         a.write(LaneId::Ephemeral, &[op]).unwrap();
     }
     a.flip(tables::OBJECTS, &tables::object_key(LaneId::Ephemeral, "x", 1));
-    assert_eq!(a.store().expire(WallMillis(5_000), 10).unwrap(), 1);
+    assert_eq!(a.store().expire(WallMillis(5_000), 10).unwrap(), 2);
     a.store().commit().unwrap();
     assert_eq!(a.store().latched(), None);
     assert_eq!(a.see(LaneId::Ephemeral, "y"), Visibility::Absent);
     assert_eq!(a.store().next_expiry().unwrap(), None);
+}
+
+#[test]
+fn a_damaged_row_of_who_waits_holds_up_no_other_author() {
+    let (mut a, mut p, mut q) = (Device::new(1), Device::new(2), Device::new(3));
+    let (by_a, by_p, by_q) = (a.store().author(), p.store().author(), q.store().author());
+    let mut object = Object::new();
+    let set = |object: &mut Object, body: Value, author: &Author| {
+        let content = Content::of(body).unwrap();
+        object.set(&content, author.actor(), WallMillis(1)).unwrap().unwrap()
+    };
+    let of_a = [set(&mut object, json!({"n": 1}), &by_a), set(&mut object, json!({"n": 2}), &by_a)];
+    // Both follow the second.
+    let of_p = set(&mut object.clone(), json!({"n": 2, "p": 1}), &by_p);
+    let of_q = set(&mut object, json!({"n": 2, "q": 1}), &by_q);
+    let (of_a, of_p) = (a.journal("x", &of_a), p.journal("x", &[of_p]));
+    let of_q = q.journal("x", &[of_q]);
+    let mut c = Device::new(4);
+    c.take_of(LaneId::Normal, by_a, &of_a[..1]);
+    c.take_of(LaneId::Normal, by_p, &of_p);
+    c.take_of(LaneId::Normal, by_q, &of_q);
+    let number = c.store().authors.number(&by_p).unwrap();
+    let object = crate::ids::ObjectKey::new(LaneId::Normal, "x", 1);
+    let key = tables::stalled_key(object, number);
+    c.flip(tables::STALLED, &key);
+    c.take_of(LaneId::Normal, by_a, &of_a[1..]);
+    assert_eq!(c.body("x"), Some(json!({"n": 2, "q": 1})));
+    assert_eq!(c.listed(), [("x".into(), false)], "what P wrote is not in it");
+    // What is damaged is not written over in silence.
+    let mut waits_for = None;
+    c.store()
+        .with_turn(|_, turn| {
+            let table = turn.open_table(tables::STALLED)?;
+            waits_for =
+                Some(tables::read_row::<crate::ids::ChangeHash>(&table, tables::STALLED, &key));
+            Ok(())
+        })
+        .unwrap();
+    assert!(matches!(waits_for, Some(Err(StoreError::Damaged { .. }))), "{waits_for:?}");
+}
+
+#[test]
+fn a_damaged_row_is_counted_as_what_it_was_until_it_is_deleted() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!(1)).unwrap();
+    b.pull(&mut a);
+    a.flip(tables::OBJECTS, &tables::object_key(LaneId::Normal, "x", 1));
+    b.put("x", json!(2)).unwrap();
+    a.pull(&mut b);
+    let counts = |of: &mut Device| {
+        let counts = of.store().counts(LaneId::Normal);
+        (counts.live, counts.hidden)
+    };
+    assert_eq!(counts(&mut a), (1, 0));
+    b.delete("x").unwrap();
+    a.pull(&mut b);
+    assert_eq!(counts(&mut a), (0, 1));
+    a.put("x", json!(3)).unwrap();
+    assert_eq!(counts(&mut a), (1, 1));
 }

@@ -180,6 +180,45 @@ fn a_change_that_follows_what_nobody_has_quarantines_its_object_alone() {
     assert_eq!(c.body("z"), Some(json!(2)));
 }
 
+/// The same entries, of which the last names one of another journal that comes before it.
+fn last_after(key: &SigningKey, mut entries: Vec<Vec<u8>>, after: After) -> Vec<Vec<u8>> {
+    let bytes = entries.pop().unwrap();
+    let entry = Entry::read(&bytes).unwrap();
+    let header = Header { after: vec![after], ..entry.header.clone() }.to_bytes();
+    entries.push(write_entry(&sign_header(&header, key), &header, &entry.bodies));
+    entries
+}
+
+#[test]
+fn a_change_that_waits_within_one_step_alone_leaves_its_object_as_if_it_had_not() {
+    // M's change follows A's second, which comes in the same step and after it.
+    let (mut a, m, mut gate) = (Device::new(1), Device::new(2), Device::new(3));
+    let (by_a, by_m) = (a.store().author(), m.store.as_ref().unwrap().author());
+    let mut object = Object::new();
+    let mut set = |n, author: Author| {
+        object.set(&content(n), author.actor(), WallMillis(n)).unwrap().unwrap()
+    };
+    let of_a = [set(1, by_a), set(2, by_a)];
+    let follows = set(3, by_m);
+    let other = Object::create(&content(1), by_m.actor(), WallMillis(1));
+    gate.put("gate", json!(1)).unwrap();
+    let by_gate = gate.store().author();
+    let after = After { author: by_gate, seq: 1 };
+    let of_a = last_after(&a.key, a.journal("x", &of_a), after);
+    let of_m =
+        last_after(&m.key, m.journal_after("x", &[follows], m.journal("y", &[other])), after);
+    let mut c = Device::new(4);
+    c.take(by_m, &of_m[..1]);
+    c.take(by_a, &of_a);
+    c.take(by_m, &of_m[1..]);
+    assert_eq!((c.applied(&by_m), c.applied(&by_a)), (1, 1));
+    c.pull(&mut gate);
+    let row = c.row("x").unwrap();
+    assert_eq!((row.body.as_str(), row.changes), (r#"{"n":3}"#, 3));
+    assert_eq!(row.state, RowState::Live);
+    c.put("x", json!({"n": 4})).unwrap();
+}
+
 #[test]
 fn a_change_that_can_never_be_applied_quarantines_its_object_alone() {
     let a = Device::new(1);
