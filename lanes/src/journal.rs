@@ -325,7 +325,12 @@ impl<'a> Entry<'a> {
             let Body::Here(body) = body else { continue };
             let wrong = |what| EntryError::Body { seq: self.header.seq, item: index, what };
             let parts = BodyParts::read(body).ok_or_else(|| wrong("it cannot be decoded"))?;
-            if parts.id.len() > ENTRY_ID_BYTES_MAX || check_id_text(parts.id).is_err() {
+            // No one could change or delete what has a longer id than anyone may give.
+            let id_bytes_max = match self.header.lane {
+                LaneId::Tombstone => ENTRY_ID_BYTES_MAX,
+                _ => OBJECT_ID_BYTES_MAX,
+            };
+            if parts.id.len() > id_bytes_max || check_id_text(parts.id).is_err() {
                 return Err(wrong("its object id is not allowed"));
             }
             if parts.life == 0 || parts.life > LIFE_MAX {

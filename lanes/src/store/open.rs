@@ -147,10 +147,13 @@ impl Store {
         for author in snapshot.authors()? {
             authors.add(author);
         }
+        let counts = snapshot.counts_rows()?;
+        // What was damaged, and is counted anew, is written again.
+        let changed_counts = counts.keys().copied().collect();
         let mut store = Self {
             mesh: snapshot.meta(meta::MESH, MeshId)?,
             journals: Journals::new(snapshot.journal_rows()?, &authors),
-            counts: snapshot.counts_rows()?,
+            counts,
             feed_next: snapshot.feed_next()?,
             db,
             device: found,
@@ -168,7 +171,7 @@ impl Store {
             turn: None,
             versions: BTreeMap::new(),
             changed_journals: BTreeSet::new(),
-            changed_counts: BTreeSet::new(),
+            changed_counts,
             latched: None,
         };
         if clean != Some(true) {

@@ -117,6 +117,9 @@ pub enum AppliedOp {
     Delete,
     /// The object's time to live ended.
     Expire,
+    /// What it did cannot be read any more, since the store is damaged there: it may have been
+    /// anything, to any object of the lane. The id is empty.
+    Damaged,
 }
 
 /// One applied change.
@@ -300,9 +303,25 @@ impl Snapshot {
             let number = key.value().try_into().map(u64::from_be_bytes);
             let number =
                 number.map_err(|_| StoreError::damaged_value(tables::FEED, key.value()))?;
-            let bytes = tables::unseal(tables::FEED, key.value(), value.value())?;
-            let row: FeedRow = tables::decode(tables::FEED, key.value(), bytes)?;
-            self.feed_row(number, &row, now, after, &mut applied)?;
+            let row = tables::unseal(tables::FEED, key.value(), value.value())
+                .and_then(|bytes| tables::decode::<FeedRow>(tables::FEED, key.value(), bytes));
+            let lanes = row.as_ref().map_or(LaneId::ALL.to_vec(), |row| vec![row.lane()]);
+            match row.and_then(|row| self.feed_row(number, &row, now, after, &mut applied)) {
+                Ok(()) => {}
+                // Whoever follows the feed goes on, and knows that something was missed.
+                Err(StoreError::Damaged { .. }) => {
+                    let damaged = (0..).zip(lanes).map(|(index, lane)| Applied {
+                        cursor: (number, index),
+                        op: AppliedOp::Damaged,
+                        lane,
+                        id: String::new(),
+                        life: 0,
+                        object: None,
+                    });
+                    applied.extend(damaged.filter(|applied| after < Some(applied.cursor)));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(applied)
     }
@@ -598,9 +617,16 @@ impl Snapshot {
 
     /// The counters of a lane.
     pub fn counts(&self, lane: LaneId) -> Result<CountsRow, StoreError> {
+        Ok(self.counts_row(lane)?.unwrap_or_default())
+    }
+
+    /// The counters of a lane as they are kept. Where they are damaged they are made anew.
+    fn counts_row(&self, lane: LaneId) -> Result<Option<CountsRow>, StoreError> {
         let table = self.table(tables::COUNTS)?;
-        let row = tables::read_row(&table, tables::COUNTS, &[lane.code()])?;
-        Ok(row.unwrap_or_default())
+        match tables::read_row(&table, tables::COUNTS, &[lane.code()]) {
+            Err(StoreError::Damaged { .. }) => self.count_anew(lane).map(Some),
+            read => read,
+        }
     }
 
     /// The device that owns the store.
@@ -628,12 +654,9 @@ impl Snapshot {
     }
 
     pub(super) fn counts_rows(&self) -> Result<BTreeMap<LaneId, CountsRow>, StoreError> {
-        let table = self.table(tables::COUNTS)?;
         let mut rows = BTreeMap::new();
         for lane in LaneId::ALL {
-            if let Some(row) = tables::read_row(&table, tables::COUNTS, &[lane.code()])? {
-                rows.insert(lane, row);
-            }
+            rows.extend(self.counts_row(lane)?.map(|row| (lane, row)));
         }
         Ok(rows)
     }

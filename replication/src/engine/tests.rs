@@ -1,5 +1,6 @@
 //! Whole conversations between engines over real stores, in memory and in virtual time.
 
+mod damaged;
 mod expiry;
 mod forks;
 mod hostile;

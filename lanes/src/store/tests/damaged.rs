@@ -114,6 +114,8 @@ fn a_damaged_entry_that_waits_stops_its_journal_alone() {
     assert_eq!(c.body("y"), Some(json!(1)));
     let row = *c.store().journal(LaneId::Normal, &by_b).unwrap();
     assert_eq!((row.held, row.applied), (1, 0));
+    let waiting = c.store().reader().snapshot().unwrap().waiting(LaneId::Normal, 9).unwrap();
+    assert_eq!(waiting.iter().map(|w| (w.author, w.wants)).collect::<Vec<_>>(), [(by_b, None)]);
     let facts = c.store().reader().snapshot().unwrap().verify_lane(LaneId::Normal).unwrap();
     assert_eq!(facts.journals.iter().filter(|journal| journal.damage.is_some()).count(), 1);
 }
@@ -235,4 +237,55 @@ fn a_damaged_row_is_counted_as_what_it_was_until_it_is_deleted() {
     assert_eq!(counts(&mut a), (0, 1));
     a.put("x", json!(3)).unwrap();
     assert_eq!(counts(&mut a), (1, 1));
+}
+
+#[test]
+fn a_damaged_row_of_the_feed_and_a_damaged_entry_in_it_stop_no_follower() {
+    let mut a = Device::new(1);
+    for id in ["x", "y", "z", "last"] {
+        a.put(id, json!(1)).unwrap();
+    }
+    a.flip(tables::FEED, &1_u64.to_be_bytes());
+    let author = a.store().author();
+    let number = a.store().authors.number(&author).unwrap();
+    a.flip(tables::ENTRIES, &tables::entry_key(LaneId::Normal, number, 3));
+    let feed = |a: &mut Device, after, limit| {
+        a.store().reader().snapshot().unwrap().feed(after, limit, WallMillis(5_000)).unwrap()
+    };
+    let all = feed(&mut a, None, 100);
+    let told: Vec<_> = all.iter().map(|fed| (fed.op, fed.lane, fed.id.as_str())).collect();
+    let damaged = |lane| (AppliedOp::Damaged, lane, "");
+    let mut expected = vec![(AppliedOp::Put, LaneId::Normal, "x")];
+    expected.extend(LaneId::ALL.map(damaged));
+    expected.push(damaged(LaneId::Normal));
+    expected.push((AppliedOp::Put, LaneId::Normal, "last"));
+    assert_eq!(told, expected);
+    // From each place in it the rest is told, and nothing twice.
+    for (at, fed) in all.iter().enumerate() {
+        assert_eq!(feed(&mut a, Some(fed.cursor), 100), all[at + 1..]);
+    }
+}
+
+#[test]
+fn damaged_counters_are_counted_anew() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!({"n": 1})).unwrap();
+    a.put("y", json!({"n": 1})).unwrap();
+    a.put("z", json!({"n": 1})).unwrap();
+    b.pull(&mut a);
+    a.put("x", json!({"n": 2})).unwrap();
+    b.put("x", json!({"n": 3})).unwrap();
+    b.delete("y").unwrap();
+    a.pull(&mut b);
+    let before = a.store().counts(LaneId::Normal);
+    assert_eq!((before.live, before.hidden, before.conflicted), (2, 1, 1));
+    a.flip(tables::COUNTS, &[LaneId::Normal.code()]);
+    let anew = CountsRow { absent: None, ..before };
+    let read = |a: &mut Device| a.store().reader().snapshot().unwrap().counts(LaneId::Normal);
+    assert_eq!(read(&mut a).unwrap(), anew);
+    a.store.take().unwrap().close().unwrap();
+    a.reopen(Some(1)).unwrap();
+    assert_eq!((a.store().counts(LaneId::Normal), read(&mut a).unwrap()), (anew, anew));
+    a.put("w", json!(1)).unwrap();
+    assert_eq!(read(&mut a).unwrap().live, 3);
 }

@@ -208,6 +208,31 @@ fn the_feed_tells_a_deletion_whatever_its_record_says_by_now() {
 }
 
 #[test]
+fn a_life_is_told_of_after_the_deletion_that_showed_it_also_where_that_took_more_calls() {
+    let (mut b, mut m) = (Device::new(1), Member::new(2));
+    m.create(LaneId::Normal, "x", 1, json!(1));
+    m.create(LaneId::Normal, "x", 2, json!(2));
+    m.hand(&mut b, LaneId::Normal);
+    // One entry deletes the first life and more.
+    let names = ["x", "y", "z"].map(|id| apply::TombstoneBody::id_of(LaneId::Normal, id, 1));
+    let changes = ["x", "y", "z"].map(|id| {
+        let (lane, reason) = (LaneId::Normal.name().into(), String::new());
+        let target = apply::TombstoneBody { lane, id: id.into(), life: 1, reason };
+        creation(&m.author, serde_json::to_value(&target).unwrap())
+    });
+    let items = names.iter().zip(&changes).map(|(name, change)| (name.as_str(), 1, change));
+    m.sign(LaneId::Tombstone, items.collect());
+    b.store().work_target = 1;
+    m.hand(&mut b, LaneId::Tombstone);
+    assert_eq!(b.body("x"), Some(json!(2)));
+    let feed = b.store().reader().snapshot().unwrap().feed(None, 100, WallMillis(5_000)).unwrap();
+    let of_x = feed.iter().filter(|fed| fed.lane == LaneId::Normal && fed.id == "x");
+    let told: Vec<_> = of_x.map(|fed| (fed.op, fed.life, fed.object.is_some())).collect();
+    assert!(told.contains(&(AppliedOp::Delete, 1, false)), "{told:?}");
+    assert_eq!(told.last(), Some(&(AppliedOp::Put, 2, true)), "{told:?}");
+}
+
+#[test]
 fn lives_of_one_id_cost_a_list_no_page() {
     let (mut b, mut m) = (Device::new(1), Member::new(2));
     let change = creation(&m.author, json!(1));
