@@ -439,6 +439,7 @@ fn empty(row: &mut ObjectRow) {
     (row.labels, row.types) = (BTreeMap::new(), content.types().clone());
     (row.conflicts, row.heads) = (Vec::new(), Vec::new());
     (row.changes, row.saved_changes, row.confined) = (0, 0, false);
+    row.updated_at = WallMillis(0);
 }
 
 /// Keeps what an object shows, and says why it is not all. What is deleted stays so.

@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, DeviceId, EntryHash, WallMillis};
 use crate::journal::{BodyParts, Entry};
 use crate::lane::LaneId;
-use crate::object::Object;
+use crate::object::{FULL, Object};
 use crate::tables::{
     self, Bytes, CountsRow, FeedRow, JournalRow, Loc, ObjectRow, RowState, TombstoneRow,
 };
@@ -24,6 +24,9 @@ use crate::tables::{
 pub const LIST_ROWS_MAX: usize = 20_000;
 /// Objects on one page of a list, at most.
 pub const LIST_OBJECTS_MAX: usize = 1_000;
+
+/// Who is shown as the author of what shows nothing.
+const NOBODY: DeviceId = DeviceId([0; 32]);
 
 /// A handle that reads what was committed. Cheap to clone; never waits for the writer.
 #[derive(Clone, Debug)]
@@ -51,7 +54,7 @@ pub struct ShownObject {
     pub id: String,
     /// Its life.
     pub life: u32,
-    /// The device that changed it last.
+    /// The device that changed it last; nought where it shows nothing.
     pub author: DeviceId,
     /// What it says.
     pub row: ObjectRow,
@@ -214,7 +217,9 @@ impl Snapshot {
     fn show(&self, key: &[u8], row: ObjectRow) -> Result<ShownObject, StoreError> {
         let (lane, id, life) = tables::split_object_key(key)
             .ok_or_else(|| StoreError::damaged_value(tables::OBJECTS, key))?;
-        let author = self.author(row.author)?.device;
+        // What came first to an object that has no room is not the same on every device.
+        let is_full = matches!(&row.state, RowState::Quarantined(why) if why == FULL);
+        let author = if is_full { NOBODY } else { self.author(row.author)?.device };
         Ok(ShownObject { lane, id: id.to_owned(), life, author, row })
     }
 
@@ -708,7 +713,7 @@ fn damaged_object(lane: LaneId, id: &str, life: u32, why: String) -> ShownObject
         expires_at: None,
         types: BTreeMap::new(),
     };
-    ShownObject { lane, id: id.to_owned(), life, author: DeviceId([0; 32]), row }
+    ShownObject { lane, id: id.to_owned(), life, author: NOBODY, row }
 }
 
 impl super::Store {
