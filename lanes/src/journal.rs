@@ -39,7 +39,8 @@ pub const ENTRY_AFTER_MAX: usize = 1_024;
 pub const LIFE_MAX: u32 = u32::MAX - 1;
 /// Longest object id that a person or program may choose, in bytes.
 pub const OBJECT_ID_BYTES_MAX: usize = srcos_schemas::objects::ID_BYTES_MAX;
-/// Longest object id in an entry: the node's own ids carry another id and some words.
+/// Longest object id in an entry of the tombstone lane: the node's own ids carry another id and some
+/// words. In all other lanes it is [`OBJECT_ID_BYTES_MAX`].
 pub const ENTRY_ID_BYTES_MAX: usize = OBJECT_ID_BYTES_MAX + 64;
 
 /// The signed part of an entry.

@@ -18,8 +18,8 @@ use crate::journal::Entry;
 use crate::lane::LaneId;
 use crate::tables::{self, FeedRow};
 
-/// What one call of [`Store::receive`] or [`Store::advance`] reads and makes of objects, by the
-/// estimated bytes of their rows and documents, after which it leaves the rest for another call: so
+/// What one call of [`Store::receive`], [`Store::advance`] or [`Store::expire`] reads and makes of
+/// objects, by the estimated bytes of their rows, documents and entries, after which it leaves the rest for another call: so
 /// that others are not kept waiting long. One object may be more by itself.
 pub const WORK_BYTES_TARGET: usize = 32 * 1024 * 1024;
 
