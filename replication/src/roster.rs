@@ -52,6 +52,12 @@ pub const ROSTER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most records that wait for their parents: a peer sends parents first, so few ever wait.
 pub const ORPHANS_MAX: usize = 64;
 
+/// How often this thread has judged a roster.
+#[cfg(test)]
+pub(crate) fn judged() -> u32 {
+    judge::JUDGED.get()
+}
+
 #[derive(Clone)]
 struct Orphan {
     record: Record,

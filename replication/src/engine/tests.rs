@@ -5,6 +5,7 @@ mod hostile;
 mod many;
 mod membership;
 mod truth;
+mod void;
 
 use std::collections::VecDeque;
 
