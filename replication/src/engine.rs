@@ -248,7 +248,7 @@ pub enum Bound {
 
 impl Engine {
     /// An engine over a store that has a mesh.
-    pub fn new(config: EngineConfig, store: &Store) -> Result<Self, StartError> {
+    pub fn new(config: EngineConfig, store: &mut Store) -> Result<Self, StartError> {
         let snapshot = store.reader().snapshot()?;
         let roster = Roster::from_records(snapshot.roster_records()?)?;
         let mut engine = Self {
@@ -277,6 +277,7 @@ impl Engine {
             engine.peers.insert(device, peer);
             engine.claims.load(&snapshot, device)?;
         }
+        engine.bar_void(store, engine.told_time);
         engine.waiting = LaneId::ALL.into_iter().any(|lane| store.waits(lane));
         Ok(engine)
     }
@@ -499,6 +500,7 @@ impl Engine {
         store.set_mesh(roster.mesh())?;
         store.replace_roster(records)?;
         self.roster = roster;
+        self.bar_void(store, now);
         for conn in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.abort(conn, AbortReason::OtherMesh, "this device joined another mesh");
         }

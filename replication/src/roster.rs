@@ -341,6 +341,18 @@ impl Roster {
         self.founder == device
     }
 
+    /// The devices that somebody admitted and of which nothing is accepted, since no admission of them
+    /// counts: they are no members, and nobody ever put them out.
+    pub fn void(&self) -> BTreeSet<DeviceId> {
+        let judgement = self.judgement();
+        let admitted = self.admissions.keys().copied();
+        admitted
+            .filter(|device| {
+                !judgement.members.contains_key(device) && !judgement.marks.contains_key(device)
+            })
+            .collect()
+    }
+
     /// Whether a record counts: it is held, and no rule voids it.
     pub fn counts(&self, record: RecordId) -> bool {
         self.places.get(&record).is_some_and(|place| self.judgement().counts[*place])

@@ -82,6 +82,7 @@ impl Engine {
         if !bug::active(Bug::ServeRevoked) {
             self.cut_off(&members);
         }
+        self.bar_void(store, now);
         let mut retry = Vec::new();
         let news: Vec<_> = in_messages(&fresh).collect();
         for session in self.sessions.values_mut().filter(|session| session.is_open()) {
@@ -100,6 +101,24 @@ impl Engine {
         }
         self.events.push_back(Event::RosterChanged);
         self.witness(store, now, &revoked)
+    }
+
+    /// Tells the store whose admission is void: nobody takes their entries, so nobody waits for them and
+    /// nothing is said of them.
+    pub(super) fn bar_void(&mut self, store: &mut Store, now: Now) {
+        let mut void = self.roster.void();
+        // What others hold of this device's own journals concerns it all the same.
+        void.remove(&self.device());
+        if !store.bar(void) {
+            return;
+        }
+        self.waiting |= LaneId::ALL.into_iter().any(|lane| store.waits(lane));
+        for session in self.sessions.values_mut().filter(|session| session.is_open()) {
+            for lane in session.lanes.clone() {
+                session.note_ahead(lane, &self.held.lane(store, lane).receipt.held);
+            }
+            session.receipt_soon(now.mono);
+        }
     }
 
     /// Ends every connection to a device that was one of these members and is none any more: it was

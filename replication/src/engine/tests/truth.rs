@@ -82,7 +82,7 @@ impl World {
             policy: ReplicationPolicy::default(),
             seed: [78; 32],
         };
-        node.engine = Engine::new(config, &node.store).unwrap();
+        node.engine = Engine::new(config, &mut node.store).unwrap();
         node.engine.claims = old.claims.clone();
     }
 

@@ -1,6 +1,8 @@
 //! What a device may still have and say whose admission turns out to be void, and what many records at
 //! once, or a large roster, cost and hinder.
 
+use srcos_lanes::tables::RowState;
+
 use super::*;
 use crate::roster::{JournalMark, judged};
 
@@ -182,5 +184,110 @@ fn new_member_proves_itself_however_large_the_roster_is() {
         assert_eq!(world.body(new, LaneId::Normal, "x"), Some(json!(1)));
         let digest = |node: usize| world.nodes[node].engine.roster().digest();
         assert_eq!(digest(1), digest(0), "the rest of the roster followed");
+    }
+}
+
+/// The laptop takes in what the accomplice wrote, builds on it, and writes of its own; then it hears that
+/// it was no member.
+fn built_on(links_before: bool) -> World {
+    let mut world = stolen();
+    world.put(ACCOMPLICE, "theirs", json!({ "n": 1 }));
+    world.put(ACCOMPLICE, "theirs", json!({ "n": 2 }));
+    world.connect(ACCOMPLICE, LAPTOP);
+    world.run();
+    world.put(LAPTOP, "theirs", json!({ "n": 2, "laptop": true }));
+    world.put(LAPTOP, "own", json!(1));
+    world.run();
+    world.cut_all();
+    if links_before {
+        // The desktop learns of the laptop's entries before it hears of what they build on.
+        let author = world.nodes[LAPTOP].store.author();
+        let snapshot = world.nodes[LAPTOP].store.reader().snapshot().unwrap();
+        let entries = snapshot.entries(LaneId::Normal, &author, 1, usize::MAX, 99).unwrap();
+        let node = &mut world.nodes[DESKTOP];
+        let meshes = node.engine.roster().allowed_meshes(author.device);
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        let run = Run { lane: LaneId::Normal, author, entries };
+        node.store.receive(&run, &meshes, WallMillis(1)).unwrap();
+        world.settle(DESKTOP);
+        assert_eq!(world.body(DESKTOP, LaneId::Normal, "own"), None, "it waits");
+    }
+    world.connect(DESKTOP, LAPTOP);
+    world.run();
+    world
+}
+
+#[test]
+fn nobody_waits_for_what_a_device_wrote_whose_admission_is_void() {
+    for links_before in [false, true] {
+        let mut world = built_on(links_before);
+        assert_eq!(world.body(DESKTOP, LaneId::Normal, "own"), Some(json!(1)));
+        let snapshot = world.nodes[DESKTOP].store.reader().snapshot().unwrap();
+        let object = snapshot.object(LaneId::Normal, "theirs", WallMillis(world.now)).unwrap();
+        let Visibility::Shown(object) = object else { panic!("what builds on it is told of") };
+        assert!(matches!(object.row.state, RowState::Quarantined(_)), "{:?}", object.row.state);
+        assert_eq!(object.row.changes, 0, "nothing of theirs is taken in");
+        let refused = |world: &World| {
+            let events = world.nodes.iter().flat_map(|node| &node.events);
+            events.filter(|event| matches!(event, Event::Refused { .. })).count()
+        };
+        let (frames, before) = (world.frames, refused(&world));
+        for _ in 0..3 {
+            world.now += DIGEST_EVERY_MS;
+            world.timeouts();
+            world.run();
+        }
+        // Both tell the same of what both take: digests, and nothing else.
+        assert_eq!(world.frames - frames, 6);
+        assert_eq!(refused(&world), before);
+        for (here, there) in [(DESKTOP, LAPTOP), (LAPTOP, DESKTOP)] {
+            assert_eq!(world.state(here, LaneId::Normal, there), LaneState::InSync);
+        }
+        // And so it is after a restart.
+        world.cut_all();
+        for node in [DESKTOP, LAPTOP] {
+            let at = &mut world.nodes[node];
+            let config = EngineConfig {
+                signer: Box::new(at.key.clone()),
+                policy: ReplicationPolicy::default(),
+                seed: [70; 32],
+            };
+            at.engine = Engine::new(config, &mut at.store).unwrap();
+        }
+        world.connect(DESKTOP, LAPTOP);
+        world.run();
+        assert_eq!(world.state(DESKTOP, LaneId::Normal, LAPTOP), LaneState::InSync);
+        assert_eq!(refused(&world), before);
+    }
+}
+
+#[test]
+fn device_whose_admission_was_void_and_that_is_admitted_again_converges_with_all() {
+    // Who meets whom first: the new admission reaches a device that holds its entries, or one that does
+    // not.
+    for first in [DESKTOP, LAPTOP] {
+        let mut world = built_on(first == LAPTOP);
+        world.put(ACCOMPLICE, "later", json!(3));
+        let (back, now) = (world.device(ACCOMPLICE), world.clock());
+        let node = &mut world.nodes[DESKTOP];
+        node.engine.admit(&mut node.store, now, back, "honest", None).unwrap();
+        let records: Vec<Vec<u8>> =
+            node.engine.roster().records_in_order().map(|record| record.0.clone()).collect();
+        world.run();
+        let node = &mut world.nodes[ACCOMPLICE];
+        node.engine.join(&mut node.store, now, &records).unwrap();
+        world.settle(ACCOMPLICE);
+        // What the laptop kept goes to the desktop at once.
+        let theirs = json!({ "n": 2, "laptop": true });
+        assert_eq!(world.body(DESKTOP, LaneId::Normal, "theirs"), Some(theirs.clone()));
+        world.connect(ACCOMPLICE, first);
+        world.run();
+        for node in [DESKTOP, LAPTOP, ACCOMPLICE] {
+            let held = world.nodes[node].store.frontier(LaneId::Normal);
+            assert_eq!(held, world.nodes[LAPTOP].store.frontier(LaneId::Normal), "n{node}");
+            assert_eq!(world.body(node, LaneId::Normal, "theirs"), Some(theirs.clone()));
+            assert_eq!(world.body(node, LaneId::Normal, "later"), Some(json!(3)));
+        }
+        assert_eq!(world.state(DESKTOP, LaneId::Normal, LAPTOP), LaneState::InSync);
     }
 }
