@@ -22,11 +22,11 @@ fn a_damaged_memory_of_a_peer_is_forgotten_and_the_engine_starts() {
     }
     std::fs::write(&path, &bytes).unwrap();
     let options = OpenOptions { device: key.device(), opens_outside: Some(1), random: 1 };
-    let store = Store::open(&path, &options).unwrap();
+    let mut store = Store::open(&path, &options).unwrap();
     let snapshot = store.reader().snapshot().unwrap();
     assert!(snapshot.peer_fact(device, crate::peers::FACT).is_err(), "it is damaged");
     let policy = ReplicationPolicy::default();
     let signer = Box::new(key.clone());
-    let engine = Engine::new(EngineConfig { signer, policy, seed: [1; 32] }, &store).unwrap();
+    let engine = Engine::new(EngineConfig { signer, policy, seed: [1; 32] }, &mut store).unwrap();
     assert!(engine.roster().is_member(device));
 }
