@@ -40,7 +40,12 @@ impl Snapshot {
         let mut waiting = Vec::new();
         for (author, row) in late.into_iter().take(limit) {
             let seq = row.applied + 1;
-            let Some(bytes) = self.entry(lane, author, seq)? else { continue };
+            let bytes = match self.entry(lane, author, seq) {
+                // A damaged entry waits for nothing that could come.
+                Err(StoreError::Damaged { .. }) => continue,
+                bytes => bytes?,
+            };
+            let Some(bytes) = bytes else { continue };
             let Ok(entry) = Entry::read(&bytes) else { continue };
             let wants = entry.header.after.iter().find(|after| !applied(&after.author, after.seq));
             // One that wants nothing more is applied with the next turn.
