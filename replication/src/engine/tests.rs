@@ -1,6 +1,8 @@
 //! Whole conversations between engines over real stores, in memory and in virtual time.
 
+mod damaged;
 mod forks;
+mod full;
 mod hostile;
 mod many;
 mod membership;
