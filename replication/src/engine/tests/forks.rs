@@ -1,5 +1,6 @@
 //! A member that writes two histories of its journal, and how all learn of it from one who saw both.
 
+use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::EntryHash;
 use srcos_lanes::journal::{Entry, hash_header, sign_header, write_entry};
 use srcos_lanes::store::Run;
@@ -320,32 +321,65 @@ fn the_author_that_is_a_copy_of_itself_learns_it_and_begins_anew() {
 
 #[test]
 fn a_peer_that_names_the_journal_again_and_again_is_shown_each_history_once() {
+    // An entry that nobody knows, and the one that it holds by its own word.
+    for unknown in [true, false] {
+        let mut world = World::mesh(3);
+        let two = Two::written(&mut world, 3, 2);
+        two.tell(&mut world, 1, &two.one);
+        two.tell(&mut world, 1, &two.other);
+        two.tell(&mut world, 2, &two.one);
+        world.connect(1, 2);
+        world.run();
+        assert!(two.knows(&world, 2));
+        let hash = match unknown {
+            true => EntryHash([9; 32]),
+            false => Entry::read(&two.one[1]).unwrap().hash,
+        };
+        // It goes on as if it had learned nothing.
+        let spent = two.name_again(&mut world, Tip { seq: 2 + u64::from(unknown), hash });
+        assert!(spent[1..].iter().all(|credit| *credit == spent[1]), "{spent:?}");
+        let (at, conn) = world.links[0].ends[0];
+        assert_eq!(world.nodes[at].engine.sessions[&conn].forks_shown.len(), 2);
+    }
+}
+
+#[test]
+fn a_peer_that_names_the_journal_before_the_place_where_the_two_part_has_no_proof_looked_for() {
     let mut world = World::mesh(3);
     let two = Two::written(&mut world, 3, 2);
     two.tell(&mut world, 1, &two.one);
     two.tell(&mut world, 1, &two.other);
-    two.tell(&mut world, 2, &two.one);
     world.connect(1, 2);
     world.run();
-    assert!(two.knows(&world, 2));
-    // It goes on as if it had learned nothing.
     let (at, conn) = world.links[0].ends[0];
-    let tip = srcos_lanes::frontier::Tip { seq: 3, hash: EntryHash([9; 32]) };
-    let held = srcos_lanes::frontier::Frontier([(two.author, tip)].into());
-    let lane = crate::wire::LaneReceipt { lane: LaneId::Normal.code(), held, unapplied: vec![] };
-    let mesh = world.nodes[at].engine.roster().mesh();
-    let receipt =
-        crate::wire::Receipt::new(mesh, WallMillis(1), vec![lane], false, &world.nodes[2].key);
-    let mut spent = Vec::new();
-    for _ in 0..10 {
-        for frame in crate::wire::frames(Message::Receipt(receipt.clone()).encode()) {
-            let now = world.clock();
-            let node = &mut world.nodes[at];
-            node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
-        }
-        world.settle(at);
-        spent.push(world.nodes[at].engine.sessions[&conn].credit);
+    let node = &world.nodes[at];
+    let hash = Entry::read(&two.one[0]).unwrap().hash;
+    for tip in [Tip::TWO_HISTORIES, Tip { seq: 1, hash }] {
+        let held = Frontier([(two.author, tip)].into());
+        assert_eq!(node.engine.forked(&node.store, conn, LaneId::Normal, &held), []);
     }
-    assert!(spent[1..].iter().all(|credit| *credit == spent[1]), "{spent:?}");
-    assert_eq!(world.nodes[at].engine.sessions[&conn].forks_shown.len(), 2);
+}
+
+impl Two {
+    /// The second node names the journal to the first, ten times. The credit that the first has left.
+    fn name_again(&self, world: &mut World, tip: Tip) -> Vec<i64> {
+        let (at, conn) = world.links[0].ends[0];
+        let held = Frontier([(self.author, tip)].into());
+        let lane =
+            crate::wire::LaneReceipt { lane: LaneId::Normal.code(), held, unapplied: vec![] };
+        let mesh = world.nodes[at].engine.roster().mesh();
+        let key = &world.nodes[2].key;
+        let receipt = crate::wire::Receipt::new(mesh, WallMillis(1), vec![lane], false, key);
+        let mut spent = Vec::new();
+        for _ in 0..10 {
+            for frame in crate::wire::frames(Message::Receipt(receipt.clone()).encode()) {
+                let now = world.clock();
+                let node = &mut world.nodes[at];
+                node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
+            }
+            world.settle(at);
+            spent.push(world.nodes[at].engine.sessions[&conn].credit);
+        }
+        spent
+    }
 }
