@@ -10,6 +10,7 @@
 //! The bytes are described in [`crate::tables`], the promises in `docs/STORAGE.md`.
 
 mod apply;
+mod barred;
 mod documents;
 mod entries;
 mod expire;
@@ -70,6 +71,7 @@ pub struct Store {
     documents: DocumentCache,
     /// Journals whose next entry waits, and for which entry of which author.
     parked: Parked,
+    barred: BTreeSet<DeviceId>,
     /// Entries that a call has begun to apply, in order.
     begun: BTreeMap<LaneId, Vec<Begun>>,
     /// Bytes of rows and documents that one call may work on: [`WORK_BYTES_TARGET`], but in tests.
@@ -188,12 +190,11 @@ impl Store {
     }
 
     /// How far each journal of a lane is held; of a quarantined one only that it has two histories.
+    /// Barred devices are left out.
     pub fn frontier(&self, lane: LaneId) -> Frontier {
-        let rows = self.journals.of_lane(lane);
-        let journals = rows.filter(|(_, row)| row.held > 0);
-        let tips =
-            journals.filter_map(|(number, row)| Some((self.authors.get(number)?, row.tip())));
-        Frontier(tips.collect())
+        let rows = self.journals.of_lane(lane).filter(|(_, row)| row.held > 0);
+        let tips = rows.filter_map(|(number, row)| Some((self.authors.get(number)?, row.tip())));
+        Frontier(tips.filter(|(author, _)| !self.is_barred(&author.device)).collect())
     }
 
     /// A number that grows whenever [`Store::frontier`] or [`Store::journals`] of a lane change. It

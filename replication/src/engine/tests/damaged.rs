@@ -48,7 +48,7 @@ impl World {
             policy: ReplicationPolicy::default(),
             seed: [79; 32],
         };
-        node.engine = Engine::new(config, &node.store).unwrap();
+        node.engine = Engine::new(config, &mut node.store).unwrap();
     }
 
     fn damage_entry(&mut self, node: usize, of: usize, seq: u64) {
