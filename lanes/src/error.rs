@@ -284,6 +284,13 @@ pub enum ReceiveError {
         /// What came.
         found: u64,
     },
+    /// The run goes on from another entry than the last one that is held, and is signed: there are two
+    /// histories, and what came does not show where they part.
+    #[error("entry {seq} does not follow what is held of its journal")]
+    OtherHistory {
+        /// The entry's place in its journal.
+        seq: u64,
+    },
     /// A body is left out that every member may have. A header does not say whether it is there, so
     /// who relays could leave out what others then build on.
     #[error("entry {seq} comes without a body that every member may have; ask another peer for it")]

@@ -15,6 +15,17 @@ pub struct Tip {
     pub hash: EntryHash,
 }
 
+impl Tip {
+    /// What stands for a quarantined journal: its author signed two histories, and more of either is
+    /// not taken. Which of them is held is not said, since devices may differ in that for ever.
+    pub const TWO_HISTORIES: Self = Self { seq: 0, hash: EntryHash::NONE };
+
+    /// Whether it says that the journal has two histories.
+    pub fn has_two_histories(&self) -> bool {
+        self.seq == 0
+    }
+}
+
 /// How far each journal of one lane is held. A journal that is not named is not held at all.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Frontier(pub BTreeMap<Author, Tip>);
@@ -26,7 +37,8 @@ pub struct Difference {
     pub missing_here: u64,
     /// Entries that this one has and the other lacks.
     pub missing_there: u64,
-    /// Journals whose last common entry is known to differ.
+    /// Journals whose last common entry is known to differ, or of which one side alone says that there
+    /// are two histories.
     pub forked: u64,
 }
 
@@ -42,11 +54,11 @@ impl Frontier {
         self.0.range(author(0)..=author(u64::MAX))
     }
 
-    /// Takes the further of both tips for each journal.
+    /// Takes the further of both tips for each journal; that it has two histories is the last word.
     pub fn join(&mut self, other: &Self) {
         for (author, tip) in &other.0 {
             let mine = self.0.entry(*author).or_insert(*tip);
-            if tip.seq > mine.seq {
+            if tip.has_two_histories() || (tip.seq > mine.seq && !mine.has_two_histories()) {
                 *mine = *tip;
             }
         }
@@ -64,6 +76,9 @@ impl Frontier {
                 Some(theirs) if theirs.seq == tip.seq => {
                     difference.forked += u64::from(theirs.hash != tip.hash);
                 }
+                theirs if tip.has_two_histories() || theirs.is_some_and(Tip::has_two_histories) => {
+                    difference.forked += 1;
+                }
                 theirs => {
                     let theirs = theirs.map_or(0, |tip| tip.seq);
                     let (there, here) =
@@ -73,10 +88,11 @@ impl Frontier {
                 }
             }
         }
-        let unknown = other.0.iter().filter(|(author, _)| !self.0.contains_key(author));
-        // A peer may say any number: a sum that wraps could say that nothing is missing.
-        difference.missing_here =
-            unknown.fold(difference.missing_here, |sum, (_, tip)| sum.saturating_add(tip.seq));
+        for (_, tip) in other.0.iter().filter(|(author, _)| !self.0.contains_key(author)) {
+            difference.forked += u64::from(tip.has_two_histories());
+            // A peer may say any number: a sum that wraps could say that nothing is missing.
+            difference.missing_here = difference.missing_here.saturating_add(tip.seq);
+        }
         difference
     }
 
@@ -100,12 +116,14 @@ mod tests {
 
     use super::*;
 
-    fn frontier() -> impl Strategy<Value = Frontier> {
-        proptest::collection::btree_map(0u8..4, 1u64..6, 0..4).prop_map(|map| {
+    /// From 0 on, some journals have two histories.
+    fn frontier(from: u64) -> impl Strategy<Value = Frontier> {
+        proptest::collection::btree_map(0u8..4, from..6, 0..4).prop_map(|map| {
             let tips = map.into_iter().map(|(device, seq)| {
                 let author = Author { device: DeviceId([device; 32]), incarnation: Incarnation(0) };
                 // One history: the hash follows from author and place.
-                (author, Tip { seq, hash: EntryHash([device ^ seq as u8; 32]) })
+                let tip = Tip { seq, hash: EntryHash([device ^ seq as u8; 32]) };
+                (author, if seq == 0 { Tip::TWO_HISTORIES } else { tip })
             });
             Frontier(tips.collect())
         })
@@ -119,14 +137,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn join_is_a_semilattice(a in frontier(), b in frontier(), c in frontier()) {
+        fn join_is_a_semilattice(a in frontier(0), b in frontier(0), c in frontier(0)) {
             prop_assert_eq!(join(&a, &b), join(&b, &a));
             prop_assert_eq!(join(&a, &a), a.clone());
             prop_assert_eq!(join(&join(&a, &b), &c), join(&a, &join(&b, &c)));
         }
 
         #[test]
-        fn difference_is_what_join_adds(a in frontier(), b in frontier()) {
+        fn difference_is_what_join_adds(a in frontier(1), b in frontier(1)) {
             let sum = |f: &Frontier| f.0.values().map(|tip| tip.seq).sum::<u64>();
             let joined = sum(&join(&a, &b));
             let difference = a.difference(&b);
@@ -136,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn digests_are_equal_exactly_when_frontiers_are(a in frontier(), b in frontier()) {
+        fn digests_are_equal_exactly_when_frontiers_are(a in frontier(0), b in frontier(0)) {
             prop_assert_eq!(a.digest() == b.digest(), a == b);
         }
     }
@@ -156,5 +174,17 @@ mod tests {
         let at = |hash| Frontier([(author, Tip { seq: 3, hash: EntryHash([hash; 32]) })].into());
         assert_eq!(at(1).difference(&at(2)).forked, 1);
         assert_eq!(at(1).difference(&at(1)), Difference::default());
+    }
+
+    #[test]
+    fn two_histories_that_one_side_alone_knows_of_are_a_difference_and_no_missing_entries() {
+        let author = Author { device: DeviceId([1; 32]), incarnation: Incarnation(0) };
+        let knows = Frontier([(author, Tip::TWO_HISTORIES)].into());
+        let does_not = Frontier([(author, Tip { seq: 3, hash: EntryHash([1; 32]) })].into());
+        let only = Difference { forked: 1, ..Difference::default() };
+        for other in [does_not, Frontier::default()] {
+            assert_eq!((knows.difference(&other), other.difference(&knows)), (only, only));
+        }
+        assert_eq!(knows.difference(&knows.clone()), Difference::default());
     }
 }

@@ -14,6 +14,7 @@ mod barred;
 mod documents;
 mod entries;
 mod expire;
+mod forks;
 mod journals;
 mod left_out;
 mod lives;
@@ -46,11 +47,12 @@ pub use write::{Action, BATCH_OPS_MAX, Op, Outcome, PutContent, REASON_BYTES_MAX
 
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
-use crate::frontier::{Frontier, Tip};
+use crate::frontier::Frontier;
 use crate::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
 use crate::lane::{LaneId, Replication};
 use crate::tables::{self, CountsRow, JournalRow};
 use documents::DocumentCache;
+use forks::Forks;
 use journals::Journals;
 use parked::Parked;
 use step::Begun;
@@ -63,6 +65,7 @@ pub struct Store {
     incarnation: Incarnation,
     authors: Authors,
     journals: Journals,
+    forks: Forks,
     counts: BTreeMap<LaneId, CountsRow>,
     feed_next: u64,
     documents: DocumentCache,
@@ -186,19 +189,12 @@ impl Store {
         Reader::new(Arc::clone(&self.db))
     }
 
-    /// How far each journal of a lane is held, quarantined journals and barred devices left out.
+    /// How far each journal of a lane is held; of a quarantined one only that it has two histories.
+    /// Barred devices are left out.
     pub fn frontier(&self, lane: LaneId) -> Frontier {
-        let rows = self.journals.of_lane(lane);
-        let journals = rows.filter(|(_, row)| row.held > 0 && !row.forked);
-        Frontier(
-            journals
-                .filter_map(|(number, row)| {
-                    let author = self.authors.get(number)?;
-                    let tip = Tip { seq: row.held, hash: row.held_hash };
-                    (!self.is_barred(&author.device)).then_some((author, tip))
-                })
-                .collect(),
-        )
+        let rows = self.journals.of_lane(lane).filter(|(_, row)| row.held > 0);
+        let tips = rows.filter_map(|(number, row)| Some((self.authors.get(number)?, row.tip())));
+        Frontier(tips.filter(|(author, _)| !self.is_barred(&author.device)).collect())
     }
 
     /// A number that grows whenever [`Store::frontier`] or [`Store::journals`] of a lane change. It

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
+use crate::frontier::Tip;
 use crate::ids::{Author, ChangeHash, EntryHash, ObjectKey, WallMillis};
 use crate::journal::Body;
 use crate::lane::LaneId;
@@ -109,6 +110,13 @@ pub struct JournalRow {
     pub waiting_since: WallMillis,
     /// Its author signed two different entries for one place: nothing more is taken from it.
     pub forked: bool,
+}
+
+impl JournalRow {
+    /// How far it is held, as it is told to others.
+    pub fn tip(&self) -> Tip {
+        if self.forked { Tip::TWO_HISTORIES } else { Tip { seq: self.held, hash: self.held_hash } }
+    }
 }
 
 /// Where a change is: an item of an entry.

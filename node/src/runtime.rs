@@ -726,6 +726,10 @@ impl Daemon {
                 );
                 self.core.network.count("srcos_equivocations_total", "");
             }
+            Event::Unreadable { lane, author, why } => {
+                tracing::error!(%lane, author = %author.device, why, "entries cannot be sent on");
+                self.core.network.count("srcos_journals_unreadable_total", "");
+            }
             Event::IncarnationStarted { told_by } => {
                 tracing::warn!(
                     %told_by,

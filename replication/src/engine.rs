@@ -21,8 +21,9 @@ mod held;
 mod members;
 mod receipts;
 mod runs;
+mod transmit;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use srcos_lanes::error::{StoreError, WriteError};
 use srcos_lanes::ids::{Author, DeviceId, MeshId, MonoMillis, Now, WallMillis};
@@ -123,6 +124,15 @@ pub enum Event {
         /// The first place that differs.
         seq: u64,
     },
+    /// Entries are damaged here, so they cannot be sent on. Told once of a journal.
+    Unreadable {
+        /// The lane.
+        lane: LaneId,
+        /// The author.
+        author: Author,
+        /// Where the damage is.
+        why: String,
+    },
     /// A peer held more of our own journal than we did: a new incarnation has started.
     IncarnationStarted {
         /// Who told us.
@@ -165,6 +175,8 @@ pub struct Engine {
     /// Sessions that ended, with the last frames for their links.
     closing: VecDeque<(ConnId, Session)>,
     events: VecDeque<Event>,
+    /// Journals of which a damaged entry was found.
+    unreadable: BTreeSet<(LaneId, Author)>,
     /// The connection that the last frame was for.
     served_last: Option<ConnId>,
     waiting: bool,
@@ -262,6 +274,7 @@ impl Engine {
             held: Held::default(),
             closing: VecDeque::new(),
             events: VecDeque::new(),
+            unreadable: BTreeSet::new(),
             served_last: None,
             waiting: false,
             peers_save_at: None,
@@ -547,50 +560,9 @@ impl Engine {
                     session.receipt_soon(now.mono);
                 }
             }
-            self.spread_forks(store, &committed.journals)?;
+            self.spread_forks(store, &committed.journals);
         }
         Ok(())
-    }
-
-    /// The next frame to send, and on which connection. `None` while a turn is open, and after a
-    /// failed write.
-    pub fn poll_transmit(
-        &mut self,
-        store: &Store,
-    ) -> Result<Option<(ConnId, Vec<u8>)>, StoreError> {
-        if store.in_turn() || store.is_latched() {
-            return Ok(None);
-        }
-        while let Some((conn, session)) = self.closing.front_mut() {
-            if let Some(frame) = session.pop() {
-                return Ok(Some((*conn, frame)));
-            }
-            self.closing.pop_front();
-        }
-        let mut sessions = self.sessions.values_mut();
-        if !sessions.any(|session| !session.blocked && (session.waits() || session.wants_run())) {
-            return Ok(None);
-        }
-        // Peers take turns: the one served last comes last.
-        let mut conns: Vec<ConnId> = self.sessions.keys().copied().collect();
-        let served = conns.partition_point(|conn| Some(*conn) <= self.served_last);
-        conns.rotate_left(served);
-        for conn in conns {
-            let Some(session) = self.sessions.get_mut(&conn) else { continue };
-            if session.blocked {
-                continue;
-            }
-            if session.wants_run() {
-                self.read_run(store, conn)?;
-            }
-            if let Some(session) = self.sessions.get_mut(&conn)
-                && let Some(frame) = session.pop()
-            {
-                self.served_last = Some(conn);
-                return Ok(Some((conn, frame)));
-            }
-        }
-        Ok(None)
     }
 
     /// When [`Engine::handle_timeout`] is due next. Wall clock times are given as if the clocks

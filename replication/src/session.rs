@@ -17,7 +17,8 @@ use crate::wire::{Assembler, Hello, Message, frames, has_more};
 pub(crate) const CREDIT_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes of runs after which the peer is given credit for them: it learns from that how fast they pass.
 pub(crate) const CREDIT_EVERY_BYTES: u32 = 16 * 1024;
-/// Bytes of frames that wait for the link, besides one message, before no more runs are read.
+/// Bytes of frames that wait for the link, besides one message, before no more runs are read and no
+/// receipt is added.
 pub(crate) const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of frames that wait for the link before it is given up: what is sent besides runs (a whole
 /// roster, receipts, one largest message) fits in.
@@ -81,6 +82,10 @@ pub(crate) struct Session {
     pub(crate) told: BTreeMap<LaneId, [u8; 32]>,
     /// When a receipt is due.
     pub(crate) receipt_at: Option<MonoMillis>,
+    /// A receipt waits until the link takes more.
+    pub(crate) owes_receipt: bool,
+    /// The next receipt asks to send again.
+    pub(crate) resets: bool,
     /// When the next digest is due.
     pub(crate) digest_at: MonoMillis,
     /// Not before this time is a repeat asked for again.
@@ -126,6 +131,8 @@ impl Session {
             consumed: 0,
             told: BTreeMap::new(),
             receipt_at: None,
+            owes_receipt: false,
+            resets: false,
             digest_at: now,
             reset_after: MonoMillis(0),
             digest_answered_until: MonoMillis(0),
@@ -160,6 +167,11 @@ impl Session {
         self.outbox_bytes > OUTBOX_BYTES_ABORT
     }
 
+    /// Whether the link takes less than there is to say: neither runs nor receipts are added.
+    pub(crate) fn is_full(&self) -> bool {
+        self.blocked || self.outbox_bytes >= OUTBOX_BYTES_MAX
+    }
+
     /// Drops what waits for the link.
     pub(crate) fn forget_outbox(&mut self) {
         self.outbox.clear();
@@ -186,6 +198,11 @@ impl Session {
         self.receipt_at.get_or_insert(now.after_ms(delay));
     }
 
+    #[cfg(test)]
+    pub(crate) fn outbox_bytes(&self) -> usize {
+        self.outbox_bytes
+    }
+
     /// Whether a frame waits for the link.
     pub(crate) fn waits(&self) -> bool {
         !self.outbox.is_empty()
@@ -204,7 +221,7 @@ impl Session {
         self.is_open()
             && !self.pending.is_empty()
             && self.credit > 0
-            && self.outbox_bytes < OUTBOX_BYTES_MAX
+            && !self.is_full()
             && self.window.has_room()
     }
 

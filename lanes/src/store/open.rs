@@ -153,6 +153,7 @@ impl Store {
         let mut store = Self {
             mesh: snapshot.meta(meta::MESH, MeshId)?,
             journals: Journals::new(snapshot.journal_rows()?, &authors),
+            forks: snapshot.forks(&authors)?,
             counts,
             feed_next: snapshot.feed_next()?,
             db,

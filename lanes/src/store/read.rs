@@ -439,7 +439,8 @@ impl Snapshot {
     }
 
     /// Consecutive entries of a journal from one place on: at least one if there is one, then as
-    /// many as stay below `bytes_target` and `entries_max`.
+    /// many as stay below `bytes_target` and `entries_max`. They end before a damaged one, which is
+    /// an error where it is the first.
     pub fn entries(
         &self,
         lane: LaneId,
@@ -469,7 +470,11 @@ impl Snapshot {
         let mut bytes_sum = 0;
         for row in entries.range::<&[u8]>(first.as_slice()..=last.as_slice())? {
             let (key, value) = row?;
-            let bytes = tables::unseal(tables::ENTRIES, key.value(), value.value())?;
+            let bytes = match tables::unseal(tables::ENTRIES, key.value(), value.value()) {
+                Ok(bytes) => bytes,
+                Err(_) if !found.is_empty() => break,
+                Err(error) => return Err(error),
+            };
             bytes_sum += bytes.len();
             if !found.is_empty() && (bytes_sum > bytes_target || found.len() >= entries_max) {
                 break;
@@ -579,23 +584,6 @@ impl Snapshot {
         tables::read_with(&peers, tables::PEERS, &peer_key(peer, name), <[u8]>::to_vec)
     }
 
-    /// The proof that a journal has two histories, where one is kept.
-    pub fn fork(
-        &self,
-        lane: LaneId,
-        author: &Author,
-    ) -> Result<Option<tables::EvidenceRow>, StoreError> {
-        for row in self.table(tables::EVIDENCE)?.iter()? {
-            let (key, value) = row?;
-            let bytes = tables::unseal(tables::EVIDENCE, key.value(), value.value())?;
-            let row: tables::EvidenceRow = tables::decode(tables::EVIDENCE, key.value(), bytes)?;
-            if row.lane == lane && row.author == *author {
-                return Ok(Some(row));
-            }
-        }
-        Ok(None)
-    }
-
     /// How many proofs of equivocation are kept.
     pub fn evidence_len(&self) -> Result<u64, StoreError> {
         Ok(self.table(tables::EVIDENCE)?.len()?)
@@ -604,10 +592,8 @@ impl Snapshot {
     /// How far each journal of a lane is held, as [`super::Store::frontier`] says it.
     pub fn frontier(&self, lane: LaneId) -> Result<crate::frontier::Frontier, StoreError> {
         let journals = self.journals(lane)?.into_iter();
-        let tips = journals.filter(|(_, row)| row.held > 0 && !row.forked).map(|(author, row)| {
-            (author, crate::frontier::Tip { seq: row.held, hash: row.held_hash })
-        });
-        Ok(crate::frontier::Frontier(tips.collect()))
+        let held = journals.filter(|(_, row)| row.held > 0);
+        Ok(crate::frontier::Frontier(held.map(|(author, row)| (author, row.tip())).collect()))
     }
 
     /// The journals of a lane with their authors.

@@ -101,14 +101,12 @@ impl Store {
         let Some(first_new) = new.first() else {
             return Ok(Received { last: last_seq, ..Received::default() });
         };
-        if let Some(row) =
-            journal.filter(|row| row.held > 0 && first_new.header.prev != row.held_hash)
-        {
-            // The run starts after our last entry, and continues another one: a fork before it.
-            return Err(crate::journal::EntryError::Chain { seq: row.held + 1 }.into());
-        }
         if unsigned() {
             return Err(crate::journal::EntryError::Signature { seq: last_seq }.into());
+        }
+        if journal.is_some_and(|row| row.held > 0 && first_new.header.prev != row.held_hash) {
+            // The run starts after our last entry, and continues another one: a fork before it.
+            return Err(ReceiveError::OtherHistory { seq: held + 1 });
         }
         for entry in new.iter().filter(|_| !bug::active(Bug::SkipBodies)) {
             entry.check_bodies()?;
@@ -223,7 +221,11 @@ impl Store {
 
     /// Whether this very entry is the one that is held in its place.
     fn holds(&self, run: &Run<'_>, entry: &Entry<'_>) -> Result<bool, StoreError> {
-        let mine = self.held_entry(run, entry.header.seq)?;
+        let mine = match self.held_entry(run, entry.header.seq) {
+            // What cannot be compared accuses nobody; what follows must continue what is held anyway.
+            Err(StoreError::Damaged { .. }) => return Ok(true),
+            mine => mine?,
+        };
         Ok(mine.is_some_and(|bytes| Entry::read(&bytes).is_ok_and(|mine| mine.hash == entry.hash)))
     }
 
@@ -255,7 +257,9 @@ impl Store {
             let next = redb::ReadableTable::last(&table)?
                 .and_then(|(key, _)| Some(u64::from_be_bytes(key.value().try_into().ok()?) + 1))
                 .unwrap_or(0);
-            tables::insert_row(&mut table, tables::EVIDENCE, &next.to_be_bytes(), &evidence)
+            tables::insert_row(&mut table, tables::EVIDENCE, &next.to_be_bytes(), &evidence)?;
+            store.forks.add(number, next, &evidence);
+            Ok(())
         })
     }
 }

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::error::{ReceiveError, WriteError};
+use crate::frontier::Tip;
 use crate::ids::{MonoMillis, Now};
+use crate::journal::EntryError;
 use crate::object::Patch;
 use crate::signature::Signer;
 use crate::tables::RowState;
@@ -513,6 +515,48 @@ fn two_signed_histories_of_one_journal_are_kept_as_evidence() {
     let result = b.store().receive(&run, &[MESH], WallMillis(9));
     assert!(matches!(result, Err(ReceiveError::Quarantined)), "{result:?}");
     assert_eq!(b.body("x"), Some(json!(2)));
+    for _ in 0..2 {
+        let told = b.store().frontier(LaneId::Normal);
+        assert_eq!(told.0.get(&author), Some(&Tip::TWO_HISTORIES));
+        let snapshot = b.store().reader().snapshot().unwrap();
+        assert_eq!(snapshot.frontier(LaneId::Normal).unwrap(), told);
+        assert_eq!(b.store().fork_seq(LaneId::Normal, &author), Some(2));
+        let proof = b.store().fork(LaneId::Normal, &author).unwrap().unwrap();
+        assert_eq!((proof.seq, proof.held.len(), proof.other.len()), (2, 1, 1));
+        assert_eq!(b.store().fork_seq(LaneId::Memory, &author), None);
+        drop(snapshot);
+        b.store.take().unwrap().close().unwrap();
+        b.reopen(None).unwrap();
+    }
+}
+
+#[test]
+fn a_signed_run_that_follows_another_entry_is_told_from_an_invalid_one() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!(1)).unwrap();
+    let copy = a.dir.path().join("copy.redb");
+    a.store.take().unwrap().close().unwrap();
+    std::fs::copy(a.path(), &copy).unwrap();
+    a.reopen(Some(1)).unwrap();
+    a.put("x", json!(2)).unwrap();
+    b.pull(&mut a);
+    a.store = Some(Store::open(&copy, &a.options(Some(1))).unwrap());
+    a.put("x", json!(3)).unwrap();
+    a.put("x", json!(4)).unwrap();
+    let author = a.store().author();
+    let snapshot = a.store().reader().snapshot().unwrap();
+    // What comes begins behind the place at which the two part.
+    let mut entry = snapshot.entry(LaneId::Normal, &author, 3).unwrap().unwrap();
+    let mut receive = |entry: &[u8]| {
+        let run = Run { lane: LaneId::Normal, author, entries: vec![entry] };
+        b.store().receive(&run, &[MESH], WallMillis(9)).unwrap_err()
+    };
+    let refused = receive(&entry);
+    assert!(matches!(refused, ReceiveError::OtherHistory { seq: 3 }), "{refused:?}");
+    entry[0] ^= 1;
+    let refused = receive(&entry);
+    assert!(matches!(refused, ReceiveError::Entry(EntryError::Signature { .. })), "{refused:?}");
+    assert_eq!(b.store().reader().snapshot().unwrap().evidence_len().unwrap(), 0);
 }
 
 #[test]

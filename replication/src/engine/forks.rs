@@ -1,7 +1,10 @@
-//! The proof that a journal has two histories, shown to peers that hold one of them and have not heard
-//! of the other.
+//! Journals with two histories: given, as far as they are held here, to peers that do not hold them as far
+//! as to where the two part, and the proof shown to peers that do.
 //!
-//! It is a run like any other, of headers and signatures without bodies: the first entry that differs
+//! Receipts and digests name such a journal at 0. So all who know of it are told from those who do not,
+//! and what others built on it waits for nobody.
+//!
+//! The proof is a run like any other, of headers and signatures without bodies: the first entry that differs
 //! and those after it up to a signature that vouches for it. The peer finds it different from what it
 //! holds, and keeps both, as if the author itself had shown it. So one device that sees both histories is
 //! enough for all to learn that there are two.
@@ -14,10 +17,11 @@ use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
 use super::{ConnId, Engine};
+use crate::session::Session;
 use crate::wire::{MESSAGE_BYTES_MAX, Message, RUN_ENTRIES_MAX};
 
-/// Journals for which one receipt is answered with a proof, at most: each proof is looked for among all
-/// that are kept, and the rest is shown after the next receipt.
+/// Journals for which one receipt is answered with a proof, at most: a proof may be as long as a run, and
+/// the rest is shown after the next receipt.
 pub const FORKS_SHOWN_MAX: usize = 8;
 
 impl Engine {
@@ -30,23 +34,23 @@ impl Engine {
         held: &Frontier,
     ) -> Vec<(Author, Tip)> {
         let Some(session) = self.sessions.get(&conn) else { return Vec::new() };
-        let forked = |author: &Author| store.journal(lane, author).is_some_and(|row| row.forked);
         let unshown = |author: &Author| {
             [true, false].iter().any(|ours| !session.forks_shown.contains(&(lane, *author, *ours)))
         };
-        let forked = held.0.iter().filter(|(author, _)| forked(author) && unshown(author));
+        let forked = held.0.iter().filter(|(author, tip)| has_proof(store, lane, author, tip));
+        let forked = forked.filter(|(author, _)| unshown(author));
         forked.take(FORKS_SHOWN_MAX).map(|(author, tip)| (*author, *tip)).collect()
     }
 
-    /// Shows the journals that were just found to have two histories to everybody who holds one.
+    /// Shows the journals that were just found to have two histories to everybody who holds one. A disk
+    /// that fails at it fails the next read as well; what was found is kept, whatever comes of this.
     pub(super) fn spread_forks<'a>(
         &mut self,
         store: &Store,
         journals: impl IntoIterator<Item = &'a (LaneId, Author)>,
-    ) -> Result<(), StoreError> {
-        let forked = journals
-            .into_iter()
-            .filter(|(lane, author)| store.journal(*lane, author).is_some_and(|row| row.forked));
+    ) {
+        let forked =
+            journals.into_iter().filter(|(lane, author)| store.fork_seq(*lane, author).is_some());
         for (lane, author) in forked.take(FORKS_SHOWN_MAX) {
             let open = self.sessions.values().filter(|session| session.is_open());
             let holders: Vec<_> = open
@@ -55,10 +59,9 @@ impl Engine {
                 })
                 .collect();
             for (conn, tip) in holders {
-                self.show_fork(store, conn, *lane, *author, tip)?;
+                let _ = self.show_fork(store, conn, *lane, *author, tip);
             }
         }
-        Ok(())
     }
 
     /// How far a peer holds a journal, by what it said on the present connection.
@@ -79,23 +82,43 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
         let unshown = |ours: &bool| !session.forks_shown.contains(&(lane, author, *ours));
-        if session.credit <= 0 || !session.lanes.contains(&lane) {
+        // What it does not hold yet, it cannot compare: the proof would be entries without bodies.
+        if session.credit <= 0
+            || !session.lanes.contains(&lane)
+            || !has_proof(store, lane, &author, &tip)
+        {
             return Ok(());
         }
-        let snapshot = store.reader().snapshot()?;
-        let Some(fork) = snapshot.fork(lane, &author)? else { return Ok(()) };
-        // What it does not hold yet, it cannot compare: the proof would be entries without bodies.
-        let Some(at) = tip.seq.checked_sub(fork.seq) else { return Ok(()) };
+        let both = [(lane, author, true), (lane, author, false)];
+        let fork = match store.fork(lane, &author) {
+            // What rotted proves nothing, and is not read again.
+            Err(StoreError::Damaged { .. }) => {
+                session.forks_shown.extend(both);
+                return Ok(());
+            }
+            fork => fork?,
+        };
+        // Found in this turn, it is shown when that is durable.
+        let Some(fork) = fork else { return Ok(()) };
+        let at = tip.seq.saturating_sub(fork.seq);
         let at = usize::try_from(at).unwrap_or(usize::MAX);
         let is_tip = |bytes: &[u8]| Entry::read(bytes).is_ok_and(|entry| entry.hash == tip.hash);
         let has = |history: &[Vec<u8>]| history.get(at).is_some_and(|bytes| is_tip(bytes));
-        let holds_ours = snapshot.entry(lane, &author, tip.seq)?.is_some_and(|b| is_tip(&b));
+        let own = match store.entries(lane, &author, tip.seq, 1, 1) {
+            Err(StoreError::Damaged { .. }) => Vec::new(),
+            own => own?,
+        };
+        let holds_ours = own.first().is_some_and(|bytes| is_tip(bytes));
         let order = if holds_ours { [false, true] } else { [true, false] };
         let next = order
             .into_iter()
             .map(|ours| (ours, if ours { &fork.held } else { &fork.other }))
             .find(|(ours, history)| unshown(ours) && !has(history));
-        let Some((ours, history)) = next else { return Ok(()) };
+        let Some((ours, history)) = next else {
+            // It holds one and was shown the other: there is nothing left to look for.
+            session.forks_shown.extend(both);
+            return Ok(());
+        };
         session.forks_shown.insert((lane, author, ours));
         let Some(Ok(last)) = history.last().map(|bytes| Entry::read(bytes)) else { return Ok(()) };
         // Whom the roster has put out, peers do not hear either.
@@ -115,5 +138,27 @@ impl Engine {
         session.credit -= len as i64;
         session.window.sent(len, self.told_time.mono);
         Ok(())
+    }
+}
+
+/// Whether a peer that holds so much of a journal can be shown that it has two histories.
+pub(super) fn has_proof(store: &Store, lane: LaneId, author: &Author, tip: &Tip) -> bool {
+    store.fork_seq(lane, author).is_some_and(|seq| tip.seq >= seq)
+}
+
+/// Notes the journals of a lane that have two histories, of which a peer has not come to where they part:
+/// it gets what is held here, on which others may have built, and then the proof.
+pub(super) fn note_forked(
+    store: &Store,
+    session: &mut Session,
+    lane: LaneId,
+    ours: &Frontier,
+    theirs: &Frontier,
+) {
+    for (author, _) in ours.0.iter().filter(|(_, tip)| tip.has_two_histories()) {
+        let settled = |tip: &Tip| tip.has_two_histories() || has_proof(store, lane, author, tip);
+        if !theirs.0.get(author).is_some_and(settled) {
+            session.note(lane, *author);
+        }
     }
 }

@@ -7,6 +7,7 @@ use srcos_lanes::journal::Entry;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
+use super::forks::{has_proof, note_forked};
 use super::{ConnId, Engine, Event, RECEIPT_AUTHORS_MAX, RESET_EVERY_MS};
 use crate::peers::{Contact, LaneState};
 use crate::wire::{AbortReason, LaneReceipt, Message, Receipt};
@@ -48,19 +49,20 @@ impl Engine {
             if receipt.reset {
                 session.sent.retain(|(of, _), _| *of != lane);
             }
-            // Of journals that we lack there is nothing to send.
-            let known = said.held.0.iter().filter(|(author, _)| ours.0.contains_key(author));
-            for (author, tip) in known {
+            for (author, tip) in &said.held.0 {
+                // Of journals that we lack there is nothing to send.
+                let Some(own) = ours.0.get(author) else { continue };
                 let sent = session.sent.entry((lane, *author)).or_insert(0);
                 *sent = (*sent).max(tip.seq);
                 // Another entry in the same place: show ours, which proves that there are two.
-                if ours.0.get(author).is_some_and(|own| own.seq >= tip.seq)
+                if (own.seq >= tip.seq || own.has_two_histories())
                     && forks(store, lane, author, tip)?
                 {
                     *sent = tip.seq.saturating_sub(1);
                 }
             }
             session.note_ahead(lane, ours);
+            note_forked(store, session, lane, ours, &said.held);
             let peer = self.peers.entry(device).or_default();
             peer.hear(lane, &said.held, &said.unapplied, now.wall);
             peer.compare(lane, ours, now.wall);
@@ -125,7 +127,8 @@ impl Engine {
         true
     }
 
-    /// Sends what we hold of the lanes in which it differs from what the peer was last told.
+    /// Sends what we hold of the lanes in which it differs from what the peer was last told, or of all:
+    /// now, or once the link takes more.
     pub(super) fn send_receipt(
         &mut self,
         store: &Store,
@@ -140,10 +143,20 @@ impl Engine {
         }
         session.receipt_at = None;
         session.give_credit();
+        if all {
+            session.told.clear();
+        }
+        session.resets |= reset;
+        // What is said later is newer, and takes the place of much that would wait.
+        session.owes_receipt = session.is_full();
+        if session.owes_receipt {
+            return;
+        }
+        let reset = std::mem::take(&mut session.resets);
         let mut lanes = Vec::new();
         for lane in &session.lanes {
             let held = self.held.lane(store, *lane);
-            if !all && session.told.get(lane) == Some(&held.digest) {
+            if session.told.get(lane) == Some(&held.digest) {
                 continue;
             }
             session.told.insert(*lane, held.digest);
@@ -183,13 +196,21 @@ impl Engine {
     }
 }
 
-/// Whether a journal here has another entry in the place of a peer's tip.
+/// Whether a journal here has another entry in the place of a peer's tip, and no proof of it is kept that
+/// can be shown instead.
 fn forks(store: &Store, lane: LaneId, author: &Author, theirs: &Tip) -> Result<bool, StoreError> {
     let Some(row) = store.journal(lane, author) else { return Ok(false) };
-    if row.held == theirs.seq {
-        return Ok(row.held_hash != theirs.hash);
+    if theirs.has_two_histories() || (row.forked && has_proof(store, lane, author, theirs)) {
+        return Ok(false);
     }
-    let found = store.entries(lane, author, theirs.seq, 1, 1)?;
+    if row.held <= theirs.seq {
+        return Ok(row.held == theirs.seq && row.held_hash != theirs.hash);
+    }
+    let found = match store.entries(lane, author, theirs.seq, 1, 1) {
+        // What rotted shows nothing.
+        Err(StoreError::Damaged { .. }) => return Ok(false),
+        found => found?,
+    };
     let found = found.first().and_then(|bytes| Entry::read(bytes).ok());
     Ok(found.is_some_and(|entry| entry.header.seq == theirs.seq && entry.hash != theirs.hash))
 }

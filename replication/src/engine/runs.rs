@@ -91,7 +91,8 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let device = session.device;
         match error {
-            ReceiveError::Gap { .. } => {
+            // Of another history, the sender shows where it parts from the tip that it is told.
+            ReceiveError::Gap { .. } | ReceiveError::OtherHistory { .. } => {
                 if session.reset_after <= now.mono && !bug::active(Bug::IgnoreGap) {
                     session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
                     self.send_receipt(store, now, conn, true, true);
@@ -151,8 +152,18 @@ impl Engine {
         while let Some(session) = self.sessions.get_mut(&conn)
             && let Some(&pending) = session.pending.first()
         {
-            if self.read_pending(store, conn, pending)? {
-                break;
+            match self.read_pending(store, conn, pending) {
+                Ok(true) => break,
+                Ok(false) => {}
+                // What rotted cannot be sent, and all else can.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    let Pending { lane, author, .. } = pending;
+                    if self.unreadable.insert((lane, author)) {
+                        let why = error.to_string();
+                        self.push_event(Event::Unreadable { lane, author, why });
+                    }
+                }
+                Err(error) => return Err(error),
             }
             self.sessions.get_mut(&conn).map(|session| session.pending.remove(&pending));
         }
@@ -173,7 +184,10 @@ impl Engine {
         let has = has.unwrap_or_else(|| said.map_or(0, |view| view.held.seq(&author)));
         let from = has.saturating_add(1);
         let to = sendable(&self.roster, store, lane, &author);
-        if from > to || said.is_some_and(|view| refuses(&self.roster, &view.held, &author)) {
+        let knows_better =
+            |held: &Frontier| held.0.get(&author).is_some_and(Tip::has_two_histories);
+        let unwanted = |held: &Frontier| knows_better(held) || refuses(&self.roster, held, &author);
+        if from > to || said.is_some_and(|view| unwanted(&view.held)) {
             return Ok(false);
         }
         let mut entries =

@@ -2,7 +2,9 @@
 
 mod damaged;
 mod expiry;
+mod forgotten;
 mod forks;
+mod full;
 mod hostile;
 mod many;
 mod membership;

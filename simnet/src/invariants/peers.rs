@@ -28,11 +28,12 @@ fn justified(node: &Node, number: usize, event: &Event, excuses: &Excuses) -> bo
         | Event::InSync { .. }
         | Event::Applied { .. } => true,
         Event::Equivocation { author, .. } => forked(author.device),
+        Event::Unreadable { .. } => false,
         Event::Refused { from, author, code, .. } => {
             let device = author.device;
             hostile(*from)
                 || match *code {
-                    "journal_quarantined" | "invalid_entries" => forked(device),
+                    "journal_quarantined" => forked(device),
                     "after_revocation"
                     | "journal_not_named_in_revocation"
                     | "not_the_entry_held_at_revocation" => excuses.revoked.contains(&device),
@@ -60,8 +61,6 @@ fn justified(node: &Node, number: usize, event: &Event, excuses: &Excuses) -> bo
                     AbortReason::OtherMesh => {
                         excuses.late.contains(device) || excuses.late.contains(&node.device())
                     }
-                    // Of two histories one can come without the proof that there are two.
-                    AbortReason::InvalidEntries => !excuses.forks.is_empty(),
                     _ => false,
                 }
         }

@@ -120,6 +120,51 @@ fn a_damaged_entry_that_waits_stops_its_journal_alone() {
     assert_eq!(facts.journals.iter().filter(|journal| journal.damage.is_some()).count(), 1);
 }
 
+#[test]
+fn entries_are_read_up_to_a_damaged_one_and_what_overlaps_it_is_taken() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    for n in 1..=4 {
+        a.put("x", json!(n)).unwrap();
+    }
+    let by_a = a.store().author();
+    let read = |of: &mut Device, from| {
+        let snapshot = of.store().reader().snapshot().unwrap();
+        snapshot.entries(LaneId::Normal, &by_a, from, usize::MAX, usize::MAX)
+    };
+    let whole = read(&mut a, 1).unwrap();
+    b.take_of(LaneId::Normal, by_a, &whole[..3]);
+    let number = b.store().authors.number(&by_a).unwrap();
+    b.flip(tables::ENTRIES, &tables::entry_key(LaneId::Normal, number, 3));
+    assert_eq!(read(&mut b, 1).unwrap(), whole[..2]);
+    assert!(matches!(read(&mut b, 3), Err(StoreError::Damaged { .. })));
+    b.take_of(LaneId::Normal, by_a, &whole[2..]);
+    assert_eq!(b.body("x"), Some(json!(4)));
+}
+
+#[test]
+fn a_damaged_proof_of_two_histories_leaves_the_journal_quarantined_and_opens() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!(1)).unwrap();
+    let by_a = a.store().author();
+    b.pull(&mut a);
+    let mut other = Device::new(1);
+    other.store().incarnation = by_a.incarnation;
+    other.put("x", json!(2)).unwrap();
+    let of_other = other.store().reader().snapshot().unwrap();
+    let entry = of_other.entry(LaneId::Normal, &by_a, 1).unwrap().unwrap();
+    let run = Run { lane: LaneId::Normal, author: by_a, entries: vec![&entry] };
+    b.store().receive(&run, &[MESH], WallMillis(9)).unwrap_err();
+    b.store().commit().unwrap();
+    b.flip(tables::EVIDENCE, &0_u64.to_be_bytes());
+    let read = b.store().fork(LaneId::Normal, &by_a);
+    assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+    b.store.take().unwrap().close().unwrap();
+    b.reopen(None).unwrap();
+    assert!(b.store().journal(LaneId::Normal, &by_a).unwrap().forked);
+    assert_eq!(b.store().fork_seq(LaneId::Normal, &by_a), None);
+    assert_eq!(b.store().fork(LaneId::Normal, &by_a).unwrap(), None);
+}
+
 impl Device {
     fn first_key(&mut self, table: tables::Bytes) -> Vec<u8> {
         self.store()

@@ -1,5 +1,6 @@
 //! A member that writes two histories of its journal, and how all learn of it from one who saw both.
 
+use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::EntryHash;
 use srcos_lanes::journal::{Entry, hash_header, sign_header, write_entry};
 use srcos_lanes::store::Run;
@@ -62,8 +63,7 @@ impl Two {
     fn knows(&self, world: &World, node: usize) -> bool {
         let store = &world.nodes[node].store;
         let forked = store.journal(LaneId::Normal, &self.author).is_some_and(|row| row.forked);
-        let snapshot = store.reader().snapshot().unwrap();
-        let proof = snapshot.fork(LaneId::Normal, &self.author).unwrap();
+        let proof = store.fork(LaneId::Normal, &self.author).unwrap();
         assert_eq!(proof.is_some(), forked);
         assert!(proof.is_none_or(|proof| proof.seq == self.seq));
         forked
@@ -149,15 +149,159 @@ fn who_has_not_come_to_where_the_histories_part_is_told_when_it_does() {
     two.tell(&mut world, 2, &two.other[..2]);
     world.connect(1, 2);
     world.run();
-    assert!(!two.knows(&world, 2));
+    assert!(two.knows(&world, 2));
     no_harm(&world, 1..3);
-    // The liar is met again.
-    two.tell(&mut world, 2, &two.other);
+}
+
+#[test]
+fn a_device_that_comes_later_gets_the_journal_the_proof_and_what_builds_on_it() {
+    // Where the two part, and whether anybody built on the journal.
+    for (seq, builds) in [(1, false), (1, true), (4, false), (4, true)] {
+        let mut world = World::mesh(4);
+        let two = Two::written(&mut world, 5, seq);
+        two.tell(&mut world, 1, &two.one);
+        if builds {
+            world.put(1, "x", json!({ "n": 0, "more": 1 }));
+        }
+        two.tell(&mut world, 1, &two.other);
+        world.connect(1, 2);
+        world.run();
+        world.cut_all();
+        // It passes on what it has.
+        world.connect(2, 3);
+        world.run();
+        let shown = world.body(1, LaneId::Normal, "x");
+        assert!(shown.is_some());
+        for node in 1..4 {
+            assert!(two.knows(&world, node), "n{node}, {seq}, {builds}");
+            let row = *world.nodes[node].store.journal(LaneId::Normal, &two.author).unwrap();
+            assert!(row.held >= seq, "n{node}, {seq}, {builds}");
+            assert!(!builds || world.nodes[node].store.journals(LaneId::Normal).count() == 2);
+            let stuck = world.nodes[node].store.journals(LaneId::Normal);
+            let stuck = stuck.filter(|(_, row)| row.applied < row.held && !row.forked);
+            assert_eq!(stuck.count(), 0, "n{node}, {seq}, {builds}");
+        }
+        assert_eq!(world.state(2, LaneId::Normal, 3), LaneState::InSync);
+        assert_eq!(world.state(3, LaneId::Normal, 2), LaneState::InSync);
+        no_harm(&world, 1..4);
+    }
+}
+
+#[test]
+fn those_who_know_send_each_other_nothing_of_the_journal() {
+    let mut world = World::mesh(3);
+    let two = Two::written(&mut world, 5, 3);
+    for node in 1..3 {
+        two.tell(&mut world, node, &two.one);
+        two.tell(&mut world, node, &two.other);
+    }
+    world.put(1, "honest", json!(1));
+    world.connect(1, 2);
+    world.run();
+    assert_eq!(world.body(2, LaneId::Normal, "honest"), Some(json!(1)));
+    let refused = |event: &&Event| matches!(event, Event::Refused { .. });
+    assert!(world.nodes.iter().all(|node| !node.events.iter().any(|event| refused(&event))));
+    assert_eq!((told(&world, 1), told(&world, 2)), (0, 0));
+}
+
+#[test]
+fn a_fork_that_comes_between_a_receipt_and_a_run_ends_no_connection() {
+    let mut world = World::mesh(3);
+    let two = Two::written(&mut world, 10, 3);
+    two.tell(&mut world, 1, &two.one[..5]);
+    world.put(1, "honest", json!(1));
+    world.connect(1, 2);
+    // Until the second has heard how far the first holds the journal, and has none of it yet.
+    let (first, second) = (world.device(1), 2);
+    let heard = |world: &World| {
+        let peer = &world.nodes[second].engine.peers[&first];
+        let view = peer.lanes.get(&LaneId::Normal);
+        view.is_some_and(|view| view.held.seq(&two.author) == 5)
+    };
+    while !heard(&world) {
+        assert!(world.step());
+    }
+    assert!(world.nodes[second].store.journal(LaneId::Normal, &two.author).is_none());
+    let now = world.clock();
+    let run = Run {
+        lane: LaneId::Normal,
+        author: two.author,
+        entries: two.other.iter().map(Vec::as_slice).collect(),
+    };
+    let node = &mut world.nodes[second];
+    let meshes = node.engine.roster().allowed_meshes(two.author.device);
+    node.store.receive(&run, &meshes, now.wall).unwrap();
+    world.run();
+    no_harm(&world, 1..3);
+    assert!(two.knows(&world, 1) && two.knows(&world, 2));
+    assert_eq!(world.body(2, LaneId::Normal, "honest"), Some(json!(1)));
+    assert_eq!(world.state(1, LaneId::Normal, 2), LaneState::InSync);
+}
+
+#[test]
+fn journals_that_a_peer_holds_too_little_of_do_not_stand_before_those_it_can_be_shown() {
+    let mut world = World::mesh(3);
+    let all: Vec<Two> = (0..FORKS_SHOWN_MAX as u32 + 2)
+        .map(|n| {
+            world.nodes[LIAR].store.begin_incarnation(n).unwrap();
+            Two::written(&mut world, 4, 3)
+        })
+        .collect();
+    for two in &all {
+        two.tell(&mut world, 1, &two.one);
+        two.tell(&mut world, 1, &two.other);
+    }
+    let mut ends = all.iter().collect::<Vec<_>>();
+    ends.sort_by_key(|two| two.author);
+    for (at, two) in ends.iter().enumerate() {
+        let held = if at < FORKS_SHOWN_MAX { 1 } else { 4 };
+        two.tell(&mut world, 2, &two.one[..held]);
+    }
+    world.connect(1, 2);
+    while world.step() {}
+    for two in &ends[FORKS_SHOWN_MAX..] {
+        assert!(two.knows(&world, 2));
+    }
+    world.run();
     world.now += DIGEST_EVERY_MS;
     world.timeouts();
     world.run();
-    assert!(two.knows(&world, 2));
+    assert!(all.iter().all(|two| two.knows(&world, 2)));
     no_harm(&world, 1..3);
+    assert_eq!(world.state(1, LaneId::Normal, 2), LaneState::InSync);
+}
+
+#[test]
+fn a_proof_that_rotted_hinders_no_commit_and_no_other_proof() {
+    let mut world = World::mesh(4);
+    let lost = Two::written(&mut world, 3, 2);
+    world.nodes[LIAR].store.begin_incarnation(1).unwrap();
+    let kept = Two::written(&mut world, 3, 2);
+    for two in [&lost, &kept] {
+        two.tell(&mut world, 1, &two.one);
+        two.tell(&mut world, 2, &two.one);
+    }
+    lost.tell(&mut world, 1, &lost.other);
+    world.damage(1, srcos_lanes::tables::EVIDENCE, |_| true);
+    world.connect(1, 2);
+    world.run();
+    let run = Run {
+        lane: LaneId::Normal,
+        author: kept.author,
+        entries: kept.other.iter().map(Vec::as_slice).collect(),
+    };
+    let now = world.clock();
+    let node = &mut world.nodes[1];
+    let meshes = node.engine.roster().allowed_meshes(kept.author.device);
+    node.store.receive(&run, &meshes, now.wall).unwrap_err();
+    world.run();
+    assert!(kept.knows(&world, 1) && kept.knows(&world, 2));
+    // It still says that there are two, and to whom holds nothing of it, it gives what it has.
+    world.connect(1, 3);
+    world.run();
+    assert_eq!(world.nodes[3].store.journal(LaneId::Normal, &lost.author).unwrap().held, 3);
+    assert_eq!(world.state(1, LaneId::Normal, 2), LaneState::Diverged);
+    no_harm(&world, 1..4);
 }
 
 #[test]
@@ -177,32 +321,65 @@ fn the_author_that_is_a_copy_of_itself_learns_it_and_begins_anew() {
 
 #[test]
 fn a_peer_that_names_the_journal_again_and_again_is_shown_each_history_once() {
+    // An entry that nobody knows, and the one that it holds by its own word.
+    for unknown in [true, false] {
+        let mut world = World::mesh(3);
+        let two = Two::written(&mut world, 3, 2);
+        two.tell(&mut world, 1, &two.one);
+        two.tell(&mut world, 1, &two.other);
+        two.tell(&mut world, 2, &two.one);
+        world.connect(1, 2);
+        world.run();
+        assert!(two.knows(&world, 2));
+        let hash = match unknown {
+            true => EntryHash([9; 32]),
+            false => Entry::read(&two.one[1]).unwrap().hash,
+        };
+        // It goes on as if it had learned nothing.
+        let spent = two.name_again(&mut world, Tip { seq: 2 + u64::from(unknown), hash });
+        assert!(spent[1..].iter().all(|credit| *credit == spent[1]), "{spent:?}");
+        let (at, conn) = world.links[0].ends[0];
+        assert_eq!(world.nodes[at].engine.sessions[&conn].forks_shown.len(), 2);
+    }
+}
+
+#[test]
+fn a_peer_that_names_the_journal_before_the_place_where_the_two_part_has_no_proof_looked_for() {
     let mut world = World::mesh(3);
     let two = Two::written(&mut world, 3, 2);
     two.tell(&mut world, 1, &two.one);
     two.tell(&mut world, 1, &two.other);
-    two.tell(&mut world, 2, &two.one);
     world.connect(1, 2);
     world.run();
-    assert!(two.knows(&world, 2));
-    // It goes on as if it had learned nothing.
     let (at, conn) = world.links[0].ends[0];
-    let tip = srcos_lanes::frontier::Tip { seq: 3, hash: EntryHash([9; 32]) };
-    let held = srcos_lanes::frontier::Frontier([(two.author, tip)].into());
-    let lane = crate::wire::LaneReceipt { lane: LaneId::Normal.code(), held, unapplied: vec![] };
-    let mesh = world.nodes[at].engine.roster().mesh();
-    let receipt =
-        crate::wire::Receipt::new(mesh, WallMillis(1), vec![lane], false, &world.nodes[2].key);
-    let mut spent = Vec::new();
-    for _ in 0..10 {
-        for frame in crate::wire::frames(Message::Receipt(receipt.clone()).encode()) {
-            let now = world.clock();
-            let node = &mut world.nodes[at];
-            node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
-        }
-        world.settle(at);
-        spent.push(world.nodes[at].engine.sessions[&conn].credit);
+    let node = &world.nodes[at];
+    let hash = Entry::read(&two.one[0]).unwrap().hash;
+    for tip in [Tip::TWO_HISTORIES, Tip { seq: 1, hash }] {
+        let held = Frontier([(two.author, tip)].into());
+        assert_eq!(node.engine.forked(&node.store, conn, LaneId::Normal, &held), []);
     }
-    assert!(spent[1..].iter().all(|credit| *credit == spent[1]), "{spent:?}");
-    assert_eq!(world.nodes[at].engine.sessions[&conn].forks_shown.len(), 2);
+}
+
+impl Two {
+    /// The second node names the journal to the first, ten times. The credit that the first has left.
+    fn name_again(&self, world: &mut World, tip: Tip) -> Vec<i64> {
+        let (at, conn) = world.links[0].ends[0];
+        let held = Frontier([(self.author, tip)].into());
+        let lane =
+            crate::wire::LaneReceipt { lane: LaneId::Normal.code(), held, unapplied: vec![] };
+        let mesh = world.nodes[at].engine.roster().mesh();
+        let key = &world.nodes[2].key;
+        let receipt = crate::wire::Receipt::new(mesh, WallMillis(1), vec![lane], false, key);
+        let mut spent = Vec::new();
+        for _ in 0..10 {
+            for frame in crate::wire::frames(Message::Receipt(receipt.clone()).encode()) {
+                let now = world.clock();
+                let node = &mut world.nodes[at];
+                node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
+            }
+            world.settle(at);
+            spent.push(world.nodes[at].engine.sessions[&conn].credit);
+        }
+        spent
+    }
 }
