@@ -189,8 +189,8 @@ pub enum WriteError {
     },
     /// What this store keeps of the object is damaged, so that not even its class is known.
     #[error(
-        "object {id:?} is damaged in this store: {what}; restore a backup, or delete the object on \
-         another device"
+        "object {id:?} is damaged in this store: {what}; restore a backup, or delete the object: on \
+         another device, or here if its lane stays on this device"
     )]
     Damaged {
         /// The object.

@@ -39,7 +39,8 @@ pub const ENTRY_AFTER_MAX: usize = 1_024;
 pub const LIFE_MAX: u32 = u32::MAX - 1;
 /// Longest object id that a person or program may choose, in bytes.
 pub const OBJECT_ID_BYTES_MAX: usize = srcos_schemas::objects::ID_BYTES_MAX;
-/// Longest object id in an entry: the node's own ids carry another id and some words.
+/// Longest object id in an entry of the tombstone lane: the node's own ids carry another id and some
+/// words. In all other lanes it is [`OBJECT_ID_BYTES_MAX`].
 pub const ENTRY_ID_BYTES_MAX: usize = OBJECT_ID_BYTES_MAX + 64;
 
 /// The signed part of an entry.
@@ -325,7 +326,12 @@ impl<'a> Entry<'a> {
             let Body::Here(body) = body else { continue };
             let wrong = |what| EntryError::Body { seq: self.header.seq, item: index, what };
             let parts = BodyParts::read(body).ok_or_else(|| wrong("it cannot be decoded"))?;
-            if parts.id.len() > ENTRY_ID_BYTES_MAX || check_id_text(parts.id).is_err() {
+            // No one could change or delete what has a longer id than anyone may give.
+            let id_bytes_max = match self.header.lane {
+                LaneId::Tombstone => ENTRY_ID_BYTES_MAX,
+                _ => OBJECT_ID_BYTES_MAX,
+            };
+            if parts.id.len() > id_bytes_max || check_id_text(parts.id).is_err() {
                 return Err(wrong("its object id is not allowed"));
             }
             if parts.life == 0 || parts.life > LIFE_MAX {

@@ -255,6 +255,17 @@ pub enum FeedRow {
     },
 }
 
+impl FeedRow {
+    /// The lane of what was applied.
+    pub fn lane(&self) -> LaneId {
+        match self {
+            Self::Entry { lane, .. } | Self::Expired { lane, .. } | Self::Shown { lane, .. } => {
+                *lane
+            }
+        }
+    }
+}
+
 /// Counters of one lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CountsRow {

@@ -133,8 +133,13 @@ impl Core {
     /// Whether all links were to be cut when this was last asked for.
     pub fn is_kept_offline(&self) -> Result<bool, ApiError> {
         let snapshot = self.store.reader().snapshot().map_err(store_error)?;
-        let kept = snapshot.peer_fact(self.key.device(), OFFLINE).map_err(store_error)?;
-        Ok(kept.is_some_and(|kept| kept == [1]))
+        match snapshot.peer_fact(self.key.device(), OFFLINE) {
+            Ok(kept) => Ok(kept.is_some_and(|kept| kept == [1])),
+            // It was asked for once at least: links that are wanted can be asked for again, what went
+            // out over links that were not cannot be taken back.
+            Err(srcos_lanes::error::StoreError::Damaged { .. }) => Ok(true),
+            Err(error) => Err(store_error(error)),
+        }
     }
 
     /// Keeps, with the turn, whether all links are to be cut: a restart must not undo what was asked

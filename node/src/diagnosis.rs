@@ -90,16 +90,22 @@ fn late(state: &LaneStatus, waiting: &[Waiting], names: &BTreeMap<DeviceId, Stri
         state.journal.oldest_unapplied_ms.unwrap_or(0) / 1_000
     );
     for journal in waiting {
-        message.push_str(&format!(
-            "; entry {} of {} waits for entry {} of {}",
-            journal.seq,
-            named(journal.author.device),
-            journal.wants.1,
-            named(journal.wants.0.device),
-        ));
+        let (seq, of) = (journal.seq, named(journal.author.device));
+        message.push_str(&match journal.wants {
+            Some((author, wanted)) => {
+                format!(
+                    "; entry {seq} of {of} waits for entry {wanted} of {}",
+                    named(author.device)
+                )
+            }
+            None => format!("; entry {seq} of {of} is damaged in this store"),
+        });
     }
-    let strange = waiting.iter().any(|journal| !names.contains_key(&journal.wants.0.device));
-    let hint = if strange {
+    let mut wanted = waiting.iter().filter_map(|journal| journal.wants);
+    let strange = wanted.any(|(author, _)| !names.contains_key(&author.device));
+    let hint = if waiting.iter().any(|journal| journal.wants.is_none()) {
+        "put back a backup, or pair this device anew; see: srcos-node provenance verify"
+    } else if strange {
         "what they build on was written outside this mesh and cannot come: write these objects again"
     } else {
         "connect a device that has what they wait for; see: srcos-node peers"

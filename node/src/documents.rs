@@ -194,6 +194,7 @@ pub fn change(snapshot: &Snapshot, applied: &Applied) -> Result<ChangeDocument, 
             AppliedOp::Put => ChangeOp::Put,
             AppliedOp::Delete => ChangeOp::Delete,
             AppliedOp::Expire => ChangeOp::Expire,
+            AppliedOp::Damaged => ChangeOp::Damaged,
         },
         lane: applied.lane.name().to_owned(),
         id: applied.id.clone(),
@@ -286,7 +287,7 @@ pub fn write_error(error: WriteError) -> ApiError {
         WriteError::Damaged { .. } => (
             ErrorKind::Refused,
             "object_damaged",
-            "restore a backup, or delete it on another device and create it again",
+            "restore a backup, or delete it, on another device if its lane is shared, and create it again",
         ),
         WriteError::LivesSpent { .. } => {
             (ErrorKind::Refused, "lives_spent", "choose another id for the object")

@@ -286,7 +286,7 @@ impl Engine {
             told_time: Now { mono: MonoMillis(0), wall: WallMillis(0) },
         };
         for device in engine.other_members().collect::<Vec<_>>() {
-            let (peer, _) = Peer::load(&snapshot, device)?;
+            let peer = Peer::load(&snapshot, device)?;
             engine.peers.insert(device, peer);
             engine.claims.load(&snapshot, device)?;
         }

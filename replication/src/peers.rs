@@ -195,7 +195,7 @@ pub fn remembered(
     ours.0.retain(|author, _| !void.contains(&author.device));
     let mut peers = Vec::new();
     for device in roster.members().keys().copied().filter(|device| *device != own) {
-        let (peer, _) = Peer::load(snapshot, device)?;
+        let peer = Peer::load(snapshot, device)?;
         peers.push(peer.stands(device, lane, &ours, policy, Contact::None));
     }
     Ok(peers)
@@ -206,25 +206,28 @@ pub fn remembered_seen_at(
     snapshot: &srcos_lanes::store::Snapshot,
     device: DeviceId,
 ) -> Result<Option<WallMillis>, srcos_lanes::error::StoreError> {
-    Ok(Peer::load(snapshot, device)?.0.seen_at)
+    Ok(Peer::load(snapshot, device)?.seen_at)
 }
 
 /// The name under which what is known of a peer is kept in the store.
 pub(crate) const FACT: &str = "views-1";
 
 impl Peer {
-    /// What the store remembers of a peer, and whether it remembers anything.
+    /// What the store remembers of a peer. What is damaged is forgotten: it is only a memory.
     pub(crate) fn load(
         snapshot: &srcos_lanes::store::Snapshot,
         device: DeviceId,
-    ) -> Result<(Self, bool), srcos_lanes::error::StoreError> {
+    ) -> Result<Self, srcos_lanes::error::StoreError> {
         let mut peer = Self::default();
-        let Some(bytes) = snapshot.peer_fact(device, FACT)? else { return Ok((peer, false)) };
-        // What an older version wrote differently is only a memory; the peer will say it again.
-        if let Ok((seen_at, lanes)) = postcard::from_bytes(&bytes) {
+        let bytes = match snapshot.peer_fact(device, FACT) {
+            Err(srcos_lanes::error::StoreError::Damaged { .. }) => None,
+            read => read?,
+        };
+        // What an older version wrote differently is forgotten too; the peer will say it again.
+        if let Some(Ok((seen_at, lanes))) = bytes.as_deref().map(postcard::from_bytes) {
             (peer.seen_at, peer.lanes) = (seen_at, lanes);
         }
-        Ok((peer, true))
+        Ok(peer)
     }
 
     /// How the peer stands to us in a lane, policy included.

@@ -494,6 +494,9 @@ pub enum ChangeOp {
     Delete,
     /// Its time to live ended.
     Expire,
+    /// What happened cannot be read, since the store is damaged there: `id` is empty. Whoever keeps a
+    /// copy of the lane lists it anew.
+    Damaged,
 }
 
 /// One applied change, as `watch` and `/changes` deliver it, once and in order.

@@ -15,7 +15,7 @@ use crate::object::{DocumentError, Object, View};
 use crate::tables::{self, FeedRow, Loc, RowState, TombstoneRow};
 
 /// What an item counts as by itself, in bytes of work: its hash is computed and rows are looked up.
-const ITEM_WORK_BYTES: usize = 512;
+pub(super) const ITEM_WORK_BYTES: usize = 512;
 /// What a deleted life counts as that is walked over, in bytes of work.
 const LIFE_WORK_BYTES: usize = 16;
 

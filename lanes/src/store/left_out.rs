@@ -26,8 +26,10 @@ const AWAKE_MAX: usize = 256;
 #[derive(Default)]
 struct Settled {
     taken: Vec<Arrival>,
-    /// Why a change is left out, or what is damaged.
+    /// Why a change was left out. It may have been taken in since.
     why: Option<String>,
+    /// What is damaged.
+    damage: Option<StoreError>,
     is_full: bool,
 }
 
@@ -60,14 +62,11 @@ impl Store {
         let mut settled = Settled::default();
         let mut drained = BTreeMap::new();
         while !queue.is_empty() {
-            let found = self.stalled_authors(open, object, &queue).and_then(|stalled| {
-                let document = self.document(open, touched, key)?;
-                Ok((document, stalled))
-            });
-            let mut damage = None;
-            let Some((document, mut stalled)) = unless_damaged(found, &mut damage)? else {
+            let damage = &mut settled.damage;
+            let mut stalled = self.stalled_authors(open, object, &queue, damage)?;
+            let document = self.document(open, touched, key);
+            let Some(document) = unless_damaged(document, damage)? else {
                 self.leave_all_out(open, object, &queue, &DocumentError::Poisoned)?;
-                settled.why = damage.map(|error| error.to_string());
                 break;
             };
             stalled.retain(|_, change| !document.has(*change));
@@ -96,8 +95,8 @@ impl Store {
             settled.is_full = taken.is_full;
             queue = Vec::new();
             if self.leaves_out && !settled.is_full {
-                queue = self.wake(open, object, key, &arrivals, &mut drained, &mut damage)?;
-                settled.why = damage.map(|error| error.to_string()).or(settled.why);
+                let damage = &mut settled.damage;
+                queue = self.wake(open, object, key, &arrivals, &mut drained, damage)?;
             }
             settled.taken.extend(arrivals);
         }
@@ -125,11 +124,12 @@ impl Store {
         }
         if unshown {
             quarantine(touched, UNSHOWN.to_owned());
-        } else if leaves_out || settled.why.is_some() {
+        } else if leaves_out || settled.damage.is_some() {
             let known = "changes of it wait for others that are not here".to_owned();
             let said = touched.row.as_ref().map(|row| &row.state);
-            if settled.why.is_some() || !matches!(said, Some(RowState::Quarantined(_))) {
-                quarantine(touched, settled.why.unwrap_or(known));
+            let why = settled.damage.map(|error| error.to_string()).or(settled.why);
+            if why.is_some() || !matches!(said, Some(RowState::Quarantined(_))) {
+                quarantine(touched, why.unwrap_or(known));
             }
         } else if let Some(row) = &mut touched.row
             && matches!(row.state, RowState::Quarantined(_))
@@ -175,17 +175,21 @@ impl Store {
         tables::read_row(&open.stalled, tables::STALLED, &key)
     }
 
-    /// What the authors of changes wait for at an object, as far as is known.
+    /// What the authors of changes wait for at an object. Where that is damaged, an author waits for
+    /// ever, and no other does.
     fn stalled_authors(
         &self,
         open: &Open<'_>,
         object: ObjectKey,
         queue: &[Pending],
+        damage: &mut Option<StoreError>,
     ) -> Result<BTreeMap<[u8; 16], ChangeHash>, StoreError> {
         let mut stalled = BTreeMap::new();
         for Pending { author, arrival, .. } in queue {
             if !stalled.contains_key(&author.actor()) {
-                let waits_for = self.stalled(open, object, arrival.loc.author)?;
+                let number = arrival.loc.author;
+                let waits_for = self.stalled(open, object, number);
+                let waits_for = unless_damaged(waits_for, damage)?.unwrap_or(Some(behind(number)));
                 stalled.extend(waits_for.map(|change| (author.actor(), change)));
             }
         }
@@ -435,6 +439,7 @@ fn empty(row: &mut ObjectRow) {
     (row.labels, row.types) = (BTreeMap::new(), content.types().clone());
     (row.conflicts, row.heads) = (Vec::new(), Vec::new());
     (row.changes, row.saved_changes, row.confined) = (0, 0, false);
+    row.updated_at = WallMillis(0);
 }
 
 /// Keeps what an object shows, and says why it is not all. What is deleted stays so.

@@ -147,11 +147,14 @@ impl Store {
         for author in snapshot.authors()? {
             authors.add(author);
         }
+        let counts = snapshot.counts_rows()?;
+        // What was damaged, and is counted anew, is written again.
+        let changed_counts = counts.keys().copied().collect();
         let mut store = Self {
             mesh: snapshot.meta(meta::MESH, MeshId)?,
             journals: Journals::new(snapshot.journal_rows()?, &authors),
             forks: snapshot.forks(&authors)?,
-            counts: snapshot.counts_rows()?,
+            counts,
             feed_next: snapshot.feed_next()?,
             db,
             device: found,
@@ -170,7 +173,7 @@ impl Store {
             turn: None,
             versions: BTreeMap::new(),
             changed_journals: BTreeSet::new(),
-            changed_counts: BTreeSet::new(),
+            changed_counts,
             latched: None,
         };
         if clean != Some(true) {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Open, Store};
+use redb::ReadableTable;
+
+use super::{Open, Snapshot, Store};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, DeviceId, WallMillis};
@@ -94,7 +96,10 @@ impl Overlay {
                 }
                 Err(error) => return Err(error),
             };
-            let before = count_at(open, key, row.as_ref())?;
+            let before = match damaged {
+                None => count_at(&open.tombstones, key, row.as_ref())?,
+                Some(_) => count_damaged(&open.tombstones, key)?,
+            };
             self.bytes += row.as_ref().map_or(0, row_bytes) + key.len();
             let (tail, pending) = (Vec::new(), Vec::new());
             let touched = Touched { before, row, tail, document: None, pending, damaged };
@@ -138,7 +143,7 @@ impl Overlay {
 
     /// Whether an object was deleted, also where the record of it is damaged.
     pub(super) fn is_buried(&self, open: &Open<'_>, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.buries(key) || redb::ReadableTable::get(&open.tombstones, key)?.is_some())
+        Ok(self.buries(key) || open.tombstones.get(key)?.is_some())
     }
 
     /// Whether the step itself deletes an object.
@@ -263,13 +268,29 @@ pub(super) fn row_bytes(row: &ObjectRow) -> usize {
 
 /// What one object adds to the counters of its lane, by the deletions that are stored. A life whose
 /// time has not come is not shown, and counts for nothing.
-fn count_at(open: &Open<'_>, key: &[u8], row: Option<&ObjectRow>) -> Result<CountsRow, StoreError> {
+fn count_at(
+    graves: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+    row: Option<&ObjectRow>,
+) -> Result<CountsRow, StoreError> {
     let counts = count(row);
     let hidden = row.is_none_or(|row| row.state == RowState::Hidden);
-    if hidden || super::lives::has_come(&open.tombstones, key)? {
+    if hidden || super::lives::has_come(graves, key)? {
         return Ok(counts);
     }
     Ok(count(None))
+}
+
+/// What an object whose row is damaged adds to the counters of its lane: what it most likely did
+/// before it was. So its deletion counts, and its next life is not counted beside it.
+fn count_damaged(
+    graves: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<CountsRow, StoreError> {
+    let hidden = graves.get(key)?.is_some();
+    let live = !hidden && super::lives::has_come(graves, key)?;
+    let (live, hidden) = (u64::from(live), u64::from(hidden));
+    Ok(CountsRow { live, hidden, ..CountsRow::default() })
 }
 
 /// What one object adds to the counters of its lane.
@@ -282,6 +303,32 @@ fn count(row: Option<&ObjectRow>) -> CountsRow {
         conflicted: live * u64::from(!row.conflicts.is_empty()),
         quarantined: u64::from(matches!(row.state, RowState::Quarantined(_))),
         ..CountsRow::default()
+    }
+}
+
+impl Snapshot {
+    /// The counters of a lane, from its objects. Bodies that are not here are not counted.
+    pub(super) fn count_anew(&self, lane: LaneId) -> Result<CountsRow, StoreError> {
+        let graves = self.table(tables::TOMBSTONES)?;
+        let mut total = CountsRow { absent: None, ..CountsRow::default() };
+        for row in self.table(tables::OBJECTS)?.range::<&[u8]>([lane.code()].as_slice()..)? {
+            let (key, value) = row?;
+            let key = key.value();
+            if key.first() != Some(&lane.code()) {
+                break;
+            }
+            let row = tables::unseal(tables::OBJECTS, key, value.value())
+                .and_then(|bytes| tables::decode::<ObjectRow>(tables::OBJECTS, key, bytes));
+            let one = match row {
+                Ok(row) => count_at(&graves, key, Some(&row))?,
+                Err(_) => count_damaged(&graves, key)?,
+            };
+            total.live += one.live;
+            total.hidden += one.hidden;
+            total.conflicted += one.conflicted;
+            total.quarantined += one.quarantined;
+        }
+        Ok(total)
     }
 }
 
@@ -314,7 +361,10 @@ impl Store {
         }
         let mut written = Written { left: Vec::new(), shown: Vec::new() };
         for (key, mut touched) in touched {
+            let lane = tables::split_object_key(&key).map(|(lane, _, _)| lane);
             if touched.damaged.is_some() {
+                let after = count_damaged(&open.tombstones, &key)?;
+                lane.into_iter().for_each(|lane| self.recount(lane, touched.before, after));
                 continue;
             }
             if self.is_tired() && self.settled {
@@ -329,8 +379,8 @@ impl Store {
                 self.save_document(open, &key, row, &touched.tail, document)?;
                 tables::insert_row(&mut open.objects, tables::OBJECTS, &key, row)?;
             }
-            if let Some((lane, _, _)) = tables::split_object_key(&key) {
-                let after = count_at(open, &key, touched.row.as_ref())?;
+            if let Some(lane) = lane {
+                let after = count_at(&open.tombstones, &key, touched.row.as_ref())?;
                 self.recount(lane, touched.before, after);
             }
             if let Some(document) = touched.document {
@@ -375,15 +425,19 @@ impl Store {
         self.changed_counts.insert(lane);
     }
 
-    /// Takes an object out of the counters of its lane.
+    /// Takes an object out of the counters of its lane; without a row it is a damaged one.
     pub(super) fn uncount(
         &mut self,
         open: &Open<'_>,
         key: &[u8],
-        row: &ObjectRow,
+        row: Option<&ObjectRow>,
     ) -> Result<(), StoreError> {
         let Some((lane, _, _)) = tables::split_object_key(key) else { return Ok(()) };
-        self.recount(lane, count_at(open, key, Some(row))?, count(None));
+        let before = match row {
+            Some(row) => count_at(&open.tombstones, key, Some(row))?,
+            None => count_damaged(&open.tombstones, key)?,
+        };
+        self.recount(lane, before, count(None));
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use serde::Deserialize;
 
 use super::apply::TombstoneBody;
 use super::entries::read_stored;
@@ -14,7 +15,7 @@ use crate::error::StoreError;
 use crate::ids::{Author, ChangeHash, DeviceId, EntryHash, WallMillis};
 use crate::journal::{BodyParts, Entry};
 use crate::lane::LaneId;
-use crate::object::Object;
+use crate::object::{FULL, Object};
 use crate::tables::{
     self, Bytes, CountsRow, FeedRow, JournalRow, Loc, ObjectRow, RowState, TombstoneRow,
 };
@@ -23,6 +24,9 @@ use crate::tables::{
 pub const LIST_ROWS_MAX: usize = 20_000;
 /// Objects on one page of a list, at most.
 pub const LIST_OBJECTS_MAX: usize = 1_000;
+
+/// Who is shown as the author of what shows nothing.
+const NOBODY: DeviceId = DeviceId([0; 32]);
 
 /// A handle that reads what was committed. Cheap to clone; never waits for the writer.
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ pub struct ShownObject {
     pub id: String,
     /// Its life.
     pub life: u32,
-    /// The device that changed it last.
+    /// The device that changed it last; nought where it shows nothing.
     pub author: DeviceId,
     /// What it says.
     pub row: ObjectRow,
@@ -116,6 +120,9 @@ pub enum AppliedOp {
     Delete,
     /// The object's time to live ended.
     Expire,
+    /// What it did cannot be read any more, since the store is damaged there: it may have been
+    /// anything, to any object of the lane. The id is empty.
+    Damaged,
 }
 
 /// One applied change.
@@ -210,7 +217,9 @@ impl Snapshot {
     fn show(&self, key: &[u8], row: ObjectRow) -> Result<ShownObject, StoreError> {
         let (lane, id, life) = tables::split_object_key(key)
             .ok_or_else(|| StoreError::damaged_value(tables::OBJECTS, key))?;
-        let author = self.author(row.author)?.device;
+        // What came first to an object that has no room is not the same on every device.
+        let is_full = matches!(&row.state, RowState::Quarantined(why) if why == FULL);
+        let author = if is_full { NOBODY } else { self.author(row.author)?.device };
         Ok(ShownObject { lane, id: id.to_owned(), life, author, row })
     }
 
@@ -299,9 +308,25 @@ impl Snapshot {
             let number = key.value().try_into().map(u64::from_be_bytes);
             let number =
                 number.map_err(|_| StoreError::damaged_value(tables::FEED, key.value()))?;
-            let bytes = tables::unseal(tables::FEED, key.value(), value.value())?;
-            let row: FeedRow = tables::decode(tables::FEED, key.value(), bytes)?;
-            self.feed_row(number, &row, now, after, &mut applied)?;
+            let row = tables::unseal(tables::FEED, key.value(), value.value())
+                .and_then(|bytes| tables::decode::<FeedRow>(tables::FEED, key.value(), bytes));
+            let lanes = row.as_ref().map_or(LaneId::ALL.to_vec(), |row| vec![row.lane()]);
+            match row.and_then(|row| self.feed_row(number, &row, now, after, &mut applied)) {
+                Ok(()) => {}
+                // Whoever follows the feed goes on, and knows that something was missed.
+                Err(StoreError::Damaged { .. }) => {
+                    let damaged = (0..).zip(lanes).map(|(index, lane)| Applied {
+                        cursor: (number, index),
+                        op: AppliedOp::Damaged,
+                        lane,
+                        id: String::new(),
+                        life: 0,
+                        object: None,
+                    });
+                    applied.extend(damaged.filter(|applied| after < Some(applied.cursor)));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(applied)
     }
@@ -348,10 +373,7 @@ impl Snapshot {
             }
             let object = self.shown_life(lane, id, life, now)?;
             let cursor = (number, 2 * index as u32);
-            let target = object
-                .as_ref()
-                .filter(|_| lane == LaneId::Tombstone)
-                .and_then(|object| serde_json::from_str::<TombstoneBody>(&object.row.body).ok());
+            let target = (lane == LaneId::Tombstone).then(|| deletion(&entry, index)).flatten();
             let id = id.to_owned();
             if after < Some(cursor) {
                 applied.push(Applied { cursor, op: AppliedOp::Put, lane, id, life, object });
@@ -586,9 +608,16 @@ impl Snapshot {
 
     /// The counters of a lane.
     pub fn counts(&self, lane: LaneId) -> Result<CountsRow, StoreError> {
+        Ok(self.counts_row(lane)?.unwrap_or_default())
+    }
+
+    /// The counters of a lane as they are kept. Where they are damaged they are made anew.
+    fn counts_row(&self, lane: LaneId) -> Result<Option<CountsRow>, StoreError> {
         let table = self.table(tables::COUNTS)?;
-        let row = tables::read_row(&table, tables::COUNTS, &[lane.code()])?;
-        Ok(row.unwrap_or_default())
+        match tables::read_row(&table, tables::COUNTS, &[lane.code()]) {
+            Err(StoreError::Damaged { .. }) => self.count_anew(lane).map(Some),
+            read => read,
+        }
     }
 
     /// The device that owns the store.
@@ -616,20 +645,17 @@ impl Snapshot {
     }
 
     pub(super) fn counts_rows(&self) -> Result<BTreeMap<LaneId, CountsRow>, StoreError> {
-        let table = self.table(tables::COUNTS)?;
         let mut rows = BTreeMap::new();
         for lane in LaneId::ALL {
-            if let Some(row) = tables::read_row(&table, tables::COUNTS, &[lane.code()])? {
-                rows.insert(lane, row);
-            }
+            rows.extend(self.counts_row(lane)?.map(|row| (lane, row)));
         }
         Ok(rows)
     }
 
     pub(super) fn next_expiry(&self) -> Result<Option<WallMillis>, StoreError> {
         let table = self.table(tables::EXPIRY)?;
-        let Some((key, _)) = table.first()? else { return Ok(None) };
-        Ok(key.value().first_chunk::<8>().map(|at| WallMillis(u64::from_be_bytes(*at))))
+        let first = table.first()?;
+        Ok(first.and_then(|(key, _)| super::expire::time_of(key.value())))
     }
 
     fn author(&self, number: u32) -> Result<Author, StoreError> {
@@ -643,6 +669,15 @@ impl Snapshot {
         // There are few authors: devices times restores.
         Ok(self.authors()?.iter().position(|known| known == author).map(|number| number as u32))
     }
+}
+
+/// What an item of an entry deletes. Its record may say something else by now, since every member
+/// can write there; what was deleted stays so.
+fn deletion(entry: &Entry<'_>, index: usize) -> Option<TombstoneBody> {
+    let (item, parts) = (entry.header.items.get(index)?, entry.parts(index)?);
+    let actor = entry.header.author.actor();
+    let view = Object::read_creation(parts.change, item.change, actor).ok().flatten()?;
+    TombstoneBody::deserialize(view.content.body()).ok()
 }
 
 /// What stands in a list for an object whose row is damaged.
@@ -664,7 +699,7 @@ fn damaged_object(lane: LaneId, id: &str, life: u32, why: String) -> ShownObject
         expires_at: None,
         types: BTreeMap::new(),
     };
-    ShownObject { lane, id: id.to_owned(), life, author: DeviceId([0; 32]), row }
+    ShownObject { lane, id: id.to_owned(), life, author: NOBODY, row }
 }
 
 impl super::Store {

@@ -18,8 +18,8 @@ use crate::journal::Entry;
 use crate::lane::LaneId;
 use crate::tables::{self, FeedRow};
 
-/// What one call of [`Store::receive`] or [`Store::advance`] reads and makes of objects, by the
-/// estimated bytes of their rows and documents, after which it leaves the rest for another call: so
+/// What one call of [`Store::receive`], [`Store::advance`] or [`Store::expire`] reads and makes of
+/// objects, by the estimated bytes of their rows, documents and entries, after which it leaves the rest for another call: so
 /// that others are not kept waiting long. One object may be more by itself.
 pub const WORK_BYTES_TARGET: usize = 32 * 1024 * 1024;
 
@@ -39,6 +39,8 @@ pub(super) struct Begun {
     seq: u64,
     /// The items whose changes are not.
     items: BTreeSet<u16>,
+    /// Lives that came to light in the step that began it: told of once more after it.
+    shown: Vec<Vec<u8>>,
 }
 
 /// An entry that a call applies.
@@ -47,6 +49,8 @@ struct Marked {
     seq: u64,
     /// Where the applied mark of its journal was moved over it: since when it had waited.
     waited_since: Option<WallMillis>,
+    /// Lives to tell of once it is fed.
+    shown: Vec<Vec<u8>>,
 }
 
 /// The entries of one lane that a call applies, and the objects that they touch.
@@ -106,7 +110,7 @@ impl Store {
         // At once, so that those are ready which build on it.
         let waited_since = Some(self.journal_row(step.lane, number).waiting_since);
         self.note_applied(step.lane, number, step.now);
-        step.entries.push(Marked { number, seq, waited_since });
+        step.entries.push(Marked { number, seq, waited_since, shown: Vec::new() });
         for item in items {
             if self.is_tired() {
                 step.left.entry((number, seq)).or_default().insert(item);
@@ -130,9 +134,10 @@ impl Store {
         open: &mut Open<'_>,
         step: &mut Step,
     ) -> Result<(), StoreError> {
-        for Begun { number, seq, items } in self.begun.remove(&step.lane).unwrap_or_default() {
+        for Begun { number, seq, items, shown } in self.begun.remove(&step.lane).unwrap_or_default()
+        {
             if self.is_tired() {
-                step.entries.push(Marked { number, seq, waited_since: None });
+                step.entries.push(Marked { number, seq, waited_since: None, shown });
                 if !items.is_empty() {
                     step.left.insert((number, seq), items);
                 }
@@ -143,6 +148,9 @@ impl Store {
             let Ok(Some(bytes)) = bytes else { break };
             let Ok(entry) = super::entries::read_stored(&key, &bytes) else { break };
             self.apply_entry(turn, open, step, number, &entry, items)?;
+            if let Some(marked) = step.entries.last_mut() {
+                marked.shown = shown;
+            }
         }
         Ok(())
     }
@@ -169,13 +177,20 @@ impl Store {
         let lane = step.lane;
         let is_left = |entry: &Marked| step.left.contains_key(&(entry.number, entry.seq));
         let done = step.entries.iter().position(is_left).unwrap_or(step.entries.len());
-        let later = step.entries.split_off(done);
-        for Marked { number, seq, waited_since } in step.entries {
+        let mut later = step.entries.split_off(done);
+        for Marked { number, seq, waited_since, shown } in step.entries {
             if waited_since.is_none() {
                 self.note_applied(lane, number, step.now);
             }
             self.feed(open, &FeedRow::Entry { lane, author: number, seq })?;
+            self.feed_shown(open, shown)?;
         }
+        // At once, since what is begun is not remembered over a restart; and again after the entry
+        // that brought the deletion of the life before, since followers may hear of that later.
+        if let Some(last) = later.last_mut() {
+            last.shown.extend(step.shown.iter().cloned());
+        }
+        self.feed_shown(open, step.shown)?;
         // The last first, so that of each journal the first says since when it waits.
         for Marked { number, waited_since, .. } in later.iter().rev() {
             let Some(waiting_since) = *waited_since else { continue };
@@ -186,15 +201,14 @@ impl Store {
         }
         let begun: Vec<Begun> = later
             .into_iter()
-            .map(|Marked { number, seq, .. }| {
+            .map(|Marked { number, seq, shown, .. }| {
                 let items = step.left.remove(&(number, seq)).unwrap_or_default();
-                Begun { number, seq, items }
+                Begun { number, seq, items, shown }
             })
             .collect();
         if !begun.is_empty() {
             self.begun.entry(lane).or_default().extend(begun);
         }
-        self.feed_shown(open, step.shown)?;
         Ok(Advanced { entries: done, more: self.is_tired() || self.begun.contains_key(&lane) })
     }
 }

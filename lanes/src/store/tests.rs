@@ -14,6 +14,7 @@ use crate::tables::RowState;
 
 mod caught_up;
 mod damaged;
+mod expiry;
 mod failing;
 mod limits;
 mod lives;

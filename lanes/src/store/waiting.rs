@@ -15,8 +15,9 @@ pub struct Waiting {
     pub seq: u64,
     /// Since when nothing more of it was applied.
     pub since: WallMillis,
-    /// The entry that must be applied before: whose, and which.
-    pub wants: (Author, u64),
+    /// The entry that must be applied before: whose, and which. `None` where the entry that waits is
+    /// damaged here, so that nothing more of the journal is applied.
+    pub wants: Option<(Author, u64)>,
 }
 
 impl Snapshot {
@@ -41,16 +42,19 @@ impl Snapshot {
         for (author, row) in late.into_iter().take(limit) {
             let seq = row.applied + 1;
             let bytes = match self.entry(lane, author, seq) {
-                // A damaged entry waits for nothing that could come.
-                Err(StoreError::Damaged { .. }) => continue,
-                bytes => bytes?,
+                Ok(bytes) => bytes,
+                Err(StoreError::Damaged { .. }) => None,
+                Err(error) => return Err(error),
             };
-            let Some(bytes) = bytes else { continue };
-            let Ok(entry) = Entry::read(&bytes) else { continue };
-            let wants = entry.header.after.iter().find(|after| !applied(&after.author, after.seq));
-            // One that wants nothing more is applied with the next turn.
-            let Some(after) = wants else { continue };
-            let wants = (after.author, after.seq);
+            let wants = match bytes.as_deref().map(Entry::read) {
+                Some(Ok(Entry { header, .. })) => {
+                    let late = header.after.iter().find(|after| !applied(&after.author, after.seq));
+                    // One that wants nothing more is applied with the next turn.
+                    let Some(after) = late else { continue };
+                    Some((after.author, after.seq))
+                }
+                _ => None,
+            };
             waiting.push(Waiting { author: *author, seq, since: row.waiting_since, wants });
         }
         Ok(waiting)

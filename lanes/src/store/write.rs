@@ -7,7 +7,7 @@ use serde_json::Value;
 use srcos_schemas::json::{self, Limits};
 
 use super::apply::TombstoneBody;
-use super::overlay::{Arrival, Overlay};
+use super::overlay::{Arrival, Overlay, Pending};
 use super::{DEVICE_JOURNALS_MAX, Open, Store};
 use crate::error::{StoreError, WriteError};
 use crate::ids::{Author, ChangeHash, MeshId, Now, ObjectKey, WallMillis};
@@ -149,7 +149,15 @@ impl Store {
         let key = tables::object_key(lane, &op.id, current);
         let touched = batch.overlay.touch(open, &key)?;
         if let Some(what) = &touched.damaged {
-            return Err(WriteError::Damaged { id: op.id.clone(), what: what.clone() });
+            // No other device can delete it where its lane stays here.
+            let here_only = lane.definition().replication == Replication::LocalOnly;
+            return match &op.action {
+                Action::Delete { reason } if here_only && op.if_heads.is_none() => {
+                    self.plan_delete(turn, open, batch, lane, &op.id, current, reason, true)?;
+                    Ok(Outcome { lane, id: op.id.clone(), life: current, changed: true })
+                }
+                _ => Err(WriteError::Damaged { id: op.id.clone(), what: what.clone() }),
+            };
         }
         let present = touched.row.as_ref().filter(|row| {
             row.state != RowState::Hidden && row.expires_at.is_none_or(|at| at > batch.wall)
@@ -306,28 +314,26 @@ impl Store {
         let content = Content::new("tombstone", "internal", BTreeMap::new(), body)
             .map_err(|source| WriteError::Content { id: id.to_owned(), source })?;
         let key = tables::object_key(LaneId::Tombstone, &tombstone_id, 1);
+        let change = Object::create(&content, batch.author.actor(), batch.wall);
+        // A deletion is told to those who may have been told of the object.
+        let confined = confined || lane.definition().replication != Replication::Members;
+        let (class, after) = ("internal", BTreeMap::new());
         let touched = batch.overlay.touch(open, &key)?;
-        if let Some(what) = &touched.damaged {
-            return Err(WriteError::Damaged { id: id.to_owned(), what: what.clone() });
-        }
-        if touched.row.is_none() {
-            let change = Object::create(&content, batch.author.actor(), batch.wall);
-            // A deletion is told to those who may have been told of the object.
-            let confined = confined || lane.definition().replication != Replication::Members;
+        let free = touched.row.is_none() && touched.damaged.is_none();
+        let object = ObjectKey::new(LaneId::Tombstone, &tombstone_id, 1);
+        let free = free && !self.has_left_out(open, object)?;
+        let arrival =
+            batch.add_item(LaneId::Tombstone, &tombstone_id, 1, &change, after, class, confined)?;
+        let touched = batch.overlay.touch(open, &key)?;
+        if free {
             let view = View { content, conflicts: Vec::new() };
-            let heads = [change.hash];
-            batch.add(
-                LaneId::Tombstone,
-                &key,
-                &tombstone_id,
-                1,
-                &change,
-                BTreeMap::new(),
-                "internal",
-                confined,
-                &heads,
-                &view,
-            )?;
+            touched.absorb(|n| self.device_of(n), &[arrival], &[change.hash], &view);
+        } else {
+            // Another member may have taken the name. What deletes is the creation that an entry
+            // carries, so that it is signed all the same; what the record shows is seen here as it
+            // is on every other device.
+            let (author, class, change) = (batch.author, class.to_owned(), change.bytes);
+            touched.pending.push(Pending { arrival, author, class, change });
         }
         let author = batch.author;
         self.entomb(turn, open, &mut batch.overlay, &target, author, batch.wall)?;
@@ -466,15 +472,32 @@ impl<'s> Batch<'s> {
         heads: &[ChangeHash],
         view: &View,
     ) -> Result<(), WriteError> {
+        let arrival = self.add_item(lane, id, life, change, after, class, confined)?;
+        let devices = &self.devices;
+        let Some(touched) = self.overlay.get_mut(key) else { return Ok(()) };
+        let device = |n: u32| devices.get(n as usize).map(|author| author.device);
+        touched.absorb(device, &[arrival], heads, view);
+        Ok(())
+    }
+
+    /// Adds a change to the entry under construction.
+    #[expect(clippy::too_many_arguments, reason = "one change in its full context")]
+    fn add_item(
+        &mut self,
+        lane: LaneId,
+        id: &str,
+        life: u32,
+        change: &EncodedChange,
+        after: BTreeMap<Author, u64>,
+        class: &str,
+        confined: bool,
+    ) -> Result<Arrival, WriteError> {
         let body = BodyParts { life, id, change: &change.bytes }.write();
         if body.len() > BODY_BYTES_MAX {
             let (found, max) = (body.len(), BODY_BYTES_MAX);
             return Err(WriteError::ChangeTooLarge { id: id.to_owned(), found, max });
         }
-        let builder = self
-            .builders
-            .get_mut(&lane)
-            .ok_or_else(|| StoreError::inconsistent("batch", "it has no such lane"))?;
+        let builder = self.builder(lane)?;
         let more = after.keys().filter(|author| !builder.after.contains_key(author)).count();
         let full = builder.items.len() >= ENTRY_CHANGES_MAX
             || builder.bodies_len + body.len() > ENTRY_BODIES_BYTES_TARGET
@@ -484,7 +507,7 @@ impl<'s> Batch<'s> {
             self.seal(lane)?;
         }
         let number = self.number;
-        let Some(builder) = self.builders.get_mut(&lane) else { return Ok(()) };
+        let builder = self.builder(lane)?;
         for (author, seq) in after {
             let waits = builder.after.entry(author).or_insert(0);
             *waits = seq.max(*waits);
@@ -506,12 +529,12 @@ impl<'s> Batch<'s> {
         });
         builder.bodies_len += body.len();
         builder.bodies.push(body);
-        let devices = &self.devices;
-        let Some(touched) = self.overlay.get_mut(key) else { return Ok(()) };
-        let device = |n: u32| devices.get(n as usize).map(|author| author.device);
-        let arrival = Arrival { hash: change.hash, loc, wall: self.wall, confined };
-        touched.absorb(device, &[arrival], heads, view);
-        Ok(())
+        Ok(Arrival { hash: change.hash, loc, wall: self.wall, confined })
+    }
+
+    fn builder(&mut self, lane: LaneId) -> Result<&mut Builder, StoreError> {
+        let builder = self.builders.get_mut(&lane);
+        builder.ok_or_else(|| StoreError::inconsistent("batch", "it has no such lane"))
     }
 
     fn set_expiry(

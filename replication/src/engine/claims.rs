@@ -56,7 +56,11 @@ impl Claim {
 impl Claims {
     /// What the store remembers of the claims of a peer.
     pub(super) fn load(&mut self, snapshot: &Snapshot, device: DeviceId) -> Result<(), StoreError> {
-        let bytes = snapshot.peer_fact(device, FACT)?;
+        let bytes = match snapshot.peer_fact(device, FACT) {
+            // Damaged: it is believed once more than it should be.
+            Err(StoreError::Damaged { .. }) => None,
+            read => read?,
+        };
         let claim: Option<Claim> = bytes.and_then(|bytes| postcard::from_bytes(&bytes).ok());
         self.0.extend(claim.filter(|claim| claim.unproven > 0).map(|claim| (device, claim)));
         Ok(())

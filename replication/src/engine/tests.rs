@@ -1,6 +1,7 @@
 //! Whole conversations between engines over real stores, in memory and in virtual time.
 
 mod damaged;
+mod expiry;
 mod forks;
 mod full;
 mod hostile;

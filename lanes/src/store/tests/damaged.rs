@@ -5,7 +5,7 @@ use crate::object::{Content, Object};
 
 impl Device {
     /// Flips a bit of a value under its seal.
-    fn flip(&mut self, table: tables::Bytes, key: &[u8]) {
+    pub(super) fn flip(&mut self, table: tables::Bytes, key: &[u8]) {
         self.store()
             .with_turn(|_, turn| {
                 let mut table = turn.open_table(table)?;
@@ -114,9 +114,9 @@ fn a_damaged_entry_that_waits_stops_its_journal_alone() {
     assert_eq!(c.body("y"), Some(json!(1)));
     let row = *c.store().journal(LaneId::Normal, &by_b).unwrap();
     assert_eq!((row.held, row.applied), (1, 0));
-    let snapshot = c.store().reader().snapshot().unwrap();
-    assert_eq!(snapshot.waiting(LaneId::Normal, 10).unwrap(), []);
-    let facts = snapshot.verify_lane(LaneId::Normal).unwrap();
+    let waiting = c.store().reader().snapshot().unwrap().waiting(LaneId::Normal, 9).unwrap();
+    assert_eq!(waiting.iter().map(|w| (w.author, w.wants)).collect::<Vec<_>>(), [(by_b, None)]);
+    let facts = c.store().reader().snapshot().unwrap().verify_lane(LaneId::Normal).unwrap();
     assert_eq!(facts.journals.iter().filter(|journal| journal.damage.is_some()).count(), 1);
 }
 
@@ -218,9 +218,119 @@ fn an_expiry_of_a_damaged_row_stops_no_other() {
         a.write(LaneId::Ephemeral, &[op]).unwrap();
     }
     a.flip(tables::OBJECTS, &tables::object_key(LaneId::Ephemeral, "x", 1));
-    assert_eq!(a.store().expire(WallMillis(5_000), 10).unwrap(), 1);
+    assert_eq!(a.store().expire(WallMillis(5_000), 10).unwrap(), 2);
     a.store().commit().unwrap();
     assert_eq!(a.store().latched(), None);
     assert_eq!(a.see(LaneId::Ephemeral, "y"), Visibility::Absent);
     assert_eq!(a.store().next_expiry().unwrap(), None);
+}
+
+#[test]
+fn a_damaged_row_of_who_waits_holds_up_no_other_author() {
+    let (mut a, mut p, mut q) = (Device::new(1), Device::new(2), Device::new(3));
+    let (by_a, by_p, by_q) = (a.store().author(), p.store().author(), q.store().author());
+    let mut object = Object::new();
+    let set = |object: &mut Object, body: Value, author: &Author| {
+        let content = Content::of(body).unwrap();
+        object.set(&content, author.actor(), WallMillis(1)).unwrap().unwrap()
+    };
+    let of_a = [set(&mut object, json!({"n": 1}), &by_a), set(&mut object, json!({"n": 2}), &by_a)];
+    // Both follow the second.
+    let of_p = set(&mut object.clone(), json!({"n": 2, "p": 1}), &by_p);
+    let of_q = set(&mut object, json!({"n": 2, "q": 1}), &by_q);
+    let (of_a, of_p) = (a.journal("x", &of_a), p.journal("x", &[of_p]));
+    let of_q = q.journal("x", &[of_q]);
+    let mut c = Device::new(4);
+    c.take_of(LaneId::Normal, by_a, &of_a[..1]);
+    c.take_of(LaneId::Normal, by_p, &of_p);
+    c.take_of(LaneId::Normal, by_q, &of_q);
+    let number = c.store().authors.number(&by_p).unwrap();
+    let object = crate::ids::ObjectKey::new(LaneId::Normal, "x", 1);
+    let key = tables::stalled_key(object, number);
+    c.flip(tables::STALLED, &key);
+    c.take_of(LaneId::Normal, by_a, &of_a[1..]);
+    assert_eq!(c.body("x"), Some(json!({"n": 2, "q": 1})));
+    assert_eq!(c.listed(), [("x".into(), false)], "what P wrote is not in it");
+    // What is damaged is not written over in silence.
+    let mut waits_for = None;
+    c.store()
+        .with_turn(|_, turn| {
+            let table = turn.open_table(tables::STALLED)?;
+            waits_for =
+                Some(tables::read_row::<crate::ids::ChangeHash>(&table, tables::STALLED, &key));
+            Ok(())
+        })
+        .unwrap();
+    assert!(matches!(waits_for, Some(Err(StoreError::Damaged { .. }))), "{waits_for:?}");
+}
+
+#[test]
+fn a_damaged_row_is_counted_as_what_it_was_until_it_is_deleted() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!(1)).unwrap();
+    b.pull(&mut a);
+    a.flip(tables::OBJECTS, &tables::object_key(LaneId::Normal, "x", 1));
+    b.put("x", json!(2)).unwrap();
+    a.pull(&mut b);
+    let counts = |of: &mut Device| {
+        let counts = of.store().counts(LaneId::Normal);
+        (counts.live, counts.hidden)
+    };
+    assert_eq!(counts(&mut a), (1, 0));
+    b.delete("x").unwrap();
+    a.pull(&mut b);
+    assert_eq!(counts(&mut a), (0, 1));
+    a.put("x", json!(3)).unwrap();
+    assert_eq!(counts(&mut a), (1, 1));
+}
+
+#[test]
+fn a_damaged_row_of_the_feed_and_a_damaged_entry_in_it_stop_no_follower() {
+    let mut a = Device::new(1);
+    for id in ["x", "y", "z", "last"] {
+        a.put(id, json!(1)).unwrap();
+    }
+    a.flip(tables::FEED, &1_u64.to_be_bytes());
+    let author = a.store().author();
+    let number = a.store().authors.number(&author).unwrap();
+    a.flip(tables::ENTRIES, &tables::entry_key(LaneId::Normal, number, 3));
+    let feed = |a: &mut Device, after, limit| {
+        a.store().reader().snapshot().unwrap().feed(after, limit, WallMillis(5_000)).unwrap()
+    };
+    let all = feed(&mut a, None, 100);
+    let told: Vec<_> = all.iter().map(|fed| (fed.op, fed.lane, fed.id.as_str())).collect();
+    let damaged = |lane| (AppliedOp::Damaged, lane, "");
+    let mut expected = vec![(AppliedOp::Put, LaneId::Normal, "x")];
+    expected.extend(LaneId::ALL.map(damaged));
+    expected.push(damaged(LaneId::Normal));
+    expected.push((AppliedOp::Put, LaneId::Normal, "last"));
+    assert_eq!(told, expected);
+    // From each place in it the rest is told, and nothing twice.
+    for (at, fed) in all.iter().enumerate() {
+        assert_eq!(feed(&mut a, Some(fed.cursor), 100), all[at + 1..]);
+    }
+}
+
+#[test]
+fn damaged_counters_are_counted_anew() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.put("x", json!({"n": 1})).unwrap();
+    a.put("y", json!({"n": 1})).unwrap();
+    a.put("z", json!({"n": 1})).unwrap();
+    b.pull(&mut a);
+    a.put("x", json!({"n": 2})).unwrap();
+    b.put("x", json!({"n": 3})).unwrap();
+    b.delete("y").unwrap();
+    a.pull(&mut b);
+    let before = a.store().counts(LaneId::Normal);
+    assert_eq!((before.live, before.hidden, before.conflicted), (2, 1, 1));
+    a.flip(tables::COUNTS, &[LaneId::Normal.code()]);
+    let anew = CountsRow { absent: None, ..before };
+    let read = |a: &mut Device| a.store().reader().snapshot().unwrap().counts(LaneId::Normal);
+    assert_eq!(read(&mut a).unwrap(), anew);
+    a.store.take().unwrap().close().unwrap();
+    a.reopen(Some(1)).unwrap();
+    assert_eq!((a.store().counts(LaneId::Normal), read(&mut a).unwrap()), (anew, anew));
+    a.put("w", json!(1)).unwrap();
+    assert_eq!(read(&mut a).unwrap().live, 3);
 }

@@ -60,3 +60,27 @@ fn journal_that_nobody_would_take_is_not_begun() {
     let refused = a.delete("o1");
     assert!(refused.is_ok(), "a deletion is written to the tombstone lane: {refused:?}");
 }
+
+#[test]
+fn an_id_that_nobody_could_name_is_taken_in_no_lane_but_that_of_deletions() {
+    let m = Device::new(2);
+    let author = m.store.as_ref().unwrap().author();
+    let content = crate::object::Content::of(json!(1)).unwrap();
+    let change = crate::object::Object::create(&content, author.actor(), WallMillis(1));
+    let (max, more) = (crate::journal::OBJECT_ID_BYTES_MAX, crate::journal::ENTRY_ID_BYTES_MAX);
+    for (lane, len, taken) in [
+        (LaneId::Normal, max, true),
+        (LaneId::Normal, max + 1, false),
+        (LaneId::Tombstone, max + 1, true),
+        (LaneId::Tombstone, more, true),
+        (LaneId::Tombstone, more + 1, false),
+    ] {
+        let id = "i".repeat(len);
+        let entries = misled::signed(&m.key, author, lane, Vec::new(), &[vec![(&id, 1, &change)]]);
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        let run = Run { lane, author, entries };
+        let mut a = Device::new(1);
+        let received = a.store().receive(&run, &[MESH], WallMillis(9));
+        assert_eq!(received.is_ok(), taken, "{lane} {len}: {received:?}");
+    }
+}

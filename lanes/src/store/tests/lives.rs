@@ -145,6 +145,93 @@ fn a_life_is_shown_once_all_before_it_are_deleted_and_the_feed_says_so() {
     assert_eq!(of_x[1].object.as_ref().unwrap().row.body, "3");
 }
 
+/// What is told of the record of a deletion, but for the reason of a quarantine.
+fn record(device: &mut Device, name: &str) -> (bool, String, Vec<crate::ids::ChangeHash>) {
+    let Visibility::Shown(object) = device.see(LaneId::Tombstone, name) else { panic!("{name}") };
+    (object.row.state == RowState::Live, object.row.body.clone(), object.heads())
+}
+
+#[test]
+fn a_deletion_reaches_others_also_where_its_name_is_taken() {
+    let name = "normal/1/x";
+    for kind in 0..3 {
+        let (mut a, mut b, mut m) = (Device::new(1), Device::new(2), Member::new(3));
+        match kind {
+            0 => m.create(LaneId::Tombstone, name, 1, json!("nothing")),
+            1 => m.junk(LaneId::Tombstone, name, 1),
+            _ => {
+                let target = json!({"lane": "normal", "life": 7, "id": "z", "reason": ""});
+                m.create(LaneId::Tombstone, name, 1, target);
+            }
+        }
+        a.put("x", json!(1)).unwrap();
+        m.hand(&mut a, LaneId::Tombstone);
+        b.pull(&mut a);
+        a.delete("x").unwrap();
+        assert!(matches!(a.see(LaneId::Normal, "x"), Visibility::Deleted { .. }));
+        b.pull(&mut a);
+        let seen = b.see(LaneId::Normal, "x");
+        assert!(matches!(seen, Visibility::Deleted { .. }), "{kind}: {seen:?}");
+        assert_eq!(record(&mut a, name), record(&mut b, name), "{kind}");
+        // What was there before comes last.
+        let mut c = Device::new(4);
+        let by_a = a.store().author();
+        for lane in [LaneId::Normal, LaneId::Tombstone] {
+            let snapshot = a.store().reader().snapshot().unwrap();
+            let entries = snapshot.entries(lane, &by_a, 1, usize::MAX, usize::MAX).unwrap();
+            c.take_of(lane, by_a, &entries);
+        }
+        m.hand(&mut c, LaneId::Tombstone);
+        assert!(matches!(c.see(LaneId::Normal, "x"), Visibility::Deleted { .. }));
+        assert_eq!(record(&mut a, name), record(&mut c, name), "{kind}");
+    }
+}
+
+#[test]
+fn the_feed_tells_a_deletion_whatever_its_record_says_by_now() {
+    let (mut a, mut b, mut m) = (Device::new(1), Device::new(2), Member::new(3));
+    a.put("x", json!(1)).unwrap();
+    b.pull(&mut a);
+    a.delete("x").unwrap();
+    let name = "normal/1/x";
+    let document = a.store().reader().snapshot().unwrap().document(LaneId::Tombstone, name, 1);
+    let content = Content::of(json!("nothing was deleted")).unwrap();
+    let change = document.unwrap().unwrap().set(&content, m.author.actor(), WallMillis(9));
+    m.sign(LaneId::Tombstone, vec![(name, 1, &change.unwrap().unwrap())]);
+    b.pull(&mut a);
+    m.hand(&mut b, LaneId::Tombstone);
+    assert_eq!(record(&mut b, name).1, "\"nothing was deleted\"");
+    let feed = b.store().reader().snapshot().unwrap().feed(None, 100, WallMillis(5_000)).unwrap();
+    let told: Vec<_> = feed.iter().filter(|fed| fed.op == AppliedOp::Delete).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].lane, told[0].id.as_str(), told[0].life), (LaneId::Normal, "x", 1));
+}
+
+#[test]
+fn a_life_is_told_of_after_the_deletion_that_showed_it_also_where_that_took_more_calls() {
+    let (mut b, mut m) = (Device::new(1), Member::new(2));
+    m.create(LaneId::Normal, "x", 1, json!(1));
+    m.create(LaneId::Normal, "x", 2, json!(2));
+    m.hand(&mut b, LaneId::Normal);
+    // One entry deletes the first life and more.
+    let names = ["x", "y", "z"].map(|id| apply::TombstoneBody::id_of(LaneId::Normal, id, 1));
+    let changes = ["x", "y", "z"].map(|id| {
+        let (lane, reason) = (LaneId::Normal.name().into(), String::new());
+        let target = apply::TombstoneBody { lane, id: id.into(), life: 1, reason };
+        creation(&m.author, serde_json::to_value(&target).unwrap())
+    });
+    let items = names.iter().zip(&changes).map(|(name, change)| (name.as_str(), 1, change));
+    m.sign(LaneId::Tombstone, items.collect());
+    b.store().work_target = 1;
+    m.hand(&mut b, LaneId::Tombstone);
+    assert_eq!(b.body("x"), Some(json!(2)));
+    let feed = b.store().reader().snapshot().unwrap().feed(None, 100, WallMillis(5_000)).unwrap();
+    let of_x = feed.iter().filter(|fed| fed.lane == LaneId::Normal && fed.id == "x");
+    let told: Vec<_> = of_x.map(|fed| (fed.op, fed.life, fed.object.is_some())).collect();
+    assert!(told.contains(&(AppliedOp::Delete, 1, false)), "{told:?}");
+    assert_eq!(told.last(), Some(&(AppliedOp::Put, 2, true)), "{told:?}");
+}
+
 #[test]
 fn lives_of_one_id_cost_a_list_no_page() {
     let (mut b, mut m) = (Device::new(1), Member::new(2));

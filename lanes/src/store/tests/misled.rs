@@ -12,8 +12,20 @@ pub(super) fn signed(
     key: &SigningKey,
     author: Author,
     lane: LaneId,
+    journal: Vec<Vec<u8>>,
+    entries: &[Vec<Signed<'_>>],
+) -> Vec<Vec<u8>> {
+    signed_after(key, author, lane, journal, entries, Vec::new())
+}
+
+/// Such entries, of which the first comes after those of others.
+pub(super) fn signed_after(
+    key: &SigningKey,
+    author: Author,
+    lane: LaneId,
     mut journal: Vec<Vec<u8>>,
     entries: &[Vec<Signed<'_>>],
+    mut after: Vec<After>,
 ) -> Vec<Vec<u8>> {
     let mut prev = journal.last().map_or(EntryHash::NONE, |bytes| Entry::read(bytes).unwrap().hash);
     for (seq, items) in (journal.len() as u64 + 1..).zip(entries) {
@@ -36,7 +48,7 @@ pub(super) fn signed(
             seq,
             prev,
             wall: WallMillis(seq),
-            after: vec![],
+            after: std::mem::take(&mut after),
             classes: vec!["internal".into()],
             items: items.iter().zip(&bodies).map(item).collect(),
         }
@@ -178,6 +190,39 @@ fn a_change_that_follows_what_nobody_has_quarantines_its_object_alone() {
     a.put("z", json!(2)).unwrap();
     c.pull(&mut a);
     assert_eq!(c.body("z"), Some(json!(2)));
+}
+
+#[test]
+fn a_change_that_waits_within_one_step_alone_leaves_its_object_as_if_it_had_not() {
+    // M's change follows A's second, which comes in the same step and after it.
+    let (mut a, m, mut gate) = (Device::new(1), Device::new(2), Device::new(3));
+    let (by_a, by_m) = (a.store().author(), m.store.as_ref().unwrap().author());
+    let mut object = Object::new();
+    let mut set = |n, author: Author| {
+        object.set(&content(n), author.actor(), WallMillis(n)).unwrap().unwrap()
+    };
+    let of_a = [set(1, by_a), set(2, by_a)];
+    let follows = set(3, by_m);
+    let other = Object::create(&content(1), by_m.actor(), WallMillis(1));
+    gate.put("gate", json!(1)).unwrap();
+    let by_gate = gate.store().author();
+    let after = vec![After { author: by_gate, seq: 1 }];
+    let next = |of: &Device, by, journal, change| {
+        let items = [vec![("x", 1, change)]];
+        signed_after(&of.key, by, LaneId::Normal, journal, &items, after.clone())
+    };
+    let of_m = next(&m, by_m, m.journal("y", &[other]), &follows);
+    let of_a = next(&a, by_a, a.journal("x", &of_a[..1]), &of_a[1]);
+    let mut c = Device::new(4);
+    c.take(by_m, &of_m[..1]);
+    c.take(by_a, &of_a);
+    c.take(by_m, &of_m[1..]);
+    assert_eq!((c.applied(&by_m), c.applied(&by_a)), (1, 1));
+    c.pull(&mut gate);
+    let row = c.row("x").unwrap();
+    assert_eq!((row.body.as_str(), row.changes), (r#"{"n":3}"#, 3));
+    assert_eq!(row.state, RowState::Live);
+    c.put("x", json!({"n": 4})).unwrap();
 }
 
 #[test]
@@ -422,8 +467,11 @@ fn an_object_that_was_given_too_much_shows_nothing_in_any_order_and_can_be_delet
     };
     // Hashes that Automerge would list by the square of their number.
     let rare = crate::object::tests::crafted::rare(by_m.actor(), 2_100);
-    let (of_a, of_m) = (a.journal("x", &[creation]), m.journal("x", &rare));
-    let state = |row: tables::ObjectRow| (row.state, row.body, row.heads, row.changes);
+    let (mut of_a, of_m) = (a.journal("x", &[creation]), m.journal("x", &rare));
+    // It is the latest of all, and has no place where it comes last.
+    let entry = Entry::read(&of_a[0]).unwrap();
+    let header = Header { wall: WallMillis(1 << 40), ..entry.header.clone() }.to_bytes();
+    of_a = vec![write_entry(&sign_header(&header, &a.key), &header, &entry.bodies)];
     let mut told = Vec::new();
     for order in [[(by_a, &of_a), (by_m, &of_m)], [(by_m, &of_m), (by_a, &of_a)]] {
         let mut c = Device::new(3);
@@ -432,7 +480,9 @@ fn an_object_that_was_given_too_much_shows_nothing_in_any_order_and_can_be_delet
                 c.take(author, entries);
             }
         }
-        told.push(state(c.row("x").unwrap()));
+        let Visibility::Shown(object) = c.see(LaneId::Normal, "x") else { panic!("not shown") };
+        let row = object.row;
+        told.push((row.state, row.body, row.heads, row.changes, object.author, row.updated_at));
         assert!(matches!(told[0].0, RowState::Quarantined(_)), "{:?}", told[0]);
         c.delete("x").unwrap();
         c.put("x", json!(2)).unwrap();

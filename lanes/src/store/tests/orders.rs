@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::misled::journal;
+use super::misled::{journal, signed_after};
 use super::*;
+use crate::journal::After;
 use crate::object::EncodedChange;
 use crate::object::tests::crafted::with_crafted;
 use crate::object::tests::past::Made;
@@ -92,6 +93,21 @@ proptest! {
             .map(|((key, author), changes)| (author, journal(key, author, "x", changes, Vec::new())))
             .collect();
         let expected = told(&journals, &[], WORK_BYTES_TARGET);
+        // All at once: each journal waits for an entry that comes last.
+        let gate = SigningKey::from_bytes(&[5; 32]);
+        let by_gate = Author { device: gate.device(), ..authors()[0] };
+        let content = crate::object::Content::of(json!("open")).unwrap();
+        let open = crate::object::Object::create(&content, by_gate.actor(), WallMillis(1));
+        let after = vec![After { author: by_gate, seq: 1 }];
+        let behind = |((key, author), changes): ((&SigningKey, Author), &Vec<EncodedChange>)| {
+            let items: Vec<_> = changes.iter().map(|change| vec![("x", 1, change)]).collect();
+            let lane = LaneId::Normal;
+            (author, signed_after(key, author, lane, Vec::new(), &items, after.clone()))
+        };
+        let keys = keys();
+        let mut gated: Vec<_> = keys.iter().zip(authors()).zip(&by_author).map(behind).collect();
+        gated.push((by_gate, journal(&gate, by_gate, "gate", &[open], Vec::new())));
+        prop_assert_eq!(&told(&gated, &[], WORK_BYTES_TARGET), &expected);
         for (turns, work_target) in turns.iter().zip([WORK_BYTES_TARGET, 1]) {
             prop_assert_eq!(&told(&journals, turns, work_target), &expected);
         }

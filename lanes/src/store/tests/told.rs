@@ -66,7 +66,7 @@ fn journal_that_waits_says_for_which_entry_of_whom() {
     let waiting = |c: &mut Device, limit| {
         c.store().reader().snapshot().unwrap().waiting(LaneId::Normal, limit).unwrap()
     };
-    let expected = Waiting { author: of_b, seq: 1, since, wants: (of_a, 1) };
+    let expected = Waiting { author: of_b, seq: 1, since, wants: Some((of_a, 1)) };
     assert_eq!(waiting(&mut c, 9), [expected]);
     assert_eq!(waiting(&mut c, 0), []);
     c.pull(&mut a);
