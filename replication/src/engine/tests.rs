@@ -2,7 +2,6 @@
 
 mod damaged;
 mod expiry;
-mod forgotten;
 mod forks;
 mod full;
 mod hostile;
