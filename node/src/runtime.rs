@@ -5,6 +5,7 @@
 //! sends frames and dials. So nobody is told of anything that a crash could take back, and many
 //! small writes share one sync of the disk.
 
+mod candidates;
 mod found;
 mod membership;
 mod network;
@@ -24,11 +25,12 @@ use srcos_replication::dialer::{Dial, Dialer, Source};
 use srcos_schemas::peers::{InviteDocument, InviteStatus, JoinDocument, NetworkDocument};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::candidates::Candidates;
 use crate::api::{ApiError, ErrorKind};
 use crate::contain::contained;
 use crate::core::Core;
 use crate::data_dir::{Clock, internal, store_error};
-use crate::discovery::{self, Candidate, Discovery, Tag};
+use crate::discovery::{self, Candidate, Discovery};
 use crate::documents;
 use crate::keys::{device_of_peer, random};
 use crate::pairing::{PairingInput, Pairings};
@@ -166,7 +168,7 @@ impl Handle {
         let (secret, addrs) = (secret.to_owned(), addrs.to_vec());
         self.call_daemon(move |daemon| {
             let now = daemon.core.now();
-            let seen = || daemon.candidates.values().cloned().collect::<Vec<Candidate>>();
+            let seen = || daemon.candidates.iter().cloned().collect::<Vec<Candidate>>();
             let seen = daemon.discovery.is_some().then(seen);
             daemon.pairings.join(&daemon.core, now, &secret, &addrs, seen.as_deref())
         })
@@ -225,7 +227,7 @@ pub struct Daemon {
     discovery: Option<Discovery>,
     dialer: Dialer,
     pairings: Pairings,
-    candidates: BTreeMap<Tag, Candidate>,
+    candidates: Candidates,
     /// Each link, and the address of this host from which it was made.
     links: BTreeMap<LinkId, (transport::Connected, Option<IpAddr>)>,
     held: BTreeMap<LinkId, Bytes>,
@@ -345,7 +347,7 @@ impl Daemon {
             core,
             transport,
             discovery,
-            candidates: BTreeMap::new(),
+            candidates: Candidates::default(),
             links: BTreeMap::new(),
             held: BTreeMap::new(),
             kept_addresses: BTreeMap::new(),
@@ -414,6 +416,8 @@ impl Daemon {
         if self.write_failed {
             return;
         }
+        // Before links are closed: the reason of an end goes out before the end.
+        self.transmit();
         while let Some(event) = self.core.engine.poll_event() {
             self.handle_engine(event);
         }
@@ -451,7 +455,8 @@ impl Daemon {
                     match self.transport.try_send(link, Bytes::from(frame)) {
                         Ok(()) => {}
                         Err(SendError::Full(frame)) => {
-                            self.held.insert(link, frame);
+                            // The end of a blocked link: what was cut before it comes first.
+                            self.held.entry(link).or_insert(frame);
                             self.core.engine.handle_blocked(conn, true);
                         }
                         // Its end is reported, or was.
@@ -471,6 +476,10 @@ impl Daemon {
     }
 
     fn next_timeout(&self) -> Option<tokio::time::Instant> {
+        // What is due can not be done any more, so it would stay due.
+        if self.write_failed {
+            return None;
+        }
         let now = self.core.now();
         let due = [
             self.core.engine.poll_timeout(now),

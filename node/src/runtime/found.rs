@@ -12,9 +12,9 @@ impl Daemon {
         let now = self.core.now();
         match event {
             discovery::Event::PeerSeen(candidate) => {
-                self.dial_candidate(&candidate, now);
+                let member = self.dial_candidate(&candidate, now);
                 self.pairings.seen(now, &candidate);
-                let before = self.candidates.insert(candidate.tag, candidate.clone());
+                let before = self.candidates.heard(candidate.clone(), member);
                 let before = before.map(|before| before.addrs).unwrap_or_default();
                 for (link, _) in self.links.values() {
                     // Anybody on the network can say so: the peer is asked first. If that cannot be
@@ -27,7 +27,7 @@ impl Daemon {
                 }
             }
             discovery::Event::PeerLost(tag) => {
-                self.candidates.remove(&tag);
+                self.candidates.lost(tag);
             }
             discovery::Event::Working => {
                 tracing::info!("discovery on the local network works");
@@ -42,12 +42,14 @@ impl Daemon {
         }
     }
 
-    pub(super) fn dial_candidate(&mut self, candidate: &Candidate, now: Now) {
+    /// Makes use of what a candidate says, if it is a member.
+    pub(super) fn dial_candidate(&mut self, candidate: &Candidate, now: Now) -> bool {
         let members = self.core.engine.roster().members();
-        let Some(device) = candidate.tag.find(members.keys()).copied() else { return };
+        let Some(device) = candidate.tag.find(members.keys()).copied() else { return false };
         for addr in &candidate.addrs {
             self.dialer.address(device, &addr.to_string(), Source::Discovery, now.mono);
         }
+        true
     }
 
     /// Tells the local network where we are, and which invitation is open.

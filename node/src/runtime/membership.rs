@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use srcos_lanes::ids::DeviceId;
 use srcos_replication::dialer::Source;
+use srcos_replication::roster::Roster;
 
 use super::{Daemon, bare, peer_device};
 use crate::data_dir::store_error;
@@ -22,6 +23,8 @@ impl Daemon {
         let members: BTreeSet<DeviceId> =
             self.core.engine.roster().members().keys().copied().filter(|d| *d != own).collect();
         self.core.network.refused_by.retain(|device| members.contains(device));
+        let roster = self.core.engine.roster();
+        self.core.network.errors.retain(|device, _| knows(roster, *device));
         self.dialer.set_members(&members);
         if self.transport.set_members(members.clone()).is_err() {
             tracing::warn!("the network is busy; it learns of new members later");
@@ -48,9 +51,9 @@ impl Daemon {
                 }
             }
         }
-        for candidate in self.candidates.values().cloned().collect::<Vec<_>>() {
-            self.dial_candidate(&candidate, now);
-        }
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.judge(|candidate| self.dial_candidate(candidate, now));
+        self.candidates = candidates;
     }
 
     /// Writes down where a peer with a link may be found after a restart, whichever end dialled: the
@@ -76,7 +79,20 @@ impl Daemon {
         if roster.is_member(self.core.key.device()) && roster.is_member(device) {
             self.core.network.refused_by.insert(device);
         }
-        self.core.network.errors.insert(device, "it refuses this device as revoked".to_owned());
+        self.note_error(device, "it refuses this device as revoked".to_owned());
+    }
+
+    /// Remembers what went wrong with a device that is shown among the peers. Of strangers nothing is
+    /// kept: whoever reaches this node has as many keys as it likes.
+    pub(super) fn note_error(&mut self, device: DeviceId, why: String) {
+        if self.is_known(device) {
+            self.core.network.errors.insert(device, why);
+        }
+    }
+
+    /// Whether a device is shown among the peers: a member, or one that was.
+    pub(super) fn is_known(&self, device: DeviceId) -> bool {
+        knows(self.core.engine.roster(), device)
     }
 
     pub(super) fn note_membership(&self) {
@@ -84,4 +100,8 @@ impl Daemon {
         let mut said = self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner);
         *said = out.map(|found| found.message);
     }
+}
+
+fn knows(roster: &Roster, device: DeviceId) -> bool {
+    roster.is_member(device) || roster.revoked().contains_key(&device)
 }

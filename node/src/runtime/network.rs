@@ -73,7 +73,7 @@ impl Daemon {
                 // A link in doubt that was dialled anew in vain may well be alive.
                 if !self.core.network.links.contains_key(&device) {
                     let why = format!("dial failed: {}", why.join("; "));
-                    self.core.network.errors.insert(device, why);
+                    self.note_error(device, why);
                 }
             }
             transport::Event::PeerAddresses { device, addrs, .. } => {
@@ -119,12 +119,17 @@ impl Daemon {
         if self.links.values().any(|(link, _)| link.device == device) {
             return;
         }
-        tracing::info!(%device, %reason, "link closed");
+        // Strangers may come and go as they like, but not fill the log.
+        if self.is_known(device) {
+            tracing::info!(%device, %reason, "link closed");
+        } else {
+            tracing::debug!(%device, %reason, "link of a stranger closed");
+        }
         self.core.network.links.remove(&device);
         self.core.network.count("srcos_links_closed_total", reason.code());
         // That it was turned away says more than that the link is gone.
         if !self.core.network.refused_by.contains(&device) {
-            self.core.network.errors.insert(device, format!("link closed: {reason}"));
+            self.note_error(device, format!("link closed: {reason}"));
         }
         self.dialer.disconnected(device, now.mono);
     }

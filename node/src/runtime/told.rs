@@ -15,20 +15,24 @@ impl Daemon {
             Event::Opened { conn, device } => self.opened(conn, device),
             Event::Close { conn, device, reason, detail, by_peer } => {
                 let who = if by_peer { "the peer" } else { "this node" };
-                tracing::info!(%device, reason = reason.code(), detail, who, "closing a link");
+                if self.is_known(device) {
+                    tracing::info!(%device, reason = reason.code(), detail, who, "closing a link");
+                } else {
+                    tracing::debug!(%device, reason = reason.code(), detail, who, "turning away");
+                }
                 self.core.network.count("srcos_closes_total", reason.code());
                 if reason == AbortReason::Revoked && by_peer {
                     self.refused(device);
                 } else if reason != AbortReason::ShuttingDown {
                     let why = format!("{who} ended the link: {}", reason.code());
-                    self.core.network.errors.insert(device, why);
+                    self.note_error(device, why);
                 }
                 self.transport.disconnect(LinkId(conn.0));
             }
             Event::Refused { from, lane, author, code, why } => {
                 tracing::warn!(%from, %lane, author = %author.device, code, why, "entries refused");
                 self.core.network.count("srcos_entries_refused_total", code);
-                self.core.network.errors.insert(from, format!("entries refused ({code}): {why}"));
+                self.note_error(from, format!("entries refused ({code}): {why}"));
             }
             Event::Equivocation { lane, author, seq } => {
                 tracing::error!(
@@ -45,7 +49,12 @@ impl Daemon {
                 );
             }
             Event::RosterChanged => self.members_changed(),
-            Event::InSync { device } => tracing::info!(%device, "in sync"),
+            Event::InSync { device } => {
+                // As with `opened`: the link may be gone within the turn that brought it.
+                if self.core.network.links.contains_key(&device) {
+                    tracing::info!(%device, "in sync");
+                }
+            }
             Event::Applied { feed_next } => {
                 self.applied.send_replace(documents::cursor_before(feed_next).0);
             }
@@ -55,11 +64,11 @@ impl Daemon {
     fn opened(&mut self, conn: ConnId, device: DeviceId) {
         let link_id = LinkId(conn.0);
         self.transport.accept(link_id);
+        let Some((link, _)) = self.links.get(&link_id) else { return };
         self.dialer.opened(device);
         self.core.network.errors.remove(&device);
         self.core.network.refused_by.remove(&device);
         self.core.network.count("srcos_links_opened_total", "");
-        let Some((link, _)) = self.links.get(&link_id) else { return };
         tracing::info!(%device, addr = %link.addr, "link open");
         let open = Link {
             transport: if link.quic { "quic" } else { "tcp" },
