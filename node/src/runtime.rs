@@ -441,7 +441,7 @@ impl Daemon {
                 false => self.transport.dial(device, addrs),
             };
             if dialled.is_err() {
-                self.dialer.failed(device, now.mono);
+                self.dialer.failed(device, &[], now.mono);
             }
         }
     }

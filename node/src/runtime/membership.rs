@@ -11,8 +11,10 @@ use super::{Daemon, bare, peer_device};
 use crate::data_dir::store_error;
 use crate::diagnosis;
 
-/// The name under which the store keeps where a peer may be: one address a line.
+/// The name under which the store keeps where a peer may be: one address a line, with [`PROVEN`] behind
+/// it where it led to the device.
 const ADDRESSES: &str = "addresses-1";
+const PROVEN: &str = " proven";
 
 impl Daemon {
     /// Tells everyone below who belongs to the mesh.
@@ -46,8 +48,10 @@ impl Daemon {
         if let Ok(snapshot) = self.core.store.reader().snapshot() {
             for device in &members {
                 let Ok(Some(bytes)) = snapshot.peer_fact(*device, ADDRESSES) else { continue };
-                for address in String::from_utf8_lossy(&bytes).lines() {
-                    self.dialer.address(*device, address, Source::Learned, now.mono);
+                for line in String::from_utf8_lossy(&bytes).lines() {
+                    let proven = line.strip_suffix(PROVEN);
+                    let source = proven.map_or(Source::Learned, |_| Source::Proven);
+                    self.dialer.address(*device, proven.unwrap_or(line), source, now.mono);
                 }
             }
         }
@@ -62,7 +66,12 @@ impl Daemon {
         if !self.core.network.links.contains_key(&device) {
             return;
         }
-        let addresses = self.dialer.lasting_addresses(device);
+        let lasting = self.dialer.lasting_addresses(device).into_iter();
+        let addresses: Vec<String> = lasting
+            .map(|lasting| {
+                format!("{}{}", lasting.address, if lasting.proven { PROVEN } else { "" })
+            })
+            .collect();
         if addresses.is_empty() || self.kept_addresses.get(&device) == Some(&addresses) {
             return;
         }

@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 
 use srcos_lanes::ids::{DeviceId, Now};
-use srcos_replication::dialer::Source;
 use srcos_replication::engine::ConnId;
 
 use super::{Daemon, bare};
 use crate::api::ApiError;
 use crate::data_dir::{internal, store_error};
 use crate::roaming;
-use crate::transport::{self, ConnId as LinkId, SendError};
+use crate::transport::{self, ConnId as LinkId, DialErrorKind, SendError};
 
 impl Daemon {
     pub(super) fn handle_network(&mut self, event: transport::Event) {
@@ -63,7 +62,12 @@ impl Daemon {
                 self.disconnected(now, conn, device, &reason);
             }
             transport::Event::DialFailed { device, attempts } => {
-                self.dialer.failed(device, now.mono);
+                // That this node could not dial says nothing of an address.
+                let ours = [DialErrorKind::Offline, DialErrorKind::Limit];
+                let tried = attempts.iter().filter(|attempt| !ours.contains(&attempt.kind));
+                let tried: Vec<String> =
+                    tried.map(|attempt| bare(&attempt.addr).to_string()).collect();
+                self.dialer.failed(device, &tried, now.mono);
                 let why: Vec<String> = attempts
                     .iter()
                     .map(|attempt| format!("{}: {}", attempt.addr, attempt.error))
@@ -77,14 +81,8 @@ impl Daemon {
                 }
             }
             transport::Event::PeerAddresses { device, addrs, .. } => {
-                for addr in addrs {
-                    self.dialer.address(
-                        device,
-                        &bare(&addr).to_string(),
-                        Source::Learned,
-                        now.mono,
-                    );
-                }
+                let addrs: Vec<String> = addrs.iter().map(|addr| bare(addr).to_string()).collect();
+                self.dialer.said(device, &addrs, now.mono);
                 self.keep_addresses(device);
             }
             transport::Event::Pairing(pairing) => {
