@@ -70,6 +70,7 @@ pub struct Handle {
     applied: watch::Receiver<u64>,
     failure: Arc<Mutex<Option<String>>>,
     not_a_member: Arc<Mutex<Option<String>>>,
+    forked: Arc<Mutex<Option<String>>>,
     clock: Clock,
 }
 
@@ -116,6 +117,11 @@ impl Handle {
     /// Why this device is no member of its mesh, if so.
     pub fn not_a_member(&self) -> Option<String> {
         self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// In which lanes a journal has two histories, in words, if in any.
+    pub fn forked(&self) -> Option<String> {
+        self.forked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The daemon's clock.
@@ -240,6 +246,15 @@ pub struct Daemon {
     write_failed: bool,
     failure: Arc<Mutex<Option<String>>>,
     not_a_member: Arc<Mutex<Option<String>>>,
+    forked: Arc<Mutex<Option<String>>>,
+    untold: Untold,
+}
+
+/// What the network or discovery was too busy to be told, and is told in a later turn.
+#[derive(Default)]
+struct Untold {
+    members: bool,
+    announcement: bool,
 }
 
 /// Starts the loop on a thread of its own. The receiver ends with the loop, and says how it ended.
@@ -250,6 +265,7 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
     let (mut daemon, network, discovery, pairing) = Daemon::new(parts)?;
     // Known before anybody can ask.
     daemon.note_membership();
+    daemon.note_forks();
     let handle = Handle {
         calls,
         stop,
@@ -257,6 +273,7 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         applied: daemon.applied.subscribe(),
         failure: Arc::clone(&daemon.failure),
         not_a_member: Arc::clone(&daemon.not_a_member),
+        forked: Arc::clone(&daemon.forked),
         clock: daemon.core.clock,
     };
     let inputs = Inputs { network, discovery, pairing, calls: called, stopping };
@@ -267,11 +284,12 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         .spawn(move || {
             if offline {
                 tracing::warn!("all links are cut on purpose, until: srcos-node network online");
-                let cut = daemon.set_offline(true);
-                daemon.note_failure(cut);
             }
             daemon.members_changed();
             daemon.announce();
+            // Only now is there anybody to hear of a link: `run` listens with all links cut.
+            let cut = daemon.set_offline(offline);
+            daemon.note_failure(cut);
             let result = contained(|| daemon.run(&tokio, inputs));
             // Nobody waits for the end when the process goes anyway.
             let _ = ended.send(result);
@@ -356,6 +374,8 @@ impl Daemon {
             write_failed: false,
             failure: Arc::new(Mutex::new(None)),
             not_a_member: Arc::new(Mutex::new(None)),
+            forked: Arc::new(Mutex::new(None)),
+            untold: Untold::default(),
         };
         Ok((daemon, network, found, paired))
     }
@@ -425,6 +445,7 @@ impl Daemon {
         let kept = self.core.commit();
         self.note_failure(kept);
         self.transmit();
+        self.tell_again();
         let now = self.core.now();
         // Only now: the dialer takes addresses of members, and the events made them members.
         for (device, addresses) in self.pairings.take_addresses() {

@@ -126,11 +126,13 @@ pub(super) fn stand_in(root: &Path) -> io::Result<(Identity, bool)> {
 /// Why an object is deleted whose file is not there.
 pub(super) const VANISHED: &str = "its file has vanished";
 
+const NO_FILE: &str = "it is no longer a file";
+
 /// Why the object of a path below a folder is deleted, which a walk did not come upon.
 pub(super) fn why_gone(root: &Path, below: &str) -> &'static str {
     match std::fs::symlink_metadata(root.join(below)) {
         Ok(meta) if meta.is_file() => "its file is ignored or hidden now",
-        Ok(_) => "it is no longer a file",
+        Ok(_) => NO_FILE,
         Err(_) => VANISHED,
     }
 }
@@ -263,11 +265,15 @@ fn mtime(meta: &Metadata) -> Timestamp {
 pub(super) fn read_facts(path: &Path) -> Result<FileFacts, Unindexed> {
     let unreadable = |source| Unindexed::Unreadable { path: path.to_owned(), source };
     for _ in 0..READ_TRIES {
+        // It may have become something else since it was seen: to open a pipe would wait for ever.
+        let kind = std::fs::symlink_metadata(path).map_err(unreadable)?.file_type();
+        if !kind.is_file() {
+            return Err(unreadable(io::Error::other(NO_FILE)));
+        }
         let mut file = File::open(path).map_err(unreadable)?;
         let before = file.metadata().map_err(unreadable)?;
         if !before.is_file() {
-            // It became something else since it was seen; reading a pipe would wait for ever.
-            return Err(unreadable(io::Error::other("it is no longer a file")));
+            return Err(unreadable(io::Error::other(NO_FILE)));
         }
         let blake3 = hash(&mut file).map_err(unreadable)?;
         let after = file.metadata().map_err(unreadable)?;
@@ -402,5 +408,9 @@ mod tests {
         assert_eq!(facts.blake3, blake3::hash(b"hello").to_hex().to_string());
         assert!(read_facts(&dir.path().join("none")).unwrap_err().is_vanished());
         assert!(!read_facts(dir.path()).unwrap_err().is_vanished());
+        // To open a pipe would wait for whoever writes into it.
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(read_facts(&pipe).unwrap_err().to_string().contains("no longer a file"));
     }
 }

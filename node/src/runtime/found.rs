@@ -58,8 +58,16 @@ impl Daemon {
         self.transport.set_pairing_open(self.pairings.is_open());
         let Some(discovery) = &self.discovery else { return };
         let ports = Ports::of(&self.listen);
-        if discovery.announce(Announcement { ports, nameplate }).is_err() {
-            tracing::warn!("discovery is busy; the announcement was not renewed");
+        self.untold.announcement = discovery.announce(Announcement { ports, nameplate }).is_err();
+    }
+
+    /// Tells what could not be told before.
+    pub(super) fn tell_again(&mut self) {
+        if self.untold.announcement {
+            self.announce();
+        }
+        if self.untold.members {
+            self.tell_members();
         }
     }
 }

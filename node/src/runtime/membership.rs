@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use srcos_lanes::ids::DeviceId;
+use srcos_lanes::lane::LaneId;
 use srcos_replication::dialer::Source;
 use srcos_replication::roster::Roster;
 
@@ -21,20 +22,12 @@ impl Daemon {
     pub(super) fn members_changed(&mut self) {
         self.note_membership();
         let now = self.core.now();
-        let own = self.core.key.device();
-        let members: BTreeSet<DeviceId> =
-            self.core.engine.roster().members().keys().copied().filter(|d| *d != own).collect();
+        let members = self.other_members();
         self.core.network.refused_by.retain(|device| members.contains(device));
         let roster = self.core.engine.roster();
         self.core.network.errors.retain(|device, _| knows(roster, *device));
         self.dialer.set_members(&members);
-        if self.transport.set_members(members.clone()).is_err() {
-            tracing::warn!("the network is busy; it learns of new members later");
-        }
-        if let Some(discovery) = &self.discovery {
-            // Only a preference among candidates: the next change says it again.
-            let _ = discovery.set_known(members.clone());
-        }
+        self.tell_members();
         for addr in self.peers.clone() {
             let address = bare(&addr).to_string();
             match peer_device(&addr) {
@@ -58,6 +51,20 @@ impl Daemon {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.judge(|candidate| self.dial_candidate(candidate, now));
         self.candidates = candidates;
+    }
+
+    fn other_members(&self) -> BTreeSet<DeviceId> {
+        let own = self.core.key.device();
+        self.core.engine.roster().members().keys().copied().filter(|d| *d != own).collect()
+    }
+
+    /// Tells the network whom its limits on strangers do not concern, and discovery whom no flood may
+    /// push out.
+    pub(super) fn tell_members(&mut self) {
+        let members = self.other_members();
+        let told = self.transport.set_members(members.clone()).is_ok();
+        let known = self.discovery.as_ref().is_none_or(|found| found.set_known(members).is_ok());
+        self.untold.members = !(told && known);
     }
 
     /// Writes down where a peer with a link may be found after a restart, whichever end dialled: the
@@ -108,6 +115,18 @@ impl Daemon {
         let out = diagnosis::of_membership(self.core.engine.roster(), self.core.key.device());
         let mut said = self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner);
         *said = out.map(|found| found.message);
+    }
+
+    /// Remembers in which lanes a journal has two histories. That does not pass.
+    pub(super) fn note_forks(&self) {
+        let forked = |lane: &LaneId| self.core.store.journals(*lane).any(|(_, row)| row.forked);
+        let forked: Vec<String> = LaneId::ALL
+            .into_iter()
+            .filter(forked)
+            .map(|lane| diagnosis::of_fork(lane.name()).message)
+            .collect();
+        let mut said = self.forked.lock().unwrap_or_else(PoisonError::into_inner);
+        *said = (!forked.is_empty()).then(|| forked.join("; "));
     }
 }
 

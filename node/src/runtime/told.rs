@@ -40,6 +40,7 @@ impl Daemon {
                     "a device signed two histories; its journal is quarantined, the proof is kept"
                 );
                 self.core.network.count("srcos_equivocations_total", "");
+                self.note_forks();
             }
             Event::IncarnationStarted { told_by } => {
                 tracing::warn!(
