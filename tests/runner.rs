@@ -10,6 +10,7 @@ mod caller;
 mod conformance;
 mod contracts;
 mod control_plane;
+mod diagnosis;
 mod documents;
 mod events;
 mod export_automerge;

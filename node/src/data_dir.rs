@@ -140,6 +140,7 @@ impl DataDir {
         // Now that it exists its real name is known.
         let dir = Self::new(&self.path);
         check_length(&dir.path)?;
+        dir.check_beside()?;
         let key = DeviceKey::load_or_create(&dir.key_file()).map_err(key_error)?;
         let name = name.map_or_else(host_name, str::to_owned);
         let nonce = random().map_err(internal)?;
@@ -172,6 +173,17 @@ impl DataDir {
     pub fn open(&self) -> Result<(DeviceKey, Store), ApiError> {
         self.check_initialised()?;
         self.close_to_others()?;
+        self.check_beside()?;
+        if self.read_outside().is_none() {
+            let file = self.opens_file().unwrap_or_default();
+            tracing::warn!(
+                file = %file.display(),
+                "the count of opens is not beside the data directory: this device cannot tell whether \
+                 its store was put back, and goes on under another of its {} names; keep that file \
+                 with the directory",
+                store::DEVICE_JOURNALS_MAX
+            );
+        }
         let key = self.key()?;
         let mut store = Store::open(&self.store_file(), &self.options(&key)?)
             .map_err(|e| self.not_opened(e))?;
@@ -275,8 +287,29 @@ impl DataDir {
         Outside::read(&self.opens_file()?)
     }
 
+    /// That the numbers can be kept beside the directory. A service often may not write into the
+    /// folder above its own: each open would then begin a new incarnation, of which a device has
+    /// few.
+    fn check_beside(&self) -> Result<(), ApiError> {
+        let Some(file) = self.opens_file() else { return Ok(()) };
+        let Err(error) = Outside::probe(&file) else { return Ok(()) };
+        if error.kind() == IoErrorKind::StorageFull {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ErrorKind::StoreDamaged,
+            "data_dir_unusable",
+            format!("{} cannot be written beside the data directory: {error}", file.display()),
+            format!(
+                "by it a store that was put back is told from the newest one; use a directory inside \
+                 of this one: --data-dir {}",
+                self.path.join("data").display()
+            ),
+        ))
+    }
+
     /// Keeps the numbers beside the directory. When that fails, the next open starts a new
-    /// incarnation, which costs a little and loses nothing.
+    /// incarnation: a few of those cost little and lose nothing.
     fn keep_outside(&self, outside: Outside) {
         let Some(file) = self.opens_file() else { return };
         if let Err(error) = outside.replace(&file) {

@@ -10,6 +10,9 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+/// How the name of a file ends that takes the place of the one before.
+const NEW: &str = "opens.new";
+
 /// The two numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Outside {
@@ -36,18 +39,29 @@ impl Outside {
         format!("{:020} {:020}\n", self.opens, self.feed_next)
     }
 
+    /// Whether numbers can be put into a file.
+    pub(super) fn probe(path: &Path) -> std::io::Result<()> {
+        let new = path.with_extension(NEW);
+        begin(&new)?;
+        fs::remove_file(new)
+    }
+
     /// Puts the numbers into a file, durably.
     pub(super) fn replace(self, path: &Path) -> std::io::Result<()> {
-        let new = path.with_extension("opens.new");
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(true).mode(super::private::FILE_MODE);
-        let mut file = options.open(&new)?;
+        let new = path.with_extension(NEW);
+        let mut file = begin(&new)?;
         // One that was left behind keeps the mode that it had.
         super::private::close(&new, super::private::FILE_MODE)?;
         file.write_all(self.line().as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)
     }
+}
+
+fn begin(new: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(super::private::FILE_MODE);
+    options.open(new)
 }
 
 /// Notes how far the feed reaches while a store is open.

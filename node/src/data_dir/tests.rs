@@ -109,6 +109,27 @@ fn what_lies_outside_is_read_as_earlier_versions_wrote_it_and_refused_when_torn(
     }
 }
 
+/// Each open would be another incarnation, until a device has none left.
+#[test]
+fn directory_beside_which_nothing_can_be_kept_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    put(&mut place.open(), "x");
+    let author = place.author();
+    let in_the_way = place.dir.opens_file().unwrap().with_extension("opens.new");
+    fs::create_dir(&in_the_way).unwrap();
+    for _ in 0..2 {
+        let error = place.dir.open().unwrap_err();
+        assert_eq!(error.code, "data_dir_unusable", "{error:?}");
+        assert!(error.hint.contains("data"), "{error:?}");
+    }
+    let other = DataDir::new(&place.dir.path().with_file_name("other"));
+    fs::create_dir(other.opens_file().unwrap().with_extension("opens.new")).unwrap();
+    assert_eq!(other.init(None).unwrap_err().code, "data_dir_unusable");
+    assert!(!other.is_initialised() && !other.key_file().exists());
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(place.author(), author);
+}
+
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     fs::metadata(path).unwrap().permissions().mode() & 0o777
