@@ -114,3 +114,46 @@ fn refusal_without_proof_is_told_as_such_until_the_member_talks_again() {
     converge(&[&a, &b], MINUTE);
     assert_eq!(diagnoses(&a), []);
 }
+
+/// Two copies of one device wrote, and what both signed reached a third.
+#[test]
+fn journal_with_two_histories_is_told_by_status_and_readiness_alike() {
+    let place = place();
+    let (mut a, mut b) = pair_of(place.path(), &ALONE);
+    converge(&[&a, &b], MINUTE);
+    a.stop();
+    b.stop();
+    let copy = place.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-r").arg(&b.dir).arg(&copy).status();
+    assert!(copied.expect("cp runs").success());
+    let mut runs = Vec::new();
+    for body in ["1", "2"] {
+        assert_eq!(b.cli(&["put", "normal", "x", body]).code, 0);
+        let (_, of_b) = DataDir::new(&b.dir).open().expect("it can be opened");
+        let author = of_b.author();
+        let entries = of_b.entries(LaneId::Normal, &author, 1, usize::MAX, usize::MAX);
+        runs.push((author, of_b.mesh().expect("it has a mesh"), entries.expect("they are read")));
+        of_b.close().expect("it can be closed");
+        std::fs::rename(&b.dir, place.path().join(format!("wrote {body}"))).expect("it moves");
+        if body == "1" {
+            std::fs::rename(&copy, &b.dir).expect("it moves");
+        }
+    }
+    assert_eq!(runs[0].0, runs[1].0, "both wrote under one incarnation");
+    let (_, mut of_a) = DataDir::new(&a.dir).open().expect("it can be opened");
+    for (author, mesh, entries) in &runs {
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        let run = Run { lane: LaneId::Normal, author: *author, entries };
+        of_a.receive(&run, &[*mesh], WallMillis(1)).expect("they are whole");
+        of_a.commit().expect("it can be written");
+    }
+    of_a.close().expect("it can be closed");
+
+    a.run();
+    let said = "in lane normal a device signed two different histories";
+    assert!(diagnoses(&a).contains(&("journal_forked".to_owned(), said.to_owned())));
+    // The other journals are as sound as before: it goes on taking work.
+    let ready = a.caller().get("/readyz").is(200).json();
+    assert_eq!((&ready["state"], &ready["reason"]), (&json!("degraded"), &json!(said)));
+    assert_eq!(a.cli(&["status"]).json()["readiness"]["state"], "degraded");
+}

@@ -46,6 +46,10 @@ const TURN_INPUTS_MAX: usize = 256;
 /// Bytes of frames of one turn.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Time in milliseconds before which the loop does not wake by itself once the store has failed: what
+/// cannot be read now is not tried as fast as the processor goes.
+const FAILED_AGAIN_MS: u64 = 1_000;
+
 /// What runs after the commit, with its outcome.
 type Done = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
 /// Work for the writer.
@@ -507,7 +511,11 @@ impl Daemon {
             self.dialer.poll_timeout(),
             self.pairings.poll_timeout(),
         ];
-        let at = due.into_iter().flatten().min()?;
+        let mut at = due.into_iter().flatten().min()?;
+        // What fails stays due.
+        if self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            at = at.max(now.mono.after_ms(FAILED_AGAIN_MS));
+        }
         Some(tokio::time::Instant::from_std(self.core.clock.instant(at)))
     }
 

@@ -205,6 +205,11 @@ async fn after_a_write_that_failed_nothing_wakes_the_loop_by_itself() {
     core.engine.admit(&mut core.store, now, stranger(1), "phone", None).unwrap();
     dialer.set_members(&[stranger(1)].into());
     dialer.address(stranger(1), "/ip4/192.0.2.9/tcp/1", Source::Person, now.mono);
+    let damaged = ApiError::internal("a row cannot be read");
+    linked.daemon.note_failure(Err(damaged));
+    let soon = now.mono.after_ms(FAILED_AGAIN_MS);
+    let next = linked.daemon.next_timeout().map(tokio::time::Instant::into_std);
+    assert!(next >= Some(linked.daemon.core.clock.instant(soon)), "it would spin");
     linked.daemon.write_failed = true;
     linked.daemon.settle(Vec::new());
     assert_eq!(linked.daemon.next_timeout(), None);
