@@ -123,9 +123,13 @@ fn journal_with_two_histories_is_told_by_status_and_readiness_alike() {
     converge(&[&a, &b], MINUTE);
     a.stop();
     b.stop();
+    // The whole disk: what lies beside the directory tells a copy from the newest store.
+    let name = b.dir.file_name().expect("it has a name").to_string_lossy().into_owned();
+    let beside = b.dir.with_file_name(format!(".{name}.opens"));
     let copy = place.path().join("copy");
     let copied = std::process::Command::new("cp").arg("-r").arg(&b.dir).arg(&copy).status();
     assert!(copied.expect("cp runs").success());
+    let opens = std::fs::read(&beside).expect("it lies there");
     let mut runs = Vec::new();
     for body in ["1", "2"] {
         assert_eq!(b.cli(&["put", "normal", "x", body]).code, 0);
@@ -137,6 +141,7 @@ fn journal_with_two_histories_is_told_by_status_and_readiness_alike() {
         std::fs::rename(&b.dir, place.path().join(format!("wrote {body}"))).expect("it moves");
         if body == "1" {
             std::fs::rename(&copy, &b.dir).expect("it moves");
+            std::fs::write(&beside, &opens).expect("it can be written");
         }
     }
     assert_eq!(runs[0].0, runs[1].0, "both wrote under one incarnation");

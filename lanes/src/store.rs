@@ -10,6 +10,7 @@
 //! The bytes are described in [`crate::tables`], the promises in `docs/STORAGE.md`.
 
 mod apply;
+mod barred;
 mod documents;
 mod entries;
 mod expire;
@@ -67,6 +68,7 @@ pub struct Store {
     documents: DocumentCache,
     /// Journals whose next entry waits, and for which entry of which author.
     parked: Parked,
+    barred: BTreeSet<DeviceId>,
     /// Entries that a call has begun to apply, in order.
     begun: BTreeMap<LaneId, Vec<Begun>>,
     /// Bytes of rows and documents that one call may work on: [`WORK_BYTES_TARGET`], but in tests.
@@ -184,7 +186,7 @@ impl Store {
         Reader::new(Arc::clone(&self.db))
     }
 
-    /// How far each journal of a lane is held and applied, quarantined journals left out.
+    /// How far each journal of a lane is held, quarantined journals and barred devices left out.
     pub fn frontier(&self, lane: LaneId) -> Frontier {
         let rows = self.journals.of_lane(lane);
         let journals = rows.filter(|(_, row)| row.held > 0 && !row.forked);
@@ -192,7 +194,8 @@ impl Store {
             journals
                 .filter_map(|(number, row)| {
                     let author = self.authors.get(number)?;
-                    Some((author, Tip { seq: row.held, hash: row.held_hash }))
+                    let tip = Tip { seq: row.held, hash: row.held_hash };
+                    (!self.is_barred(&author.device)).then_some((author, tip))
                 })
                 .collect(),
         )

@@ -99,13 +99,13 @@ impl Network {
 
 impl Core {
     /// A core over an open store.
-    pub fn new(clock: Clock, key: DeviceKey, store: Store) -> Result<Self, ApiError> {
+    pub fn new(clock: Clock, key: DeviceKey, mut store: Store) -> Result<Self, ApiError> {
         let config = EngineConfig {
             signer: Box::new(key.signing().clone()),
             policy: ReplicationPolicy::default(),
             seed: random().map_err(internal)?,
         };
-        let engine = Engine::new(config, &store).map_err(|error| match error {
+        let engine = Engine::new(config, &mut store).map_err(|error| match error {
             StartError::Store(error) => store_error(error),
             StartError::Roster(error) => ApiError::new(
                 ErrorKind::StoreDamaged,

@@ -493,6 +493,8 @@ impl Pairings {
             match event {
                 InviterEvent::Admit { device, request, prior_mesh } => {
                     if !core.engine.roster().needs_admission(device, prior_mesh) {
+                        // Durable before told: this turn may have brought records.
+                        core.commit()?;
                         let records = records(core);
                         invite.inviter.admitted(now, &records);
                         continue;

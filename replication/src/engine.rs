@@ -175,7 +175,7 @@ pub struct Engine {
     claims: Claims,
     /// The receipt that was signed last, and for which mesh: others get the same.
     signed_last: Option<(MeshId, Receipt)>,
-    /// The time of the last turn, which is when what follows from it is sent.
+    /// The time that was told last: of a turn, when what follows from it is sent.
     told_time: Now,
 }
 
@@ -248,7 +248,7 @@ pub enum Bound {
 
 impl Engine {
     /// An engine over a store that has a mesh.
-    pub fn new(config: EngineConfig, store: &Store) -> Result<Self, StartError> {
+    pub fn new(config: EngineConfig, store: &mut Store) -> Result<Self, StartError> {
         let snapshot = store.reader().snapshot()?;
         let roster = Roster::from_records(snapshot.roster_records()?)?;
         let mut engine = Self {
@@ -277,6 +277,7 @@ impl Engine {
             engine.peers.insert(device, peer);
             engine.claims.load(&snapshot, device)?;
         }
+        engine.bar_void(store, engine.told_time);
         engine.waiting = LaneId::ALL.into_iter().any(|lane| store.waits(lane));
         Ok(engine)
     }
@@ -356,14 +357,8 @@ impl Engine {
 
     /// A connection is gone.
     pub fn handle_disconnected(&mut self, now: Now, conn: ConnId) {
-        if let Some(session) = self.sessions.remove(&conn)
-            && let Some(peer) = self.peers.get_mut(&session.device)
-            && session.is_open()
-        {
-            peer.seen_at = Some(now.wall);
-            peer.unsaved = true;
-            self.save_peers_soon(now.mono);
-        }
+        self.told_time = now;
+        self.end(conn);
     }
 
     /// The link of a connection cannot take more frames, or can again.
@@ -381,6 +376,7 @@ impl Engine {
         conn: ConnId,
         frame: &[u8],
     ) -> Result<(), StoreError> {
+        self.told_time = now;
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
         let message = match session.assembler.push(frame) {
             Ok(None) => return Ok(()),
@@ -401,6 +397,7 @@ impl Engine {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
+        self.told_time = now;
         let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
         for conn in conns {
             self.session_timeout(store, now, conn);
@@ -503,6 +500,7 @@ impl Engine {
         store.set_mesh(roster.mesh())?;
         store.replace_roster(records)?;
         self.roster = roster;
+        self.bar_void(store, now);
         for conn in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.abort(conn, AbortReason::OtherMesh, "this device joined another mesh");
         }
@@ -639,7 +637,7 @@ impl Engine {
         let device = session.device;
         match (&mut session.phase, message) {
             (_, Message::Abort { reason, detail }) => {
-                self.sessions.remove(&conn);
+                self.end(conn);
                 self.events.push_back(Event::Close { conn, device, reason, detail, by_peer: true });
             }
             (Phase::Stranger { hello, .. }, Message::Hello(theirs)) if hello.is_none() => {
@@ -654,15 +652,14 @@ impl Engine {
             (Phase::Stranger { .. }, Message::ProofNeeded) => {}
             (Phase::Greeting { .. }, Message::ProofNeeded) if !session.proved => {
                 session.proved = true;
-                self.send_roster(conn, &[]);
+                self.show_membership(conn);
             }
             (Phase::Greeting { .. }, Message::Hello(hello)) => {
                 self.open(store, now, conn, hello)?;
             }
             (Phase::Greeting { .. } | Phase::Open, Message::Roster(records)) => {
-                for record in records {
-                    self.take_record(store, now, &record.0)?;
-                }
+                let records = records.iter().map(|record| record.0.as_slice());
+                self.take_records(store, now, records)?;
             }
             (Phase::Open, Message::Receipt(receipt)) => {
                 self.handle_receipt(store, now, conn, receipt)?;
@@ -699,13 +696,7 @@ impl Engine {
     fn session_timeout(&mut self, store: &Store, now: Now, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         match &session.phase {
-            Phase::Stranger { deadline, .. } if *deadline <= now.mono => {
-                if self.roster.revoked().contains_key(&session.device) {
-                    self.turn_away(conn, &[]);
-                } else {
-                    self.abort(conn, AbortReason::NotAMember, "");
-                }
-            }
+            Phase::Stranger { deadline, .. } if *deadline <= now.mono => self.dismiss(conn),
             Phase::Greeting { deadline } if *deadline <= now.mono => {
                 self.abort(conn, AbortReason::HandshakeTimeout, "");
             }
@@ -724,9 +715,22 @@ impl Engine {
         }
     }
 
+    /// A connection is over: its device was seen until now.
+    fn end(&mut self, conn: ConnId) -> Option<Session> {
+        let session = self.sessions.remove(&conn)?;
+        if let Some(peer) = self.peers.get_mut(&session.device)
+            && session.is_open()
+        {
+            peer.seen_at = Some(self.told_time.wall);
+            peer.unsaved = true;
+            self.save_peers_soon(self.told_time.mono);
+        }
+        Some(session)
+    }
+
     /// Ends a connection: tells the peer why, and the caller to close it.
     fn abort(&mut self, conn: ConnId, reason: AbortReason, detail: &str) {
-        let Some(mut session) = self.sessions.remove(&conn) else { return };
+        let Some(mut session) = self.end(conn) else { return };
         if !session.is_cut_short() {
             session.send(&Message::Abort { reason, detail: detail.to_owned() });
         }

@@ -190,7 +190,9 @@ pub fn remembered(
     own: DeviceId,
     lane: LaneId,
 ) -> Result<Vec<LanePeer>, srcos_lanes::error::StoreError> {
-    let ours = snapshot.frontier(lane)?;
+    let mut ours = snapshot.frontier(lane)?;
+    let void = roster.void();
+    ours.0.retain(|author, _| !void.contains(&author.device));
     let mut peers = Vec::new();
     for device in roster.members().keys().copied().filter(|device| *device != own) {
         let (peer, _) = Peer::load(snapshot, device)?;

@@ -52,6 +52,12 @@ pub const ROSTER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most records that wait for their parents: a peer sends parents first, so few ever wait.
 pub const ORPHANS_MAX: usize = 64;
 
+/// How often this thread has judged a roster.
+#[cfg(test)]
+pub(crate) fn judged() -> u32 {
+    judge::JUDGED.get()
+}
+
 #[derive(Clone)]
 struct Orphan {
     record: Record,
@@ -333,6 +339,18 @@ impl Roster {
     /// Whether `device` founded the mesh.
     pub fn is_founder(&self, device: DeviceId) -> bool {
         self.founder == device
+    }
+
+    /// The devices that somebody admitted and of which nothing is accepted, since no admission of them
+    /// counts: they are no members, and nobody ever put them out.
+    pub fn void(&self) -> BTreeSet<DeviceId> {
+        let judgement = self.judgement();
+        let admitted = self.admissions.keys().copied();
+        admitted
+            .filter(|device| {
+                !judgement.members.contains_key(device) && !judgement.marks.contains_key(device)
+            })
+            .collect()
     }
 
     /// Whether a record counts: it is held, and no rule voids it.

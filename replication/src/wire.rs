@@ -26,6 +26,9 @@ pub const RUN_BYTES_TARGET: usize = 256 * 1024;
 pub const RUN_ENTRIES_MAX: usize = 4_096;
 /// Most bytes of roster records in one message.
 pub const ROSTER_BYTES_TARGET: usize = 256 * 1024;
+/// Most bytes of roster records with which a device shows that it is a member: with its hello they must
+/// fit into what is read of a link before its device is known.
+pub const PROOF_BYTES_MAX: usize = 192 * 1024;
 /// Longest text that comes with an abort, in bytes.
 pub const ABORT_DETAIL_BYTES_MAX: usize = 256;
 /// Most roster heads in a hello: more means many devices wrote records apart.

@@ -148,7 +148,7 @@ impl Node {
             policy: self.policy.clone(),
             seed: self.stream.bytes(),
         };
-        let engine = Engine::new(config, &store).map_err(|error| match error {
+        let engine = Engine::new(config, &mut store).map_err(|error| match error {
             StartError::Store(error) => StartFailure(error),
             // A roster that cannot be read back is damage like any other.
             StartError::Roster(error) => StartFailure(StoreError::Damaged {

@@ -104,8 +104,8 @@ impl Store {
     }
 
     /// Whether the entries that an entry's header names are applied. Of a forked journal no more
-    /// will be, nor of one that is refused because its device has too many, so that nothing waits for
-    /// it. The header is its author's word and may name too little; what then is missing is seen when
+    /// will be, nor of one that is refused because its device has too many or is barred, so that nothing
+    /// waits for it. The header is its author's word and may name too little; what then is missing is seen when
     /// its changes come to their objects.
     pub(super) fn is_ready(&mut self, number: u32, header: &Header) -> bool {
         if bug::active(Bug::ApplyEarly) {
@@ -113,6 +113,7 @@ impl Store {
         }
         let lane = header.lane;
         let applied = |after: &After| match self.journal(lane, &after.author) {
+            _ if self.is_barred(&after.author.device) => true,
             Some(row) => row.applied >= after.seq || row.forked,
             None => self.device_journals(lane, after.author.device) >= DEVICE_JOURNALS_MAX,
         };

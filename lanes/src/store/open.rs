@@ -158,6 +158,7 @@ impl Store {
             authors,
             documents: DocumentCache::new(),
             parked: Parked::default(),
+            barred: BTreeSet::new(),
             begun: BTreeMap::new(),
             work_target: WORK_BYTES_TARGET,
             work_left: 0,

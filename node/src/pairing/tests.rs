@@ -253,3 +253,25 @@ async fn a_code_without_an_address_is_refused_where_nobody_is_looked_for() {
     let address = "/ip4/127.0.0.1/tcp/1".to_owned();
     assert!(desktop.pairings.join(&desktop.core, now, code, &[address], None).is_ok());
 }
+
+/// Found in review: what a joiner was told of who needs no admission might not have been written yet.
+#[tokio::test]
+async fn joiner_that_is_a_member_already_is_told_nothing_that_is_not_durable() {
+    let (mut inviter, mut joiner) = (Host::new("inviter").await, Host::new("joiner").await);
+    let (device, mesh) = (joiner.core.key.device(), joiner.core.engine.roster().mesh());
+    let (core, now) = (&mut inviter.core, joiner.core.now());
+    core.engine.admit(&mut core.store, now, device, "joiner", Some(mesh)).unwrap();
+    core.commit().unwrap();
+    // The turn in which the joiner asks has brought a record, and goes on.
+    core.engine.rename(&mut core.store, now, device, "renamed").unwrap();
+    let code = inviter.invite().code;
+    let addr = inviter.addr.clone();
+    let id = joiner.join(&code, &[&addr]);
+    let status = until_over(&mut inviter, &mut joiner, &id).await;
+    assert!(matches!(status, JoinStatus::Joined { .. }), "{status:?}");
+    let snapshot = inviter.core.store.reader().snapshot().unwrap();
+    let durable = snapshot.roster_records().unwrap();
+    for record in records(&joiner.core) {
+        assert!(durable.contains(&record.0), "told before it was durable");
+    }
+}

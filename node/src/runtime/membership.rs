@@ -7,10 +7,16 @@ use srcos_lanes::ids::DeviceId;
 use srcos_lanes::lane::LaneId;
 use srcos_replication::dialer::Source;
 use srcos_replication::roster::Roster;
+use srcos_replication::wire::PROOF_BYTES_MAX;
 
 use super::{Daemon, bare, peer_device};
 use crate::data_dir::store_error;
 use crate::diagnosis;
+use crate::transport::UNACCEPTED_BYTES_MAX;
+
+/// With its hello, which names 64 heads of 32 bytes, a proof of membership is read of a link before it is
+/// accepted.
+const _: () = assert!(PROOF_BYTES_MAX + 8 * 1024 <= UNACCEPTED_BYTES_MAX);
 
 /// The name under which the store keeps where a peer may be: one address a line, with [`PROVEN`] behind
 /// it where it led to the device.

@@ -8,11 +8,12 @@ use srcos_lanes::ids::Now;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
+use super::members::in_messages;
 use super::{ConnId, DIGEST_EVERY_MS, Engine, Event};
-use crate::roster::RecordId;
+use crate::roster::{RecordBytes, RecordId};
 use crate::session::{CREDIT_BYTES, Phase};
 use crate::wire::{
-    AbortReason, Hello, Message, PROTOCOL_VERSION, ROSTER_BYTES_TARGET, ROSTER_HEADS_MAX,
+    AbortReason, Hello, Message, PROOF_BYTES_MAX, PROTOCOL_VERSION, ROSTER_HEADS_MAX,
 };
 
 impl Engine {
@@ -61,9 +62,7 @@ impl Engine {
             }
             return Ok(());
         }
-        for record in records {
-            self.take_record(store, now, record)?;
-        }
+        self.take_records(store, now, records.iter().map(Vec::as_slice))?;
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
         let Phase::Stranger { deadline, hello } = &mut session.phase else { return Ok(()) };
         let (deadline, hello) = (*deadline, hello.take());
@@ -128,21 +127,37 @@ impl Engine {
         Ok(())
     }
 
+    /// Shows a peer that this device is a member: with all records, or with the last of those on which its
+    /// admission stands. In one message, since the peer decides on the first.
+    pub(super) fn show_membership(&mut self, conn: ConnId) {
+        let own = self.device();
+        let mut records: Vec<RecordBytes> = self.roster.records_in_order().cloned().collect();
+        let too_many = |records: &[RecordBytes]| {
+            records.iter().map(|record| record.0.len()).sum::<usize>() > PROOF_BYTES_MAX
+        };
+        if too_many(&records)
+            && let Some(member) = self.roster.members().get(&own)
+        {
+            records = self.roster.leading_to(member.admission).into_iter().cloned().collect();
+        }
+        let mut bytes = 0;
+        let fits = |record: &&RecordBytes| {
+            bytes += record.0.len();
+            bytes <= PROOF_BYTES_MAX
+        };
+        let shown = records.iter().rev().take_while(fits).count();
+        let shown = records.split_off(records.len() - shown);
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.send(&Message::Roster(shown));
+        }
+    }
+
     /// Sends the roster records that a peer with these heads lacks.
     pub(super) fn send_roster(&mut self, conn: ConnId, heads: &[RecordId]) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        for record in self.roster.missing_from(heads) {
-            bytes += record.0.len();
-            batch.push(record.clone());
-            if bytes >= ROSTER_BYTES_TARGET {
-                session.send(&Message::Roster(std::mem::take(&mut batch)));
-                bytes = 0;
-            }
-        }
-        if !batch.is_empty() {
-            session.send(&Message::Roster(batch));
+        let lacking: Vec<_> = self.roster.missing_from(heads).into_iter().cloned().collect();
+        for message in in_messages(&lacking) {
+            session.send(&message);
         }
     }
 }

@@ -68,7 +68,10 @@ impl Held {
 }
 
 fn read(store: &Store, lane: LaneId, version: u64) -> HeldLane {
-    let unapplied = store.journals(lane).filter(|(_, row)| row.applied < row.held && !row.forked);
+    let unapplied = store
+        .journals(lane)
+        .filter(|(_, row)| row.applied < row.held && !row.forked)
+        .filter(|(author, _)| !store.is_barred(&author.device));
     let mut unapplied: Vec<_> = unapplied.map(|(author, row)| (author, row.applied)).collect();
     // The same on every device that holds the same.
     unapplied.sort_unstable();

@@ -9,9 +9,9 @@ use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
 use super::{Bound, ConnId, Engine, Event, JoinError, MeshError, REVOKED_TOLD_BYTES_MAX};
-use crate::roster::{Inserted, JournalMark, MARKS_MAX, RosterError};
+use crate::roster::{Inserted, JournalMark, MARKS_MAX, RecordBytes, RosterError};
 use crate::session::Session;
-use crate::wire::{AbortReason, Message};
+use crate::wire::{AbortReason, Message, ROSTER_BYTES_TARGET};
 
 impl Engine {
     pub(super) fn add_own_record(
@@ -21,7 +21,7 @@ impl Engine {
         record: &[u8],
     ) -> Result<(), MeshError> {
         self.roster.clone().insert(record)?;
-        Ok(self.take_record(store, now, record)?)
+        Ok(self.take_records(store, now, [record])?)
     }
 
     /// Why this store cannot go to another mesh, if so: entries name others that they build on, and a
@@ -32,9 +32,7 @@ impl Engine {
         if members > 1 && self.roster.is_member(own) {
             return Some(Bound::Member { members });
         }
-        let journals = LaneId::ALL.into_iter().flat_map(|lane| store.journals(lane));
-        let authors: BTreeSet<DeviceId> =
-            journals.filter(|(_, row)| row.held > 0).map(|(author, _)| author.device).collect();
+        let authors = authors(store);
         let devices = authors.iter().filter(|device| **device != own).count();
         if devices > 0 {
             return Some(Bound::Others { devices });
@@ -50,9 +48,7 @@ impl Engine {
         now: Now,
         records: &[Vec<u8>],
     ) -> Result<(), JoinError> {
-        for record in records {
-            self.take_record(store, now, record)?;
-        }
+        self.take_records(store, now, records.iter().map(Vec::as_slice))?;
         let device = self.device();
         if self.roster.is_member(device) {
             return Ok(());
@@ -60,28 +56,39 @@ impl Engine {
         Err(RosterError::NotMember { device }.into())
     }
 
-    /// Takes a record in, keeps it, passes it on, and acts on what it changes.
-    pub(super) fn take_record(
+    /// Takes records in, keeps and passes on those that are new, and acts on what they change. Who belongs
+    /// is judged once for all of them: it may take long, and a message may bring thousands.
+    pub(super) fn take_records<'a>(
         &mut self,
         store: &mut Store,
         now: Now,
-        record: &[u8],
+        records: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<(), StoreError> {
-        let revoked_before: Vec<DeviceId> = self.roster.revoked().keys().copied().collect();
-        let new = match self.roster.insert(record) {
-            Ok(Inserted::New(new)) => new,
-            // What waits for its parents is sent again by a peer that has them.
-            Ok(Inserted::Known | Inserted::Orphan(_)) | Err(_) => return Ok(()),
-        };
+        let members: BTreeSet<DeviceId> = self.roster.members().keys().copied().collect();
+        let revoked: BTreeSet<DeviceId> = self.roster.revoked().keys().copied().collect();
         let mut fresh = Vec::new();
-        for id in new {
-            let Some((_, bytes)) = self.roster.record(id) else { continue };
-            store.put_roster_record(&bytes.0)?;
-            fresh.push(bytes.clone());
+        for record in records {
+            // What waits for its parents is sent again by a peer that has them.
+            let Ok(Inserted::New(new)) = self.roster.insert(record) else { continue };
+            for id in new {
+                let Some((_, bytes)) = self.roster.record(id) else { continue };
+                store.put_roster_record(&bytes.0)?;
+                fresh.push(bytes.clone());
+            }
         }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        if !bug::active(Bug::ServeRevoked) {
+            self.cut_off(&members);
+        }
+        self.bar_void(store, now);
         let mut retry = Vec::new();
+        let news: Vec<_> = in_messages(&fresh).collect();
         for session in self.sessions.values_mut().filter(|session| session.is_open()) {
-            session.send(&Message::Roster(fresh.clone()));
+            for message in &news {
+                session.send(message);
+            }
             if std::mem::take(&mut session.refused_by_roster) {
                 retry.push(session.conn);
             }
@@ -92,34 +99,52 @@ impl Engine {
         for device in self.other_members().collect::<Vec<_>>() {
             self.peers.entry(device).or_default();
         }
-        let newly: Vec<DeviceId> = self
-            .roster
-            .revoked()
-            .keys()
-            .copied()
-            .filter(|device| !revoked_before.contains(device))
-            .collect();
-        for device in newly {
-            if !bug::active(Bug::ServeRevoked) {
-                self.cut_off(device);
-            }
-            self.witness(store, now, device)?;
-        }
         self.events.push_back(Event::RosterChanged);
-        Ok(())
+        self.witness(store, now, &revoked)
     }
 
-    /// Ends every connection to a device that is no longer a member.
-    pub(super) fn cut_off(&mut self, device: DeviceId) {
-        self.claims.forget(device);
+    /// Tells the store whose admission is void: nobody takes their entries, so nobody waits for them and
+    /// nothing is said of them.
+    pub(super) fn bar_void(&mut self, store: &mut Store, now: Now) {
+        let mut void = self.roster.void();
+        // What others hold of this device's own journals concerns it all the same.
+        void.remove(&self.device());
+        if !store.bar(void) {
+            return;
+        }
+        self.waiting |= LaneId::ALL.into_iter().any(|lane| store.waits(lane));
+        for session in self.sessions.values_mut().filter(|session| session.is_open()) {
+            for lane in session.lanes.clone() {
+                session.note_ahead(lane, &self.held.lane(store, lane).receipt.held);
+            }
+            session.receipt_soon(now.mono);
+        }
+    }
+
+    /// Ends every connection to a device that was one of these members and is none any more: it was
+    /// put out, or what admitted it is void.
+    fn cut_off(&mut self, members: &BTreeSet<DeviceId>) {
+        let now = self.roster.members();
+        let gone: BTreeSet<DeviceId> =
+            members.iter().copied().filter(|device| !now.contains_key(device)).collect();
+        gone.iter().for_each(|device| self.claims.forget(*device));
         // What is queued for it was meant for a member.
-        for (_, session) in self.closing.iter_mut().filter(|(_, s)| s.device == device) {
+        for (_, session) in self.closing.iter_mut().filter(|(_, s)| gone.contains(&s.device)) {
             session.forget_outbox();
         }
-        let conns = self.sessions.values().filter(|session| session.device == device);
+        let conns = self.sessions.values().filter(|session| gone.contains(&session.device));
         for conn in conns.map(|session| session.conn).collect::<Vec<_>>() {
             self.sessions.get_mut(&conn).into_iter().for_each(Session::forget_outbox);
-            self.turn_away(conn, &[]);
+            self.dismiss(conn);
+        }
+    }
+
+    /// Ends a connection to a device that is no member.
+    pub(super) fn dismiss(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        match self.roster.revoked().contains_key(&session.device) {
+            true => self.turn_away(conn, &[]),
+            false => self.abort(conn, AbortReason::NotAMember, ""),
         }
     }
 
@@ -142,45 +167,66 @@ impl Engine {
         self.abort(conn, AbortReason::Revoked, "");
     }
 
-    /// Testifies to what is held of a revoked device beyond what its revocation names, so that
-    /// nothing that was accepted in good faith is lost.
-    pub(super) fn witness(
+    /// Testifies to what is held of devices that were put out, besides those that were before, beyond
+    /// what their revocations name, so that nothing that was accepted in good faith is lost.
+    fn witness(
         &mut self,
         store: &mut Store,
         now: Now,
-        device: DeviceId,
+        before: &BTreeSet<DeviceId>,
     ) -> Result<(), StoreError> {
-        if device == self.device() || bug::active(Bug::NoWitness) {
+        if bug::active(Bug::NoWitness) {
             return Ok(());
         }
-        let accepted = self.roster.accepted_frontier(device);
-        let more: Vec<JournalMark> = journal_marks(store, device)
-            .into_iter()
-            .filter(|mark| {
+        let (own, writers) = (self.device(), authors(store));
+        let mut records = Vec::new();
+        for (device, gone) in self.roster.revoked() {
+            if *device == own || before.contains(device) || !writers.contains(device) {
+                continue;
+            }
+            let accepted = self.roster.accepted_frontier(*device);
+            let mut more = journal_marks(store, *device);
+            more.retain(|mark| {
                 !accepted.iter().any(|known| {
                     known.lane == mark.lane
                         && known.incarnation == mark.incarnation
                         && known.seq >= mark.seq
                 })
-            })
-            .collect();
-        let Some(revocation) = self.roster.revoked().get(&device).map(|r| r.revocation) else {
-            return Ok(());
-        };
-        for marks in more.chunks(MARKS_MAX) {
-            match self.roster.witness(revocation, marks.to_vec(), now.wall, &*self.signer) {
-                Ok(record) => self.take_record(store, now, &record.0)?,
+            });
+            for marks in more.chunks(MARKS_MAX) {
                 // A device that is itself no member any more has nothing to testify.
-                Err(_) => return Ok(()),
+                let signer = &*self.signer;
+                let record = self.roster.witness(gone.revocation, marks.to_vec(), now.wall, signer);
+                records.extend(record.ok());
             }
         }
-        Ok(())
+        self.take_records(store, now, records.iter().map(|record| record.0.as_slice()))
     }
 
     pub(super) fn other_members(&self) -> impl Iterator<Item = DeviceId> + use<'_> {
         let own = self.device();
         self.roster.members().keys().copied().filter(move |device| *device != own)
     }
+}
+
+/// Records as messages that bring them, parents first as they come.
+pub(super) fn in_messages(records: &[RecordBytes]) -> impl Iterator<Item = Message<'static>> {
+    let mut bytes = 0;
+    let pieces = records.chunk_by(move |record, _| {
+        bytes += record.0.len();
+        let full = bytes >= ROSTER_BYTES_TARGET;
+        if full {
+            bytes = 0;
+        }
+        !full
+    });
+    pieces.map(|piece| Message::Roster(piece.to_vec()))
+}
+
+/// The devices of whose journals something is held.
+fn authors(store: &Store) -> BTreeSet<DeviceId> {
+    let journals = LaneId::ALL.into_iter().flat_map(|lane| store.journals(lane));
+    journals.filter(|(_, row)| row.held > 0).map(|(author, _)| author.device).collect()
 }
 
 /// What is held of a device's journals.

@@ -5,6 +5,7 @@ mod hostile;
 mod many;
 mod membership;
 mod truth;
+mod void;
 
 use std::collections::VecDeque;
 
@@ -73,7 +74,7 @@ impl World {
             policy: ReplicationPolicy::default(),
             seed: [n; 32],
         };
-        let engine = Engine::new(config, &store).unwrap();
+        let engine = Engine::new(config, &mut store).unwrap();
         self.nodes.push(Node { key, _dir: dir, store, engine, events: Vec::new() });
         self.nodes.len() - 1
     }
@@ -582,7 +583,7 @@ fn restored_device_learns_of_its_own_lost_entries_and_writes_under_a_new_name() 
         seed: [77; 32],
     };
     let old = store.author();
-    world.nodes[0].engine = Engine::new(config, &store).unwrap();
+    world.nodes[0].engine = Engine::new(config, &mut store).unwrap();
     world.nodes[0].store = store;
     world.connect(0, 1);
     world.run();

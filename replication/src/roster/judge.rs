@@ -45,8 +45,16 @@ pub(super) struct Judgement {
     pub(super) revocations: BTreeSet<RecordId>,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has judged.
+    pub(super) static JUDGED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
 /// Judges `nodes`, which come parents first, the founding record at place 0.
 pub(super) fn judge(nodes: &[Node]) -> Judgement {
+    #[cfg(test)]
+    JUDGED.set(JUDGED.get() + 1);
     let court = Court::new(nodes);
     let held = court.settle();
     court.verdict(&held)

@@ -338,7 +338,7 @@ fn each_lie_of_a_peer_is_believed_half_as_soon_as_the_one_before_it() {
         policy: ReplicationPolicy::default(),
         seed: [79; 32],
     };
-    node.engine = Engine::new(config, &node.store).unwrap();
+    node.engine = Engine::new(config, &mut node.store).unwrap();
     assert_eq!(node.engine.claims.unproven(mallory), 5);
     attack.world.links.clear();
     attack.world.connect(VICTIM, MALLORY);

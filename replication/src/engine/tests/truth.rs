@@ -82,7 +82,7 @@ impl World {
             policy: ReplicationPolicy::default(),
             seed: [78; 32],
         };
-        node.engine = Engine::new(config, &node.store).unwrap();
+        node.engine = Engine::new(config, &mut node.store).unwrap();
         node.engine.claims = old.claims.clone();
     }
 
@@ -180,5 +180,48 @@ fn what_several_peers_are_told_in_the_same_words_is_signed_once() {
     for other in 1..4 {
         assert_eq!(world.state(0, LaneId::Normal, other), LaneState::InSync);
         assert_eq!(world.state(other, LaneId::Normal, 0), LaneState::InSync);
+    }
+}
+
+/// Found in review: an orderly end left the time at which the connection began.
+#[test]
+fn peer_was_last_seen_when_its_connection_ended_however_that_was() {
+    type End = fn(&mut World);
+    let ends: [(&str, End); 3] = [
+        ("a link that is gone", |world| world.cut_all()),
+        ("a peer that stops", |world| {
+            let node = &mut world.nodes[1];
+            node.engine.shut_down(&mut node.store).unwrap();
+        }),
+        ("a peer that breaks the protocol", |world| {
+            let (now, conn) = (world.clock(), world.links[0].ends[0].1);
+            let node = &mut world.nodes[0];
+            node.engine.handle_frame(&mut node.store, now, conn, &[9]).unwrap();
+        }),
+    ];
+    for (what, end) in ends {
+        let mut world = World::mesh(2);
+        world.connect(0, 1);
+        world.run();
+        for _ in 0..3 {
+            world.now += DIGEST_EVERY_MS;
+            world.timeouts();
+            world.run();
+        }
+        let last = world.clock().wall;
+        end(&mut world);
+        world.step();
+        world.step();
+        for (node, peer) in [(0, 1), (1, 0)] {
+            let seen = world.nodes[node].engine.seen_at(world.device(peer));
+            assert_eq!(seen, Some(last), "{what}, n{node}");
+        }
+        // And it is remembered.
+        world.now += PEERS_SAVE_MS;
+        world.timeouts();
+        world.settle(0);
+        let snapshot = world.nodes[0].store.reader().snapshot().unwrap();
+        let kept = crate::peers::remembered_seen_at(&snapshot, world.device(1)).unwrap();
+        assert_eq!(kept, Some(last), "{what}");
     }
 }
