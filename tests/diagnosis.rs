@@ -114,3 +114,53 @@ fn refusal_without_proof_is_told_as_such_until_the_member_talks_again() {
     converge(&[&a, &b], MINUTE);
     assert_eq!(diagnoses(&a), []);
 }
+
+/// Two copies of one device wrote, and what both signed reached a third.
+#[test]
+fn journal_with_two_histories_is_told_by_status_and_readiness_alike() {
+    let place = place();
+    let (mut a, mut b) = pair_of(place.path(), &ALONE);
+    converge(&[&a, &b], MINUTE);
+    a.stop();
+    b.stop();
+    // The whole disk: what lies beside the directory tells a copy from the newest store.
+    let name = b.dir.file_name().expect("it has a name").to_string_lossy().into_owned();
+    let beside = b.dir.with_file_name(format!(".{name}.opens"));
+    let copy = place.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-r").arg(&b.dir).arg(&copy).status();
+    assert!(copied.expect("cp runs").success());
+    let opens = std::fs::read(&beside).expect("it lies there");
+    let mut runs = Vec::new();
+    for body in ["1", "2"] {
+        assert_eq!(b.cli(&["put", "normal", "x", body]).code, 0);
+        let (_, of_b) = DataDir::new(&b.dir).open().expect("it can be opened");
+        let author = of_b.author();
+        let entries = of_b.entries(LaneId::Normal, &author, 1, usize::MAX, usize::MAX);
+        runs.push((author, of_b.mesh().expect("it has a mesh"), entries.expect("they are read")));
+        of_b.close().expect("it can be closed");
+        std::fs::rename(&b.dir, place.path().join(format!("wrote {body}"))).expect("it moves");
+        if body == "1" {
+            std::fs::rename(&copy, &b.dir).expect("it moves");
+            std::fs::write(&beside, &opens).expect("it can be written");
+        }
+    }
+    assert_eq!(runs[0].0, runs[1].0, "both wrote under one incarnation");
+    let (_, mut of_a) = DataDir::new(&a.dir).open().expect("it can be opened");
+    for (n, (author, mesh, entries)) in runs.iter().enumerate() {
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        let run = Run { lane: LaneId::Normal, author: *author, entries };
+        // Of the second history only the proof is kept.
+        let whole = of_a.receive(&run, &[*mesh], WallMillis(1)).is_ok();
+        assert_eq!(whole, n == 0);
+        of_a.commit().expect("it can be written");
+    }
+    of_a.close().expect("it can be closed");
+
+    a.run();
+    let said = "in lane normal a device signed two different histories";
+    assert!(diagnoses(&a).contains(&("journal_forked".to_owned(), said.to_owned())));
+    // The other journals are as sound as before: it goes on taking work.
+    let ready = a.caller().get("/readyz").is(200).json();
+    assert_eq!((&ready["state"], &ready["reason"]), (&json!("degraded"), &json!(said)));
+    assert_eq!(a.cli(&["status"]).json()["readiness"]["state"], "degraded");
+}

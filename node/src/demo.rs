@@ -59,7 +59,7 @@ fn check_folder(folder: &Path) -> Result<(), ApiError> {
     if folder.to_str().is_none() {
         return Err(unusable(format!("the name of the folder {} is not UTF-8", folder.display())));
     }
-    if index::walk(folder, "", false, &index::Scope::All).files.is_empty() {
+    if index::walk(folder, "", &index::Rules::default(), &index::Scope::All).files.is_empty() {
         let message = "has no file that index would take (hidden and ignored ones are not)";
         return Err(unusable(format!("the folder {} {message}", folder.display())));
     }

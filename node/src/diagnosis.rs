@@ -29,12 +29,7 @@ pub fn of_lanes(status: &LanesStatus) -> Vec<Diagnosis> {
     for lane in &status.lanes {
         let name = &lane.name;
         if lane.status == LaneState::Unsafe {
-            found.push(Diagnosis {
-                severity: Severity::Critical,
-                code: "journal_forked".into(),
-                message: format!("in lane {name} a device signed two different histories"),
-                hint: "find out which device was cloned; see: srcos-node peers".into(),
-            });
+            found.push(of_fork(name));
         }
         if lane.objects.quarantined > 0 {
             let count = lane.objects.quarantined;
@@ -58,6 +53,17 @@ pub fn of_lanes(status: &LanesStatus) -> Vec<Diagnosis> {
         }
     }
     found
+}
+
+/// That a journal of a lane has two histories. It makes nothing else unsafe: were the node to refuse
+/// work for it, one member could take all others out of use, for good.
+pub fn of_fork(lane: &str) -> Diagnosis {
+    Diagnosis {
+        severity: Severity::Critical,
+        code: "journal_forked".into(),
+        message: format!("in lane {lane} a device signed two different histories"),
+        hint: "find out which device was cloned; see: srcos-node peers".into(),
+    }
 }
 
 /// What the lanes that are late wait for.

@@ -384,18 +384,24 @@ impl Task {
                 }
                 if let Some(candidate) = read(&service, self.config.loopback) {
                     self.proven().await;
-                    self.table.seen(service.fullname, candidate);
+                    if let Some(tag) = self.table.seen(service.fullname, candidate) {
+                        self.lost(tag);
+                    }
                     self.report_due();
                 }
             }
             ServiceEvent::ServiceRemoved(_, name) => {
                 if let Some(tag) = self.table.lost(&name) {
-                    // A hint; when the runtime is too slow it can do without.
-                    let _ = self.events.try_send(Event::PeerLost(tag));
+                    self.lost(tag);
                 }
             }
             _ => {}
         }
+    }
+
+    fn lost(&self, tag: Tag) {
+        // A hint; when the runtime is too slow it can do without.
+        let _ = self.events.try_send(Event::PeerLost(tag));
     }
 
     /// Reports what is due, as far as there is room; the rest waits for the next tick.

@@ -29,11 +29,11 @@ use tokio::sync::mpsc;
 
 pub use self::owner::{ROOT_LABEL, root_label};
 pub use self::plan::{FileFacts, Known, Plan, plan};
-pub use self::walk::{Scope, Seen, Unindexed, walk};
+pub use self::walk::{Rules, Scope, Seen, Unindexed, walk};
 use crate::api::{ApiError, ListQuery};
-use crate::cli::Session;
 use crate::cli::args::IndexArgs;
 use crate::cli::membership::warn_if_out;
+use crate::cli::{Session, data_dir};
 use crate::error::NodeError;
 use crate::render;
 
@@ -71,8 +71,11 @@ pub struct IndexSummary {
 struct Indexer {
     args: IndexArgs,
     root: PathBuf,
+    rules: Rules,
     label: String,
     known: BTreeMap<String, Known>,
+    /// The folder, when it was last seen to hold anything.
+    filled: Option<walk::Identity>,
 }
 
 /// Indexes a folder, and stays with it where asked to.
@@ -82,10 +85,17 @@ pub(crate) async fn run(session: &mut Session<'_, '_>, args: IndexArgs) -> Resul
         let message = format!("{} is not a folder", root.display());
         return Err(NodeError::usage("not_a_folder", message, "name the folder that holds it"));
     }
+    let apart = data_dir(&session.globals)?.canonicalize().ok();
+    if apart.as_ref().is_some_and(|apart| root.starts_with(apart)) {
+        let message = format!("{} belongs to the node's data directory", root.display());
+        let hint = "index a folder of your own";
+        return Err(NodeError::usage("folder_of_the_node", message, hint));
+    }
+    let rules = Rules { hidden: args.hidden, apart };
     let peers: PeersDocument = session.client.get("/peers").await?;
     let label = root_label(&peers.device, &root, &args.prefix);
     let known = known(session, args.lane, &label).await?;
-    let mut indexer = Indexer { args, root, label, known };
+    let mut indexer = Indexer { args, root, rules, label, known, filled: None };
     // Before the first pass, so that nothing that changes during it is missed.
     let watcher = if indexer.args.watch { Some(watch::Watcher::new(&indexer.root)?) } else { None };
     let summary = indexer.pass(session, &Scope::All).await?;
@@ -155,12 +165,15 @@ impl Indexer {
         session: &mut Session<'_, '_>,
         scope: &Scope,
     ) -> Result<IndexSummary, NodeError> {
-        let (root, prefix, hidden) =
-            (self.root.clone(), self.args.prefix.clone(), self.args.hidden);
+        let (root, prefix, rules) =
+            (self.root.clone(), self.args.prefix.clone(), self.rules.clone());
         let looked_at = scope.clone();
-        let seen =
-            tokio::task::spawn_blocking(move || walk(&root, &prefix, hidden, &looked_at)).await;
-        let seen = seen.map_err(|error| ApiError::internal(error.to_string()))?;
+        let looked = tokio::task::spawn_blocking(move || {
+            (walk(&root, &prefix, &rules, &looked_at), walk::stand_in(&root).ok())
+        });
+        let (mut seen, stand_in) =
+            looked.await.map_err(|error| ApiError::internal(error.to_string()))?;
+        self.doubt_emptiness(&mut seen, stand_in);
         let mut summary = IndexSummary { files: seen.files.len(), ..IndexSummary::default() };
         for fault in &seen.faults {
             summary.failed += 1;
@@ -208,6 +221,22 @@ impl Indexer {
         Ok(summary)
     }
 
+    /// An empty folder may be what is left of one whose disk is not mounted: then nothing has gone. That
+    /// it is the same that held files before tells it from that.
+    fn doubt_emptiness(&mut self, seen: &mut Seen, found: Option<(walk::Identity, bool)>) {
+        let Some((identity, empty)) = found else { return };
+        if !empty {
+            self.filled = Some(identity);
+            return;
+        }
+        // What a person says of the folder holds for how it is found, not for as long as it is watched.
+        let on_purpose = self.filled.map_or(self.args.emptied, |filled| filled == identity);
+        if !on_purpose && !self.known.is_empty() {
+            seen.not_looked_at.push(String::new());
+            seen.faults.push(Unindexed::Empty(self.root.clone()));
+        }
+    }
+
     async fn write(
         &mut self,
         session: &mut Session<'_, '_>,
@@ -215,9 +244,7 @@ impl Indexer {
         summary: &mut IndexSummary,
     ) -> Result<(), NodeError> {
         let mut batch = std::mem::take(batch);
-        if !self.args.take_over {
-            self.leave_taken(session, &mut batch, summary).await?;
-        }
+        self.leave_taken(session, &mut batch, summary).await?;
         let Batch { ops, known } = batch;
         if ops.is_empty() {
             return Ok(());
@@ -239,16 +266,22 @@ impl Indexer {
         Ok(())
     }
 
-    /// Takes those files out of a batch whose ids are objects of somebody else.
+    /// Takes those out of a batch whose ids are objects of somebody else, also if they were this
+    /// folder's once: a watch may be long, and others write meanwhile.
     async fn leave_taken(
-        &self,
+        &mut self,
         session: &mut Session<'_, '_>,
         batch: &mut Batch,
         summary: &mut IndexSummary,
     ) -> Result<(), NodeError> {
-        let new: Vec<&str> = batch.new_ids(&self.known).collect();
-        let taken = owner::taken(&session.client, self.args.lane, &new, &self.label).await?;
+        let ids = batch.ids(self.args.take_over);
+        let taken = owner::taken(&session.client, self.args.lane, &ids, &self.label).await?;
         for id in &taken {
+            self.known.remove(id);
+            // Nothing is left out of a file that has gone.
+            if !batch.writes(id) {
+                continue;
+            }
             summary.taken += 1;
             if summary.taken <= TAKEN_LISTED_MAX {
                 let lane = self.args.lane;
@@ -307,13 +340,16 @@ struct Batch {
 }
 
 impl Batch {
-    /// The ids that are to be written and are not among those known, in order.
-    fn new_ids<'b>(
-        &'b self,
-        known: &'b BTreeMap<String, Known>,
-    ) -> impl Iterator<Item = &'b str> + 'b {
-        let written = self.known.iter().filter(|(_, written)| written.is_some());
-        written.map(|(id, _)| id.as_str()).filter(|id| !known.contains_key(*id))
+    /// The ids in order: all, or those to be deleted.
+    fn ids(&self, deleted_only: bool) -> Vec<&str> {
+        let of = self.known.iter().filter(|(_, written)| !deleted_only || written.is_none());
+        let mut ids: Vec<&str> = of.map(|(id, _)| id.as_str()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn writes(&self, id: &str) -> bool {
+        self.known.iter().any(|(known, written)| known == id && written.is_some())
     }
 
     fn leave_out(&mut self, ids: &BTreeSet<String>) {
@@ -382,4 +418,138 @@ fn hash_files(root: PathBuf, plan: &Plan, mut seen: Seen) -> mpsc::Receiver<Hash
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::api::Detail;
+    use crate::cli::Io;
+    use crate::cli::args::{Cli, Command};
+    use crate::client::Client;
+    use crate::memory::MemoryNode;
+
+    /// A folder that is watched, and the passes that the watch makes.
+    struct Watched {
+        client: Client,
+        indexer: Indexer,
+        folder: tempfile::TempDir,
+    }
+
+    impl Watched {
+        fn new(more: &[&str]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().canonicalize().unwrap();
+            let cli = ["srcos-node", "index", "."].iter().chain(more);
+            let Command::Index(args) = Cli::parse_from(cli).command else { panic!("index") };
+            let (label, known) = ("this folder".to_owned(), BTreeMap::new());
+            let rules = Rules::default();
+            let indexer = Indexer { args, root, rules, label, known, filled: None };
+            Self { client: Client::direct(Arc::new(MemoryNode::new())), indexer, folder }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.folder.path().join(name), text).unwrap();
+        }
+
+        async fn pass(&mut self) -> (IndexSummary, String) {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut io = Io { input: &mut &b""[..], output: &mut out, errors: &mut err };
+            let globals = Cli::parse_from(["srcos-node", "status"]).globals;
+            let mut session = Session { globals, client: self.client.clone(), io: &mut io };
+            let summary = self.indexer.pass(&mut session, &Scope::All).await.unwrap();
+            (summary, String::from_utf8(err).unwrap())
+        }
+
+        /// Another device makes these objects its own.
+        async fn take(&self, ids: &[&str]) {
+            let put = |id: &&str| {
+                let labels = json!({ROOT_LABEL: "another folder"});
+                json!({"op": "put", "id": id, "kind": KIND, "labels": labels, "body": {"of": "other"}})
+            };
+            let ops: Vec<Value> = ids.iter().map(put).collect();
+            self.client.batch(LaneId::Normal, &ops).await.unwrap();
+        }
+
+        async fn is_of_other(&self, id: &str) -> bool {
+            let object = self.client.get_object(LaneId::Normal, id, Detail::default()).await;
+            object.is_ok_and(|object| object.body == json!({"of": "other"}))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_neither_deletes_nor_overwrites_what_others_took_over_since_it_began() {
+        let mut watched = Watched::new(&[]);
+        for name in ["changed", "gone", "mine", "own gone"] {
+            watched.write(name, "1");
+        }
+        assert_eq!(watched.pass().await.0.written, 4);
+        watched.take(&["changed", "gone"]).await;
+        for name in ["gone", "own gone"] {
+            fs::remove_file(watched.folder.path().join(name)).unwrap();
+        }
+        for name in ["changed", "mine"] {
+            watched.write(name, "22");
+        }
+        let (summary, said) = watched.pass().await;
+        assert_eq!((summary.written, summary.deleted, summary.taken), (1, 1, 1), "{said}");
+        assert!(said.contains("changed is left out") && !said.contains("gone"), "{said}");
+        assert!(watched.is_of_other("changed").await && watched.is_of_other("gone").await);
+    }
+
+    #[tokio::test]
+    async fn to_take_over_is_to_write_and_not_to_delete() {
+        let mut watched = Watched::new(&["--take-over"]);
+        watched.write("changed", "1");
+        watched.write("gone", "1");
+        assert_eq!(watched.pass().await.0.written, 2);
+        watched.take(&["changed", "gone"]).await;
+        watched.write("changed", "22");
+        fs::remove_file(watched.folder.path().join("gone")).unwrap();
+        let (summary, said) = watched.pass().await;
+        assert_eq!((summary.written, summary.deleted, summary.taken), (1, 0, 0), "{said}");
+        assert!(!watched.is_of_other("changed").await && watched.is_of_other("gone").await);
+    }
+
+    #[tokio::test]
+    async fn a_folder_whose_disk_is_not_mounted_has_not_lost_its_files() {
+        let mut watched = Watched::new(&[]);
+        watched.write("a", "1");
+        watched.write("b", "1");
+        assert_eq!(watched.pass().await.0.written, 2);
+        // What lies where the disk is mounted is another folder.
+        let disk = watched.indexer.root.clone();
+        let aside = PathBuf::from(format!("{}-aside", disk.display()));
+        fs::rename(&disk, &aside).unwrap();
+        fs::create_dir(&disk).unwrap();
+        let (summary, said) = watched.pass().await;
+        assert_eq!((summary.deleted, summary.failed), (0, 1));
+        assert!(said.contains("--emptied"), "{said}");
+        // It is back, and emptied file by file by a person.
+        fs::remove_dir(&disk).unwrap();
+        fs::rename(&aside, &disk).unwrap();
+        assert_eq!(watched.pass().await.0.unchanged, 2);
+        for name in ["a", "b"] {
+            fs::remove_file(disk.join(name)).unwrap();
+        }
+        assert_eq!(watched.pass().await.0.deleted, 2);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_empty_on_purpose_says_so() {
+        let mut watched = Watched::new(&[]);
+        watched.write("a", "1");
+        assert_eq!(watched.pass().await.0.written, 1);
+        fs::remove_file(watched.folder.path().join("a")).unwrap();
+        // A new command knows nothing of what it was.
+        watched.indexer.filled = None;
+        assert_eq!(watched.pass().await.0.deleted, 0);
+        watched.indexer.args.emptied = true;
+        assert_eq!(watched.pass().await.0.deleted, 1);
+    }
 }

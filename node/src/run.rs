@@ -104,8 +104,9 @@ async fn serve(
         let hint = "name quic, tcp or both with --transport";
         ApiError::new(ErrorKind::BadInput, "network_unusable", error.to_string(), hint)
     })?;
-    // Before anything is listened on, so that nobody gets in meanwhile.
-    network.set_offline(core.is_kept_offline()?).map_err(internal)?;
+    // Before anything is listened on, so that nobody gets in before the runtime hears of it, which
+    // lets them in, or not.
+    network.set_offline(true).map_err(internal)?;
     let listen = if listen.is_empty() { transports.listen_anywhere() } else { listen };
     let loopback = listen.iter().all(is_loopback);
     let (events, bound) = listen_all(&network, events, &listen).await?;
@@ -173,6 +174,7 @@ async fn listen_all(
                     failed.push(format!("{addr}: {error}"));
                     break;
                 }
+                // Without links there is nothing else to hear of.
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => {
                     failed.push(format!("{addr}: it did not answer"));

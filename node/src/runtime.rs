@@ -5,7 +5,11 @@
 //! sends frames and dials. So nobody is told of anything that a crash could take back, and many
 //! small writes share one sync of the disk.
 
+mod candidates;
+mod found;
 mod membership;
+mod network;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,20 +22,18 @@ use libp2p::multiaddr::Protocol;
 use srcos_lanes::ids::{DeviceId, Now};
 use srcos_lanes::store::Reader;
 use srcos_replication::dialer::{Dial, Dialer, Source};
-use srcos_replication::engine::{ConnId, Event};
-use srcos_replication::wire::AbortReason;
 use srcos_schemas::peers::{InviteDocument, InviteStatus, JoinDocument, NetworkDocument};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::candidates::Candidates;
 use crate::api::{ApiError, ErrorKind};
 use crate::contain::contained;
-use crate::core::{Core, Link};
+use crate::core::Core;
 use crate::data_dir::{Clock, internal, store_error};
-use crate::discovery::{self, Announcement, Candidate, Discovery, Ports, Tag};
+use crate::discovery::{self, Candidate, Discovery};
 use crate::documents;
 use crate::keys::{device_of_peer, random};
 use crate::pairing::{PairingInput, Pairings};
-use crate::roaming;
 use crate::transport::{self, ConnId as LinkId, Events, SendError, Transport};
 
 #[cfg(test)]
@@ -43,6 +45,10 @@ const CALLS_MAX: usize = 1_024;
 const TURN_INPUTS_MAX: usize = 256;
 /// Bytes of frames of one turn.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Time in milliseconds before which the loop does not wake by itself once the store has failed: what
+/// cannot be read now is not tried as fast as the processor goes.
+const FAILED_AGAIN_MS: u64 = 1_000;
 
 /// What runs after the commit, with its outcome.
 type Done = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
@@ -68,6 +74,7 @@ pub struct Handle {
     applied: watch::Receiver<u64>,
     failure: Arc<Mutex<Option<String>>>,
     not_a_member: Arc<Mutex<Option<String>>>,
+    forked: Arc<Mutex<Option<String>>>,
     clock: Clock,
 }
 
@@ -114,6 +121,11 @@ impl Handle {
     /// Why this device is no member of its mesh, if so.
     pub fn not_a_member(&self) -> Option<String> {
         self.not_a_member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// In which lanes a journal has two histories, in words, if in any.
+    pub fn forked(&self) -> Option<String> {
+        self.forked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The daemon's clock.
@@ -166,7 +178,7 @@ impl Handle {
         let (secret, addrs) = (secret.to_owned(), addrs.to_vec());
         self.call_daemon(move |daemon| {
             let now = daemon.core.now();
-            let seen = || daemon.candidates.values().cloned().collect::<Vec<Candidate>>();
+            let seen = || daemon.candidates.iter().cloned().collect::<Vec<Candidate>>();
             let seen = daemon.discovery.is_some().then(seen);
             daemon.pairings.join(&daemon.core, now, &secret, &addrs, seen.as_deref())
         })
@@ -225,7 +237,7 @@ pub struct Daemon {
     discovery: Option<Discovery>,
     dialer: Dialer,
     pairings: Pairings,
-    candidates: BTreeMap<Tag, Candidate>,
+    candidates: Candidates,
     /// Each link, and the address of this host from which it was made.
     links: BTreeMap<LinkId, (transport::Connected, Option<IpAddr>)>,
     held: BTreeMap<LinkId, Bytes>,
@@ -238,6 +250,15 @@ pub struct Daemon {
     write_failed: bool,
     failure: Arc<Mutex<Option<String>>>,
     not_a_member: Arc<Mutex<Option<String>>>,
+    forked: Arc<Mutex<Option<String>>>,
+    untold: Untold,
+}
+
+/// What the network or discovery was too busy to be told, and is told in a later turn.
+#[derive(Default)]
+struct Untold {
+    members: bool,
+    announcement: bool,
 }
 
 /// Starts the loop on a thread of its own. The receiver ends with the loop, and says how it ended.
@@ -248,6 +269,7 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
     let (mut daemon, network, discovery, pairing) = Daemon::new(parts)?;
     // Known before anybody can ask.
     daemon.note_membership();
+    daemon.note_forks();
     let handle = Handle {
         calls,
         stop,
@@ -255,6 +277,7 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         applied: daemon.applied.subscribe(),
         failure: Arc::clone(&daemon.failure),
         not_a_member: Arc::clone(&daemon.not_a_member),
+        forked: Arc::clone(&daemon.forked),
         clock: daemon.core.clock,
     };
     let inputs = Inputs { network, discovery, pairing, calls: called, stopping };
@@ -265,11 +288,12 @@ pub fn start(parts: Parts) -> Result<(Handle, oneshot::Receiver<Result<(), ApiEr
         .spawn(move || {
             if offline {
                 tracing::warn!("all links are cut on purpose, until: srcos-node network online");
-                let cut = daemon.set_offline(true);
-                daemon.note_failure(cut);
             }
             daemon.members_changed();
             daemon.announce();
+            // Only now is there anybody to hear of a link: `run` listens with all links cut.
+            let cut = daemon.set_offline(offline);
+            daemon.note_failure(cut);
             let result = contained(|| daemon.run(&tokio, inputs));
             // Nobody waits for the end when the process goes anyway.
             let _ = ended.send(result);
@@ -345,7 +369,7 @@ impl Daemon {
             core,
             transport,
             discovery,
-            candidates: BTreeMap::new(),
+            candidates: Candidates::default(),
             links: BTreeMap::new(),
             held: BTreeMap::new(),
             kept_addresses: BTreeMap::new(),
@@ -354,6 +378,8 @@ impl Daemon {
             write_failed: false,
             failure: Arc::new(Mutex::new(None)),
             not_a_member: Arc::new(Mutex::new(None)),
+            forked: Arc::new(Mutex::new(None)),
+            untold: Untold::default(),
         };
         Ok((daemon, network, found, paired))
     }
@@ -414,6 +440,8 @@ impl Daemon {
         if self.write_failed {
             return;
         }
+        // Before links are closed: the reason of an end goes out before the end.
+        self.transmit();
         while let Some(event) = self.core.engine.poll_event() {
             self.handle_engine(event);
         }
@@ -421,6 +449,7 @@ impl Daemon {
         let kept = self.core.commit();
         self.note_failure(kept);
         self.transmit();
+        self.tell_again();
         let now = self.core.now();
         // Only now: the dialer takes addresses of members, and the events made them members.
         for (device, addresses) in self.pairings.take_addresses() {
@@ -437,7 +466,7 @@ impl Daemon {
                 false => self.transport.dial(device, addrs),
             };
             if dialled.is_err() {
-                self.dialer.failed(device, now.mono);
+                self.dialer.failed(device, &[], now.mono);
             }
         }
     }
@@ -451,7 +480,8 @@ impl Daemon {
                     match self.transport.try_send(link, Bytes::from(frame)) {
                         Ok(()) => {}
                         Err(SendError::Full(frame)) => {
-                            self.held.insert(link, frame);
+                            // The end of a blocked link: what was cut before it comes first.
+                            self.held.entry(link).or_insert(frame);
                             self.core.engine.handle_blocked(conn, true);
                         }
                         // Its end is reported, or was.
@@ -471,13 +501,21 @@ impl Daemon {
     }
 
     fn next_timeout(&self) -> Option<tokio::time::Instant> {
+        // What is due can not be done any more, so it would stay due.
+        if self.write_failed {
+            return None;
+        }
         let now = self.core.now();
         let due = [
             self.core.engine.poll_timeout(now),
             self.dialer.poll_timeout(),
             self.pairings.poll_timeout(),
         ];
-        let at = due.into_iter().flatten().min()?;
+        let mut at = due.into_iter().flatten().min()?;
+        // What fails stays due.
+        if self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            at = at.max(now.mono.after_ms(FAILED_AGAIN_MS));
+        }
         Some(tokio::time::Instant::from_std(self.core.clock.instant(at)))
     }
 
@@ -503,267 +541,6 @@ impl Daemon {
             *failure = Some(error.message);
         }
     }
-
-    // ---- the network ----
-
-    fn handle_network(&mut self, event: transport::Event) {
-        let now = self.core.now();
-        match event {
-            transport::Event::Listening { addr } => {
-                tracing::info!(%addr, "listening");
-                self.core.network.listen.insert(addr.to_string());
-                self.listen.insert(addr);
-                self.announce();
-            }
-            transport::Event::NotListening { addr } => {
-                tracing::info!(%addr, "no longer listening");
-                self.core.network.listen.remove(&addr.to_string());
-                self.listen.remove(&addr);
-                self.announce();
-                self.doubt(now, |link, source| roaming::loses(&link.addr, source, &addr));
-            }
-            transport::Event::ListenFailed { addr, error } => {
-                let addr = addr.map(|addr| addr.to_string()).unwrap_or_default();
-                tracing::warn!(addr, error, "cannot listen");
-            }
-            transport::Event::Connected(connected) => {
-                let conn = ConnId(connected.conn.0);
-                let device = connected.device;
-                let dialled = connected.outbound.then(|| bare(&connected.addr).to_string());
-                self.dialer.connected(device, dialled.as_deref(), now.mono);
-                let source = roaming::source_towards(&connected.addr);
-                self.links.insert(connected.conn, (connected, source));
-                self.core.engine.handle_connected(&self.core.store, now, conn, device);
-            }
-            transport::Event::Frame { conn, bytes } => {
-                self.core.network.add("srcos_frame_bytes_in_total", "", bytes.len() as u64);
-                if let Some((link, _)) = self.links.get(&conn) {
-                    self.dialer.heard(link.device, now.mono);
-                }
-                let handled = self.core.engine.handle_frame(
-                    &mut self.core.store,
-                    now,
-                    ConnId(conn.0),
-                    &bytes,
-                );
-                self.note_failure(handled.map_err(store_error));
-            }
-            transport::Event::Probed { conn, alive } => {
-                self.doubt(now, |link, _| !alive && link.conn == conn);
-            }
-            transport::Event::Writable { conn } => self.writable(conn),
-            transport::Event::Disconnected { conn, device, reason } => {
-                self.disconnected(now, conn, device, &reason);
-            }
-            transport::Event::DialFailed { device, attempts } => {
-                self.dialer.failed(device, now.mono);
-                let why: Vec<String> = attempts
-                    .iter()
-                    .map(|attempt| format!("{}: {}", attempt.addr, attempt.error))
-                    .collect();
-                tracing::debug!(%device, attempts = why.join("; "), "dial failed");
-                self.core.network.count("srcos_dials_failed_total", "");
-                // A link in doubt that was dialled anew in vain may well be alive.
-                if !self.core.network.links.contains_key(&device) {
-                    let why = format!("dial failed: {}", why.join("; "));
-                    self.core.network.errors.insert(device, why);
-                }
-            }
-            transport::Event::PeerAddresses { device, addrs, .. } => {
-                for addr in addrs {
-                    self.dialer.address(
-                        device,
-                        &bare(&addr).to_string(),
-                        Source::Learned,
-                        now.mono,
-                    );
-                }
-                self.keep_addresses(device);
-            }
-            transport::Event::Pairing(pairing) => {
-                self.pairings.opened(&self.core, now, pairing);
-            }
-            transport::Event::PairingFailed { attempt, why } => {
-                self.pairings.not_opened(now, attempt, &why);
-            }
-        }
-    }
-
-    fn writable(&mut self, conn: LinkId) {
-        if let Some(frame) = self.held.remove(&conn)
-            && let Err(SendError::Full(frame)) = self.transport.try_send(conn, frame)
-        {
-            self.held.insert(conn, frame);
-            return;
-        }
-        self.core.engine.handle_blocked(ConnId(conn.0), false);
-    }
-
-    fn disconnected(
-        &mut self,
-        now: Now,
-        conn: LinkId,
-        device: DeviceId,
-        reason: &transport::DisconnectReason,
-    ) {
-        self.core.engine.handle_disconnected(now, ConnId(conn.0));
-        self.held.remove(&conn);
-        self.links.remove(&conn);
-        if self.links.values().any(|(link, _)| link.device == device) {
-            return;
-        }
-        tracing::info!(%device, %reason, "link closed");
-        self.core.network.links.remove(&device);
-        self.core.network.count("srcos_links_closed_total", reason.code());
-        // That it was turned away says more than that the link is gone.
-        if !self.core.network.refused_by.contains(&device) {
-            self.core.network.errors.insert(device, format!("link closed: {reason}"));
-        }
-        self.dialer.disconnected(device, now.mono);
-    }
-
-    /// Dials the devices of some links anew: an address changed, and they may be dead.
-    fn doubt(
-        &mut self,
-        now: Now,
-        in_doubt: impl Fn(&transport::Connected, Option<IpAddr>) -> bool,
-    ) {
-        for (link, source) in self.links.values().filter(|(link, source)| in_doubt(link, *source)) {
-            tracing::info!(device = %link.device, addr = %link.addr, ?source, "link in doubt: an address changed");
-            self.dialer.doubt(link.device, now.mono);
-        }
-    }
-
-    fn set_offline(&mut self, offline: bool) -> Result<(), ApiError> {
-        let now = self.core.now();
-        self.transport.set_offline(offline).map_err(internal)?;
-        self.dialer.set_offline(offline, now.mono);
-        self.core.network.offline = offline;
-        Ok(())
-    }
-
-    // ---- discovery ----
-
-    fn handle_discovery(&mut self, event: discovery::Event) {
-        let now = self.core.now();
-        match event {
-            discovery::Event::PeerSeen(candidate) => {
-                self.dial_candidate(&candidate, now);
-                self.pairings.seen(now, &candidate);
-                let before = self.candidates.insert(candidate.tag, candidate.clone());
-                let before = before.map(|before| before.addrs).unwrap_or_default();
-                for (link, _) in self.links.values() {
-                    // Anybody on the network can say so: the peer is asked first. If that cannot be
-                    // done now, pings ask it soon.
-                    if candidate.tag.find([&link.device]).is_some()
-                        && roaming::moved(&link.addr, &before, &candidate.addrs)
-                    {
-                        let _ = self.transport.probe(link.conn);
-                    }
-                }
-            }
-            discovery::Event::PeerLost(tag) => {
-                self.candidates.remove(&tag);
-            }
-            discovery::Event::Working => {
-                tracing::info!("discovery on the local network works");
-                self.core.network.discovery = true;
-                self.core.network.discovery_why = None;
-            }
-            discovery::Event::NotWorking { why } => {
-                tracing::warn!(why, "discovery on the local network does not work");
-                self.core.network.discovery = false;
-                self.core.network.discovery_why = Some(why);
-            }
-        }
-    }
-
-    fn dial_candidate(&mut self, candidate: &Candidate, now: Now) {
-        let members = self.core.engine.roster().members();
-        let Some(device) = candidate.tag.find(members.keys()).copied() else { return };
-        for addr in &candidate.addrs {
-            self.dialer.address(device, &addr.to_string(), Source::Discovery, now.mono);
-        }
-    }
-
-    /// Tells the local network where we are, and which invitation is open.
-    fn announce(&mut self) {
-        let nameplate = self.pairings.nameplate();
-        self.transport.set_pairing_open(self.pairings.is_open());
-        let Some(discovery) = &self.discovery else { return };
-        let ports = Ports::of(&self.listen);
-        if discovery.announce(Announcement { ports, nameplate }).is_err() {
-            tracing::warn!("discovery is busy; the announcement was not renewed");
-        }
-    }
-
-    // ---- the engine ----
-
-    fn handle_engine(&mut self, event: Event) {
-        match event {
-            Event::Opened { conn, device } => self.opened(conn, device),
-            Event::Close { conn, device, reason, detail, by_peer } => {
-                let who = if by_peer { "the peer" } else { "this node" };
-                tracing::info!(%device, reason = reason.code(), detail, who, "closing a link");
-                self.core.network.count("srcos_closes_total", reason.code());
-                if reason == AbortReason::Revoked && by_peer {
-                    self.refused(device);
-                } else if reason != AbortReason::ShuttingDown {
-                    let why = format!("{who} ended the link: {}", reason.code());
-                    self.core.network.errors.insert(device, why);
-                }
-                self.transport.disconnect(LinkId(conn.0));
-            }
-            Event::Refused { from, lane, author, code, why } => {
-                tracing::warn!(%from, %lane, author = %author.device, code, why, "entries refused");
-                self.core.network.count("srcos_entries_refused_total", code);
-                self.core.network.errors.insert(from, format!("entries refused ({code}): {why}"));
-            }
-            Event::Equivocation { lane, author, seq } => {
-                tracing::error!(
-                    %lane, author = %author.device, seq,
-                    "a device signed two histories; its journal is quarantined, the proof is kept"
-                );
-                self.core.network.count("srcos_equivocations_total", "");
-            }
-            Event::Unreadable { lane, author, why } => {
-                tracing::error!(%lane, author = %author.device, why, "entries cannot be sent on");
-                self.core.network.count("srcos_journals_unreadable_total", "");
-            }
-            Event::IncarnationStarted { told_by } => {
-                tracing::warn!(
-                    %told_by,
-                    "a peer holds more of this device's journal than this store: it was put back; \
-                     writing goes on under a new incarnation"
-                );
-            }
-            Event::RosterChanged => self.members_changed(),
-            Event::InSync { device } => tracing::info!(%device, "in sync"),
-            Event::Applied { feed_next } => {
-                self.applied.send_replace(documents::cursor_before(feed_next).0);
-            }
-        }
-    }
-
-    fn opened(&mut self, conn: ConnId, device: DeviceId) {
-        let link_id = LinkId(conn.0);
-        self.transport.accept(link_id);
-        self.dialer.opened(device);
-        self.core.network.errors.remove(&device);
-        self.core.network.refused_by.remove(&device);
-        self.core.network.count("srcos_links_opened_total", "");
-        let Some((link, _)) = self.links.get(&link_id) else { return };
-        tracing::info!(%device, addr = %link.addr, "link open");
-        let open = Link {
-            transport: if link.quic { "quic" } else { "tcp" },
-            address: link.addr.to_string(),
-            since: self.core.now().wall,
-        };
-        self.core.network.links.insert(device, open);
-        self.keep_addresses(device);
-    }
-
-    // ---- pairing ----
 
     fn pair(&mut self, now: Now) {
         let was_open = self.pairings.is_open();

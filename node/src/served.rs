@@ -193,13 +193,15 @@ impl Served {
 
     fn ready_state(&self) -> Readiness {
         let (state, reason) = match &self.source {
-            Source::Daemon(handle) => match (handle.failure(), handle.not_a_member()) {
-                (Some(why), _) => (ReadyState::Unsafe, why),
-                (None, Some(why)) => (ReadyState::Degraded, why),
-                (None, None) => {
-                    (ReadyState::Healthy, "the store is open and takes writes".to_owned())
+            Source::Daemon(handle) => {
+                let wrong: Vec<String> =
+                    [handle.not_a_member(), handle.forked()].into_iter().flatten().collect();
+                match handle.failure() {
+                    Some(why) => (ReadyState::Unsafe, why),
+                    None if !wrong.is_empty() => (ReadyState::Degraded, wrong.join("; ")),
+                    None => (ReadyState::Healthy, "the store is open and takes writes".to_owned()),
                 }
-            },
+            }
             Source::Store(_) => {
                 (ReadyState::Unknown, "no daemon runs; only the store was looked at".to_owned())
             }

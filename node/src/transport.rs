@@ -470,8 +470,10 @@ impl Transport {
 
     /// While true, every connection is closed and none is made or admitted. Listeners stay.
     pub fn set_offline(&self, offline: bool) -> Result<(), CommandError> {
-        self.gate.offline.store(offline, Ordering::Relaxed);
-        if offline { self.command(Command::Offline) } else { Ok(()) }
+        let before = self.gate.offline.swap(offline, Ordering::Relaxed);
+        let told = if offline { self.command(Command::Offline) } else { Ok(()) };
+        // What was not done must not be half done.
+        told.inspect_err(|_| self.gate.offline.store(before, Ordering::Relaxed))
     }
 
     /// Whether strangers may open pairing streams.

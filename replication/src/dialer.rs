@@ -4,8 +4,9 @@
 //! doubles up to a bound. A device with a link is dialled only while the link is in doubt, because an
 //! address changed at either end: then a new link is made beside the old one, and takes its place. So
 //! nobody waits until the old one is found dead. Addresses come from discovery, from the person, from earlier connections
-//! and from the peer itself; none of them is trusted beyond being dialled, and those that anybody may
-//! invent do not push out the one that led to the device.
+//! and from the peer itself; none of them is trusted beyond being dialled. Those that anybody may
+//! invent push out no others, and only they are forgotten when they lead nowhere: where nobody
+//! announces, two devices that forgot each other's addresses in an outage would stay parted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,10 @@ pub const BACKOFF_MS_MIN: u64 = 500;
 pub const BACKOFF_MS_MAX: u64 = 30_000;
 /// Addresses kept for one device: its interfaces, two families, two transports, and some history.
 pub const ADDRESSES_MAX: usize = 16;
-/// Failed dials after which an address that nobody confirmed since is forgotten.
+/// Places of them that are left to what anybody on the local network may say: more than one record
+/// brings for a device with one interface.
+pub const HEARSAY_ADDRESSES: usize = ADDRESSES_MAX / 2;
+/// Failed dials after which an address is forgotten that only the local network named.
 pub const ADDRESS_FAILURES_MAX: u32 = 8;
 
 /// Age in milliseconds before which a link is not dialled anew: until then the transport takes a second
@@ -39,16 +43,39 @@ pub enum Source {
     Person,
     /// Discovery on the local network.
     Discovery,
-    /// The peer itself, or an earlier connection.
+    /// It was kept from before: true until the device itself says otherwise.
     Learned,
+    /// The device itself, over a link, names it as its own.
+    Said,
+    /// It led to the device once: more than what anybody on the network can say of an address.
+    Proven,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Address {
-    source: Source,
+    /// All that named it.
+    sources: BTreeSet<Source>,
     failures: u32,
-    /// It led to the device once: more than what anybody on the network can say of an address.
-    proven: bool,
+}
+
+impl Address {
+    fn is(&self, source: Source) -> bool {
+        self.sources.contains(&source)
+    }
+
+    /// Only the local network names it, where anybody may.
+    fn is_hearsay(&self) -> bool {
+        self.sources.iter().all(|source| *source == Source::Discovery)
+    }
+}
+
+/// An address that is worth keeping over a restart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lasting {
+    /// The address.
+    pub address: String,
+    /// It led to the device, so it stays although the device does not name it.
+    pub proven: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -118,7 +145,7 @@ impl Dialer {
     pub fn address(&mut self, device: DeviceId, address: &str, source: Source, now: MonoMillis) {
         let Some(target) = self.targets.get_mut(&device) else { return };
         if let Some(known) = target.addresses.get_mut(address) {
-            known.source = known.source.min(source);
+            known.sources.insert(source);
             // Discovery repeats itself; what it confirms is worth another try soon.
             if source == Source::Discovery && known.failures > 0 {
                 known.failures = 0;
@@ -127,22 +154,33 @@ impl Dialer {
             return;
         }
         if target.addresses.len() >= ADDRESSES_MAX {
-            let worst = target
-                .addresses
-                .iter()
-                .filter(|(_, known)| known.source != Source::Person)
-                .max_by_key(|(_, known)| (known.failures, !known.proven, known.source))
-                .map(|(address, _)| address.clone());
-            let Some(worst) = worst else { return };
+            let Some(worst) = target.worst() else { return };
             target.addresses.remove(&worst);
         }
-        let known = Address { source, failures: 0, proven: false };
+        let known = Address { sources: [source].into(), failures: 0 };
         target.addresses.insert(address.to_owned(), known);
         if target.dialling && target.fresh.len() < ADDRESSES_MAX {
             target.fresh.push(address.to_owned());
         }
         target.failures = 0;
         target.next = target.not_before(now);
+    }
+
+    /// A device says over a link where it listens, and that is all: what it named before and does not
+    /// name now is forgotten, unless it led there or somebody else names it too.
+    pub fn said(&mut self, device: DeviceId, addresses: &[String], now: MonoMillis) {
+        if let Some(target) = self.targets.get_mut(&device) {
+            target.addresses.retain(|address, known| {
+                if !addresses.contains(address) {
+                    known.sources.remove(&Source::Said);
+                    known.sources.remove(&Source::Learned);
+                }
+                !known.sources.is_empty()
+            });
+        }
+        for address in addresses {
+            self.address(device, address, Source::Said, now);
+        }
     }
 
     /// The addresses known of a device.
@@ -153,11 +191,14 @@ impl Dialer {
 
     /// Where a device may still be after a restart: what it said itself, and what led to it. What the
     /// local network announces is announced again.
-    pub fn lasting_addresses(&self, device: DeviceId) -> Vec<String> {
+    pub fn lasting_addresses(&self, device: DeviceId) -> Vec<Lasting> {
         let Some(target) = self.targets.get(&device) else { return Vec::new() };
-        let lasts = |known: &Address| known.proven || known.source == Source::Learned;
-        let lasting = target.addresses.iter().filter(|(_, known)| lasts(known));
-        lasting.map(|(address, _)| address.clone()).collect()
+        let lasting = target.addresses.iter().filter_map(|(address, known)| {
+            let proven = known.is(Source::Proven);
+            let lasts = proven || known.is(Source::Said);
+            lasts.then(|| Lasting { address: address.clone(), proven })
+        });
+        lasting.collect()
     }
 
     /// A connection is up. `address` is where it was dialled.
@@ -168,7 +209,7 @@ impl Dialer {
         target.failures = 0;
         if let Some(known) = address.and_then(|address| target.addresses.get_mut(address)) {
             known.failures = 0;
-            known.proven = true;
+            known.sources.insert(Source::Proven);
         }
     }
 
@@ -210,8 +251,9 @@ impl Dialer {
         }
     }
 
-    /// No address of a dial led to the device.
-    pub fn failed(&mut self, device: DeviceId, now: MonoMillis) {
+    /// None of these addresses led to the device. They may be fewer than were dialled, where it was
+    /// not for the address.
+    pub fn failed(&mut self, device: DeviceId, addresses: &[String], now: MonoMillis) {
         let wait =
             self.targets.get(&device).map_or(BACKOFF_MS_MIN, |target| backoff(target.failures));
         let jitter = self.draw(wait / 2);
@@ -219,12 +261,13 @@ impl Dialer {
         target.dialling = false;
         target.failures += 1;
         target.next = now.after_ms(wait - wait / 4 + jitter);
-        for address in target.addresses.values_mut() {
-            address.failures += 1;
+        for address in addresses {
+            let Some(known) = target.addresses.get_mut(address) else { continue };
+            known.failures = known.failures.saturating_add(1);
+            if known.is_hearsay() && known.failures >= ADDRESS_FAILURES_MAX {
+                target.addresses.remove(address);
+            }
         }
-        target.addresses.retain(|_, address| {
-            address.source == Source::Person || address.failures < ADDRESS_FAILURES_MAX
-        });
     }
 
     /// The next dial that is due.
@@ -263,6 +306,21 @@ impl Dialer {
 }
 
 impl Target {
+    /// The address that makes room for another: hearsay, unless there is too little of it, for a device
+    /// that has moved is found by it. What leads nowhere goes first.
+    fn worst(&self) -> Option<String> {
+        let hearsay = self.addresses.values().filter(|known| known.is_hearsay()).count();
+        let of_hearsay = hearsay >= HEARSAY_ADDRESSES;
+        let (worst, _) =
+            self.addresses.iter().filter(|(_, known)| !known.is(Source::Person)).max_by_key(
+                |(_, known)| {
+                    let of_kind = known.is_hearsay() == of_hearsay;
+                    (of_kind, known.failures, !known.is(Source::Proven), !known.is(Source::Said))
+                },
+            )?;
+        Some(worst.clone())
+    }
+
     fn wants_link(&self) -> bool {
         self.link.is_none_or(|link| link.doubted.is_some())
     }
@@ -316,7 +374,7 @@ mod tests {
         for _ in 0..12 {
             assert_eq!(dialer.poll(now), dial(&["a"], false));
             assert_eq!(dialer.poll(now), None, "one dial at a time");
-            dialer.failed(PEER, now);
+            dialer.failed(PEER, &[], now);
             let next = dialer.poll_timeout().unwrap();
             waits.push(next.0 - now.0);
             now = next;
@@ -332,7 +390,7 @@ mod tests {
         dialer.address(PEER, "old", Source::Discovery, MonoMillis(0));
         for n in 0..6 {
             dialer.poll(MonoMillis(n * 100_000));
-            dialer.failed(PEER, MonoMillis(n * 100_000));
+            dialer.failed(PEER, &["old".to_owned()], MonoMillis(n * 100_000));
         }
         dialer.address(PEER, "new", Source::Discovery, MonoMillis(500_001));
         assert_eq!(dialer.poll(MonoMillis(500_001)), dial(&["new", "old"], false));
@@ -362,7 +420,7 @@ mod tests {
         let due = dialer.poll_timeout().unwrap();
         assert_eq!(due, MonoMillis(100 + ANEW_AGE_MS_MIN), "a young link may be one of two dials");
         assert_eq!(dialer.poll(due), dial(&["a"], true));
-        dialer.failed(PEER, due);
+        dialer.failed(PEER, &[], due);
         let again = dialer.poll_timeout().unwrap();
         assert!(again > due, "a failed dial is tried again, after a while");
         assert_eq!(dialer.poll(again), dial(&["a"], true));
@@ -403,28 +461,75 @@ mod tests {
         assert!(wait_after(&mut dialer, LASTED_MS) <= 2 * BACKOFF_MS_MIN);
     }
 
-    #[test]
-    fn dead_address_is_forgotten_unless_a_person_gave_it() {
+    const SOURCES: [(&str, Source); 6] = [
+        ("given", Source::Person),
+        ("given and proven", Source::Person),
+        ("heard", Source::Discovery),
+        ("heard and proven", Source::Discovery),
+        ("kept", Source::Learned),
+        ("said", Source::Said),
+    ];
+
+    fn dialer_that_knows() -> Dialer {
         let mut dialer = dialer();
-        dialer.address(PEER, "given", Source::Person, MonoMillis(0));
-        dialer.address(PEER, "found", Source::Learned, MonoMillis(0));
-        for _ in 0..ADDRESS_FAILURES_MAX {
-            dialer.failed(PEER, MonoMillis(0));
+        for (name, source) in SOURCES {
+            dialer.address(PEER, name, source, MonoMillis(0));
         }
-        assert_eq!(dialer.addresses(PEER), ["given"]);
+        dialer.connected(PEER, Some("given and proven"), MonoMillis(1));
+        dialer.connected(PEER, Some("heard and proven"), MonoMillis(2));
+        dialer
+    }
+
+    #[test]
+    fn an_outage_makes_nothing_forgotten_but_what_anybody_may_have_said() {
+        let mut dialer = dialer_that_knows();
+        let all = SOURCES.map(|(name, _)| name.to_owned());
+        dialer.disconnected(PEER, MonoMillis(3));
+        for _ in 0..ADDRESS_FAILURES_MAX * 10 {
+            let due = dialer.poll_timeout().unwrap();
+            dialer.poll(due).unwrap();
+            dialer.failed(PEER, &all, due);
+        }
+        let left: Vec<&str> =
+            SOURCES.iter().map(|(name, _)| *name).filter(|name| *name != "heard").collect();
+        assert_eq!(dialer.addresses(PEER), left);
+    }
+
+    #[test]
+    fn only_addresses_that_were_dialled_have_failed() {
+        let mut dialer = dialer();
+        dialer.address(PEER, "heard", Source::Discovery, MonoMillis(0));
+        for _ in 0..ADDRESS_FAILURES_MAX {
+            dialer.failed(PEER, &["another".to_owned()], MonoMillis(0));
+        }
+        assert_eq!(dialer.addresses(PEER), ["heard"]);
     }
 
     #[test]
     fn what_a_device_said_and_what_led_to_it_lasts() {
-        let mut dialer = dialer();
-        let sources =
-            [Source::Person, Source::Person, Source::Discovery, Source::Discovery, Source::Learned];
-        for (name, source) in ["a", "b", "c", "d", "e"].into_iter().zip(sources) {
-            dialer.address(PEER, name, source, MonoMillis(0));
+        let mut dialer = dialer_that_knows();
+        // That it is announced too makes it no less what the device said.
+        dialer.address(PEER, "said", Source::Discovery, MonoMillis(3));
+        let lasting = dialer.lasting_addresses(PEER).into_iter();
+        let lasting: Vec<_> = lasting.map(|lasting| (lasting.address, lasting.proven)).collect();
+        let wanted = [("given and proven", true), ("heard and proven", true), ("said", false)];
+        assert_eq!(lasting, wanted.map(|(name, proven)| (name.to_owned(), proven)));
+    }
+
+    #[test]
+    fn what_a_device_says_no_more_is_forgotten_unless_something_else_speaks_for_it() {
+        let mut dialer = dialer_that_knows();
+        dialer.said(PEER, &["new".to_owned()], MonoMillis(3));
+        let left = ["given", "given and proven", "heard", "heard and proven", "new"];
+        assert_eq!(dialer.addresses(PEER), left);
+        // Over any number of restarts of the peer, each with other ports.
+        for n in 0..100 {
+            let said: Vec<String> = (0..12).map(|i| format!("{n}-{i}")).collect();
+            dialer.said(PEER, &said, MonoMillis(4));
+            let known = dialer.addresses(PEER);
+            assert!(said.iter().all(|address| known.contains(address)), "{known:?}");
         }
-        dialer.connected(PEER, Some("b"), MonoMillis(1));
-        dialer.connected(PEER, Some("c"), MonoMillis(2));
-        assert_eq!(dialer.lasting_addresses(PEER), ["b", "c", "e"]);
+        assert!(dialer.addresses(PEER).contains(&"given".to_owned()));
     }
 
     #[test]
@@ -448,13 +553,28 @@ mod tests {
             dialer.address(PEER, &format!("a{n}"), Source::Discovery, MonoMillis(0));
         }
         assert!(dialer.addresses(PEER).contains(&"true".to_owned()));
-        // Once it leads nowhere it has no more right than others.
+        // Nor in an outage.
         dialer.disconnected(PEER, MonoMillis(1));
-        dialer.failed(PEER, MonoMillis(1));
+        dialer.failed(PEER, &["true".to_owned()], MonoMillis(1));
         for n in 100..200 {
             dialer.address(PEER, &format!("a{n}"), Source::Discovery, MonoMillis(2));
         }
-        assert!(!dialer.addresses(PEER).contains(&"true".to_owned()));
+        assert!(dialer.addresses(PEER).contains(&"true".to_owned()));
+    }
+
+    #[test]
+    fn addresses_that_were_kept_leave_room_for_where_the_device_is_now() {
+        let mut dialer = dialer();
+        for n in 0..100 {
+            dialer.address(PEER, &format!("kept {n}"), Source::Learned, MonoMillis(0));
+        }
+        let now: Vec<String> = (0..HEARSAY_ADDRESSES).map(|n| format!("now {n}")).collect();
+        for address in &now {
+            dialer.address(PEER, address, Source::Discovery, MonoMillis(1));
+        }
+        let known = dialer.addresses(PEER);
+        assert!(now.iter().all(|address| known.contains(address)), "{known:?}");
+        assert_eq!(known.len(), ADDRESSES_MAX);
     }
 
     #[test]

@@ -435,6 +435,10 @@ pub struct IndexArgs {
     /// without it their files are left out, and counted
     #[arg(long)]
     pub take_over: bool,
+    /// The folder is empty on purpose: delete the objects of all its files. Without it a folder that
+    /// is empty counts as a disk that is not mounted
+    #[arg(long)]
+    pub emptied: bool,
     /// Take hidden files too (never the inside of .git)
     #[arg(long)]
     pub hidden: bool,

@@ -403,6 +403,24 @@ fn indexing_leaves_objects_alone_that_the_folder_did_not_make() {
 }
 
 #[test]
+fn indexing_passes_over_the_nodes_own_data_directory() {
+    let folder = folder(&["a"]);
+    let dir = tempfile::tempdir_in(folder.path()).unwrap();
+    let shell = Shell { backend: InMemory(Arc::new(MemoryNode::new())), dir };
+    let own = shell.dir.path().join("deep");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("journal"), "grows").unwrap();
+    let path = folder.path().to_str().unwrap();
+    let summary = shell.run(&["--json", "index", path, "--hidden"], "").json();
+    assert_eq!((&summary["files"], &summary["written"]), (&json!(1), &json!(1)));
+    for inside in [shell.dir.path(), &own] {
+        let refused = shell.run(&["--json", "index", inside.to_str().unwrap()], "");
+        assert!(refused.is(2), "{}", refused.err);
+        assert_eq!(refused.error()["code"], "folder_of_the_node");
+    }
+}
+
+#[test]
 fn object_of_a_file_that_is_ignored_now_is_deleted_for_that_reason() {
     let shell = Shell::new();
     let folder = folder(&["a.o", "b"]);

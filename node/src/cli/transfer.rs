@@ -220,7 +220,15 @@ impl InFlight {
                 Some(at) => format!("line {at}: {}", error.message),
                 None => format!("the batch that starts at line {from}: {}", error.message),
             };
+            // Whether a node that does not answer took it is not known.
+            let perhaps = ["daemon_lost", "daemon_silent"].contains(&&*error.code);
             let message = match applied_to {
+                0 if perhaps => format!("{message}; perhaps it was imported all the same"),
+                line if perhaps => {
+                    format!(
+                        "{message}; the lines up to {line} were imported, and perhaps this batch"
+                    )
+                }
                 0 => format!("{message}; nothing was imported"),
                 line => format!("{message}; the lines up to {line} were imported"),
             };

@@ -38,35 +38,40 @@ impl Table {
         }
     }
 
-    /// A record was heard.
-    pub(super) fn seen(&mut self, name: String, candidate: Candidate) {
+    /// A record was heard. Returns whom it took the place of, where that one had been reported.
+    pub(super) fn seen(&mut self, name: String, candidate: Candidate) -> Option<Tag> {
         self.clock += 1;
         if let Some(heard) = self.heard.get_mut(&name) {
-            if heard.candidate != candidate {
-                heard.known = candidate.tag.find(&self.known).is_some();
-                heard.candidate = candidate;
-                heard.changed = self.clock;
-                heard.due = true;
+            if heard.candidate == candidate {
+                return None;
             }
-            return;
+            let before = heard.reported.map(|_| heard.candidate.tag);
+            let before = before.filter(|tag| *tag != candidate.tag);
+            heard.known = candidate.tag.find(&self.known).is_some();
+            heard.candidate = candidate;
+            heard.changed = self.clock;
+            heard.due = true;
+            return before;
         }
         let known = candidate.tag.find(&self.known).is_some();
-        if self.heard.len() >= CANDIDATES_MAX && !self.push_out(known) {
-            return;
+        let mut gone = None;
+        if self.heard.len() >= CANDIDATES_MAX {
+            gone = Some(self.push_out(known)?);
         }
         let heard = Heard { candidate, known, changed: self.clock, due: true, reported: None };
         self.heard.insert(name, heard);
+        gone.filter(|gone| gone.reported.is_some()).map(|gone| gone.candidate.tag)
     }
 
     /// Makes room: the unknown record that changed longest ago goes, or for a known device any.
-    fn push_out(&mut self, for_known: bool) -> bool {
+    fn push_out(&mut self, for_known: bool) -> Option<Heard> {
         let oldest = self
             .heard
             .iter()
             .filter(|(_, heard)| for_known || !heard.known)
             .min_by_key(|(_, heard)| (heard.known, heard.changed))
             .map(|(name, _)| name.clone());
-        oldest.is_some_and(|name| self.heard.remove(&name).is_some())
+        self.heard.remove(&oldest?)
     }
 
     /// A record is gone.
@@ -178,6 +183,19 @@ mod tests {
         assert_eq!(table.lost("x"), None);
         table.seen("x".into(), candidate(1, 1));
         assert_eq!(drain(&mut table, now).len(), 1);
+    }
+
+    #[test]
+    fn what_takes_the_place_of_another_tells_who_is_gone() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        table.seen("x".into(), candidate(1, 1));
+        assert_eq!(table.seen("x".into(), candidate(2, 1)), None, "it was never reported");
+        drain(&mut table, now);
+        assert_eq!(table.seen("x".into(), candidate(2, 2)), None, "only its port changed");
+        assert_eq!(table.seen("x".into(), candidate(3, 1)), Some(candidate(2, 1).tag));
+        drain(&mut table, now + CANDIDATE_EVENT_INTERVAL);
+        let gone = (4..=300).filter_map(|n| table.seen(format!("{n}"), candidate(n, 1)));
+        assert_eq!(gone.collect::<Vec<_>>(), [candidate(3, 1).tag]);
     }
 
     #[test]

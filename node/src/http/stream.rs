@@ -127,6 +127,11 @@ impl Follower {
                     if let Err(error) = self.take(page) {
                         return Some(self.end_with(&error));
                     }
+                    // Millions of changes of other lanes may lie before the next: the reader hears
+                    // that all is well, and where to go on should it lose the connection.
+                    if self.ready.is_empty() {
+                        return Some(Bytes::from(format!("id: {}\n: passed\n\n", self.cursor)));
+                    }
                 }
                 Err(error) => return Some(self.end_with(&error)),
             }

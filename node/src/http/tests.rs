@@ -323,6 +323,23 @@ async fn changes_arrive_once_in_order_and_resume_after_a_cursor() {
 }
 
 #[tokio::test]
+async fn who_follows_one_lane_hears_where_it_stands_while_others_are_passed_over() {
+    let app = local();
+    for n in 0..200 {
+        send(&app, put(&format!("/lanes/normal/objects/{n}"), r#"{"body": 1}"#)).await;
+    }
+    let follow = request("GET", "/changes?after=0&lane=memory", &[], "");
+    let mut body = send(&app, follow).await.into_body();
+    let mut heard = String::new();
+    while !heard.contains("id: 200") {
+        let frame = tokio::time::timeout(std::time::Duration::from_secs(10), body.frame());
+        let frame = frame.await.expect("a sign of life").unwrap().unwrap();
+        heard.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    }
+    assert!(!heard.contains("data:"), "{heard}");
+}
+
+#[tokio::test]
 async fn reader_that_comes_back_goes_on_after_the_last_event_that_it_saw() {
     let node: Arc<MemoryNode> = Arc::new(MemoryNode::new());
     let client = crate::client::Client::direct(node.clone());

@@ -27,6 +27,15 @@ pub enum Scope {
     Touched(BTreeSet<PathBuf>),
 }
 
+/// What of a folder is taken, beyond what its ignore rules say.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Hidden files too.
+    pub hidden: bool,
+    /// The node's own data directory, by its canonical path: to index it would make it grow, for ever.
+    pub apart: Option<PathBuf>,
+}
+
 /// A file or folder that was not indexed, and why.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,6 +54,12 @@ pub enum Unindexed {
         /// Why.
         source: io::Error,
     },
+    /// It is as empty as the place where a disk is mounted is without it.
+    #[error(
+        "{0:?} is empty, as it is where a disk is not mounted: no object is deleted; where it is empty \
+         on purpose, say --emptied"
+    )]
+    Empty(PathBuf),
     /// A part of the folder cannot be walked.
     #[error("a part of the folder is not indexed: {0}")]
     Walk(#[from] ignore::Error),
@@ -97,23 +112,37 @@ impl Seen {
     }
 }
 
+/// By which a folder is told from another that lies at the same path: device and inode.
+pub(super) type Identity = (u64, u64);
+
+/// What may stand in the place of a folder: where its disk is not mounted, an empty folder does.
+pub(super) fn stand_in(root: &Path) -> io::Result<(Identity, bool)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::metadata(root)?;
+    let empty = std::fs::read_dir(root)?.next().is_none();
+    Ok(((meta.dev(), meta.ino()), empty))
+}
+
 /// Why an object is deleted whose file is not there.
 pub(super) const VANISHED: &str = "its file has vanished";
+
+const NO_FILE: &str = "it is no longer a file";
 
 /// Why the object of a path below a folder is deleted, which a walk did not come upon.
 pub(super) fn why_gone(root: &Path, below: &str) -> &'static str {
     match std::fs::symlink_metadata(root.join(below)) {
         Ok(meta) if meta.is_file() => "its file is ignored or hidden now",
-        Ok(_) => "it is no longer a file",
+        Ok(_) => NO_FILE,
         Err(_) => VANISHED,
     }
 }
 
 /// Looks at a folder or a part of it. Ignore rules of git are honoured, links are not followed,
 /// hidden files are passed over unless wanted, and the inside of `.git` always is.
-pub fn walk(root: &Path, prefix: &str, hidden: bool, scope: &Scope) -> Seen {
+pub fn walk(root: &Path, prefix: &str, rules: &Rules, scope: &Scope) -> Seen {
     let mut seen = Seen::default();
-    // A folder that is not there for the moment (an unmounted disk) has not lost its files.
+    // A folder that is not there for the moment has not lost its files. Of one whose disk is not
+    // mounted an empty one stays behind: see `stand_in`.
     if let Err(source) = std::fs::read_dir(root) {
         seen.faults.push(Unindexed::Unreadable { path: root.to_owned(), source });
         return seen;
@@ -131,12 +160,15 @@ pub fn walk(root: &Path, prefix: &str, hidden: bool, scope: &Scope) -> Seen {
             }
         }
     }
-    let wanted = scope.clone();
+    let (wanted, apart) = (scope.clone(), rules.apart.clone());
     let walker = WalkBuilder::new(root)
-        .hidden(!hidden)
+        .hidden(!rules.hidden)
         .follow_links(false)
         .require_git(false)
-        .filter_entry(move |entry| entry.file_name() != ".git" && is_wanted(entry, &wanted))
+        .filter_entry(move |entry| {
+            let taken = entry.file_name() != ".git" && Some(entry.path()) != apart.as_deref();
+            taken && is_wanted(entry, &wanted)
+        })
         .build();
     for entry in walker {
         match entry {
@@ -233,11 +265,15 @@ fn mtime(meta: &Metadata) -> Timestamp {
 pub(super) fn read_facts(path: &Path) -> Result<FileFacts, Unindexed> {
     let unreadable = |source| Unindexed::Unreadable { path: path.to_owned(), source };
     for _ in 0..READ_TRIES {
+        // It may have become something else since it was seen: to open a pipe would wait for ever.
+        let kind = std::fs::symlink_metadata(path).map_err(unreadable)?.file_type();
+        if !kind.is_file() {
+            return Err(unreadable(io::Error::other(NO_FILE)));
+        }
         let mut file = File::open(path).map_err(unreadable)?;
         let before = file.metadata().map_err(unreadable)?;
         if !before.is_file() {
-            // It became something else since it was seen; reading a pipe would wait for ever.
-            return Err(unreadable(io::Error::other("it is no longer a file")));
+            return Err(unreadable(io::Error::other(NO_FILE)));
         }
         let blake3 = hash(&mut file).map_err(unreadable)?;
         let after = file.metadata().map_err(unreadable)?;
@@ -296,8 +332,8 @@ mod tests {
             (".secret", "s"),
         ]);
         let root = dir.path();
-        assert_eq!(ids(&walk(root, "", false, &Scope::All)), ["a.c", "src/b.c"]);
-        let with_hidden = walk(root, "p/", true, &Scope::All);
+        assert_eq!(ids(&walk(root, "", &Rules::default(), &Scope::All)), ["a.c", "src/b.c"]);
+        let with_hidden = walk(root, "p/", &Rules { hidden: true, apart: None }, &Scope::All);
         assert_eq!(ids(&with_hidden), ["p/.gitignore", "p/.secret", "p/a.c", "p/src/b.c"]);
     }
 
@@ -313,7 +349,7 @@ mod tests {
         let touched = |paths: &[&str]| {
             Scope::Touched(paths.iter().map(|path| dir.path().join(path)).collect())
         };
-        let look = |paths: &[&str]| walk(dir.path(), "", false, &touched(paths));
+        let look = |paths: &[&str]| walk(dir.path(), "", &Rules::default(), &touched(paths));
         assert_eq!(ids(&look(&["src/sub"])), ["src/sub/c"]);
         assert_eq!(ids(&look(&["src", "a"])), ["a", "src/b", "src/sub/c"]);
         assert_eq!(ids(&look(&["build/deep/x"])), Vec::<&str>::new());
@@ -322,11 +358,22 @@ mod tests {
     }
 
     #[test]
+    fn the_data_directory_is_passed_over_wherever_it_lies() {
+        let dir = folder(&[("a", ""), ("d/store/journal", ""), ("d/b", ""), ("storehouse", "")]);
+        let apart = Some(dir.path().join("d/store"));
+        let rules = Rules { hidden: true, apart: apart.clone() };
+        let look = |scope: &Scope| walk(dir.path(), "", &rules, scope);
+        assert_eq!(ids(&look(&Scope::All)), ["a", "d/b", "storehouse"]);
+        let inside = apart.into_iter().map(|apart| apart.join("journal")).collect();
+        assert_eq!(ids(&look(&Scope::Touched(inside))), Vec::<&str>::new());
+    }
+
+    #[test]
     fn links_are_not_followed() {
         let dir = folder(&[("a", "a")]);
         std::os::unix::fs::symlink(dir.path().join("a"), dir.path().join("link")).unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("loop")).unwrap();
-        assert_eq!(ids(&walk(dir.path(), "", false, &Scope::All)), ["a"]);
+        assert_eq!(ids(&walk(dir.path(), "", &Rules::default(), &Scope::All)), ["a"]);
     }
 
     #[test]
@@ -338,7 +385,7 @@ mod tests {
         let deep = format!("{}/{}/{}", "x".repeat(200), "y".repeat(200), "z".repeat(200));
         fs::create_dir_all(dir.path().join(&deep)).unwrap();
         fs::write(dir.path().join(deep).join("f"), "").unwrap();
-        let seen = walk(dir.path(), "", false, &Scope::All);
+        let seen = walk(dir.path(), "", &Rules::default(), &Scope::All);
         assert!(seen.files.is_empty());
         let mut faults: Vec<String> = seen.faults.iter().map(ToString::to_string).collect();
         faults.sort();
@@ -348,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_away_has_not_lost_its_files() {
-        let seen = walk(Path::new("/nonexistent/folder"), "", false, &Scope::All);
+        let seen = walk(Path::new("/nonexistent/folder"), "", &Rules::default(), &Scope::All);
         assert_eq!(seen.faults.len(), 1);
         assert!(!seen.was_looked_at("a"));
     }
@@ -361,5 +408,9 @@ mod tests {
         assert_eq!(facts.blake3, blake3::hash(b"hello").to_hex().to_string());
         assert!(read_facts(&dir.path().join("none")).unwrap_err().is_vanished());
         assert!(!read_facts(dir.path()).unwrap_err().is_vanished());
+        // To open a pipe would wait for whoever writes into it.
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(read_facts(&pipe).unwrap_err().to_string().contains("no longer a file"));
     }
 }

@@ -157,6 +157,7 @@ impl Touched {
 mod tests {
     use notify::event::{AccessKind, CreateKind};
 
+    use super::super::walk::Rules;
     use super::*;
 
     fn touched(kind: EventKind, paths: &[&str]) -> Scope {
@@ -191,11 +192,11 @@ mod tests {
         std::fs::create_dir(root.join("new")).unwrap();
         std::fs::write(root.join("new/file"), "x").unwrap();
         let scope = watcher.next().await;
-        let seen = super::super::walk::walk(&root, "", false, &scope);
+        let seen = super::super::walk::walk(&root, "", &Rules::default(), &scope);
         assert_eq!(seen.files.keys().collect::<Vec<_>>(), ["new/file"]);
         std::fs::remove_dir_all(root.join("new")).unwrap();
         let scope = watcher.next().await;
-        let seen = super::super::walk::walk(&root, "", false, &scope);
+        let seen = super::super::walk::walk(&root, "", &Rules::default(), &scope);
         assert!(seen.files.is_empty() && seen.was_looked_at("new/file"));
         assert!(watcher.take_faults().is_empty());
     }

@@ -4,6 +4,7 @@ mod dialling;
 mod linking;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use super::{
     lock,
 };
 use crate::keys::{DeviceKey, device_of_peer, peer_of_device};
+use crate::roaming::host;
 
 /// Addresses that are believed of one peer's own account.
 const PEER_ADDRESSES_MAX: usize = 16;
@@ -368,7 +370,8 @@ impl Driver {
         let Some(conn) = self.conns.get(&connection) else {
             return;
         };
-        let addrs = info.listen_addrs.iter().filter(|addr| is_dialable(addr));
+        let here = host(&conn.addr).is_some_and(|ip| ip.is_loopback());
+        let addrs = info.listen_addrs.iter().filter(|addr| is_dialable(addr, here));
         self.held.push_back(Event::PeerAddresses {
             device: conn.device,
             addrs: addrs.map(without_peer).take(PEER_ADDRESSES_MAX).collect(),
@@ -408,18 +411,42 @@ fn closed_reason(cause: Option<ConnectionError>) -> DisconnectReason {
     }
 }
 
-/// Whether a peer's account of its own address is of a form that we dial.
-fn is_dialable(addr: &Multiaddr) -> bool {
+/// Whether a peer's account of its own address is one that we dial. Its loopback interface is ours only
+/// where it is on this machine (`here`), and a link-local address of IPv6 means nothing elsewhere.
+fn is_dialable(addr: &Multiaddr, here: bool) -> bool {
     let addr = without_peer(addr);
     let parts: Vec<_> = addr.iter().collect();
-    let host = match parts.first() {
-        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
-        Some(Protocol::Ip6(ip)) => !ip.is_unspecified(),
-        _ => false,
-    };
-    host && match &parts[1..] {
-        [Protocol::Tcp(port)] => *port != 0,
-        [Protocol::Udp(port), Protocol::QuicV1] => *port != 0,
-        _ => false,
+    let leads_there = host(&addr).is_some_and(|ip| {
+        let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        !ip.is_unspecified() && !link_local && (here || !ip.is_loopback())
+    });
+    leads_there
+        && match &parts[1..] {
+            [Protocol::Tcp(port)] => *port != 0,
+            [Protocol::Udp(port), Protocol::QuicV1] => *port != 0,
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_means_nothing_here_is_not_taken_from_a_peers_own_account() {
+        let taken = |text: &str, here| is_dialable(&text.parse().unwrap(), here);
+        for (text, from_elsewhere, from_here) in [
+            ("/ip4/192.0.2.7/tcp/1", true, true),
+            ("/ip6/2001:db8::1/udp/1/quic-v1", true, true),
+            ("/ip4/127.0.0.1/tcp/1", false, true),
+            ("/ip6/::1/udp/1/quic-v1", false, true),
+            ("/ip6/fe80::1/tcp/1", false, false),
+            ("/ip4/0.0.0.0/tcp/1", false, false),
+            ("/ip4/192.0.2.7/tcp/0", false, false),
+            ("/dns4/x/tcp/1", false, false),
+        ] {
+            assert_eq!(taken(text, false), from_elsewhere, "{text}");
+            assert_eq!(taken(text, true), from_here, "{text}");
+        }
     }
 }

@@ -130,6 +130,7 @@ pub struct Inviter {
     code: Code,
     ticket: Ticket,
     deadline: MonoMillis,
+    expires_at: WallMillis,
     state: InviteState,
     random: Random,
     unproven: BTreeMap<Stream, Unproven>,
@@ -171,6 +172,7 @@ impl Inviter {
             code,
             ticket,
             deadline: now.mono.after_ms(lifetime_ms),
+            expires_at,
             state: InviteState::Open,
             random,
             unproven: BTreeMap::new(),
@@ -400,7 +402,9 @@ impl Inviter {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.state == InviteState::Open && now.mono >= self.deadline {
+        // By either clock: the one stands still in a machine that sleeps, the other may be put back.
+        let late = now.mono >= self.deadline || now.wall >= self.expires_at;
+        if self.state == InviteState::Open && late {
             self.state = InviteState::Expired;
             // Who has not confirmed when the invite expires is too late as well.
             self.refuse_unproven(Refusal::Expired);

@@ -276,6 +276,17 @@ fn expired_invite_is_refused_even_when_the_hello_came_in_time() {
 }
 
 #[test]
+fn invite_expires_while_the_machine_sleeps() {
+    let mut laptop = Laptop::new();
+    let mut late = Desktop::new(&laptop.ticket());
+    let hello = late.said().remove(0);
+    // Only the clock on the wall goes on.
+    let awake = Now { wall: WallMillis(at(0).wall.0 + INVITE_MS_DEFAULT), ..at(1) };
+    laptop.hear(awake, stream(DESKTOP), &hello);
+    assert_eq!(laptop.inviter.state(), InviteState::Expired);
+}
+
+#[test]
 fn invite_holds_for_an_hour_at_most() {
     let open =
         |lifetime| Inviter::open(at(0), id(LAPTOP), MeshId([0; 32]), lifetime, Vec::new(), [0; 32]);
