@@ -108,6 +108,13 @@ impl DataDir {
         self.path.join("device.key")
     }
 
+    /// All that the node writes, whether it is there or not: the directory, and what lies beside it.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let beside = self.opens_file();
+        let new = beside.as_deref().map(Outside::new_file);
+        [Some(self.path.clone()), beside, new].into_iter().flatten().collect()
+    }
+
     fn opens_file(&self) -> Option<PathBuf> {
         let name = self.path.file_name()?;
         let mut beside = std::ffi::OsString::from(".");
@@ -293,17 +300,21 @@ impl DataDir {
     fn check_beside(&self) -> Result<(), ApiError> {
         let Some(file) = self.opens_file() else { return Ok(()) };
         let Err(error) = Outside::probe(&file) else { return Ok(()) };
-        if error.kind() == IoErrorKind::StorageFull {
+        if matches!(error.kind(), IoErrorKind::StorageFull | IoErrorKind::QuotaExceeded) {
             return Ok(());
         }
+        let inside = self.path.join("data").display().to_string();
+        let how = if self.is_initialised() {
+            format!("stop the node, move all that is in this one into {inside}, then use")
+        } else {
+            "use a directory inside of this one:".to_owned()
+        };
         Err(ApiError::new(
             ErrorKind::StoreDamaged,
             "data_dir_unusable",
             format!("{} cannot be written beside the data directory: {error}", file.display()),
             format!(
-                "by it a store that was put back is told from the newest one; use a directory inside \
-                 of this one: --data-dir {}",
-                self.path.join("data").display()
+                "by it a store that was put back is told from the newest one; {how} --data-dir {inside}"
             ),
         ))
     }

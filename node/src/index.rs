@@ -34,6 +34,7 @@ use crate::api::{ApiError, ListQuery};
 use crate::cli::args::IndexArgs;
 use crate::cli::membership::warn_if_out;
 use crate::cli::{Session, data_dir};
+use crate::data_dir::DataDir;
 use crate::error::NodeError;
 use crate::render;
 
@@ -85,13 +86,13 @@ pub(crate) async fn run(session: &mut Session<'_, '_>, args: IndexArgs) -> Resul
         let message = format!("{} is not a folder", root.display());
         return Err(NodeError::usage("not_a_folder", message, "name the folder that holds it"));
     }
-    let apart = data_dir(&session.globals)?.canonicalize().ok();
-    if apart.as_ref().is_some_and(|apart| root.starts_with(apart)) {
+    let own = DataDir::new(&data_dir(&session.globals)?);
+    if root.starts_with(own.path()) {
         let message = format!("{} belongs to the node's data directory", root.display());
         let hint = "index a folder of your own";
         return Err(NodeError::usage("folder_of_the_node", message, hint));
     }
-    let rules = Rules { hidden: args.hidden, apart };
+    let rules = Rules { hidden: args.hidden, apart: own.places() };
     let peers: PeersDocument = session.client.get("/peers").await?;
     let label = root_label(&peers.device, &root, &args.prefix);
     let known = known(session, args.lane, &label).await?;
@@ -169,7 +170,11 @@ impl Indexer {
             (self.root.clone(), self.args.prefix.clone(), self.rules.clone());
         let looked_at = scope.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            (walk(&root, &prefix, &rules, &looked_at), walk::stand_in(&root).ok())
+            // Before and after, for a disk may be mounted meanwhile.
+            let before = walk::stand_in(&root).ok();
+            let seen = walk(&root, &prefix, &rules, &looked_at);
+            let after = walk::stand_in(&root).ok();
+            (seen, before.filter(|before| Some(*before) == after))
         });
         let (mut seen, stand_in) =
             looked.await.map_err(|error| ApiError::internal(error.to_string()))?;
@@ -224,7 +229,11 @@ impl Indexer {
     /// An empty folder may be what is left of one whose disk is not mounted: then nothing has gone. That
     /// it is the same that held files before tells it from that.
     fn doubt_emptiness(&mut self, seen: &mut Seen, found: Option<(walk::Identity, bool)>) {
-        let Some((identity, empty)) = found else { return };
+        let Some((identity, empty)) = found else {
+            // It was another folder before than after: the next pass says what has gone.
+            seen.not_looked_at.push(String::new());
+            return;
+        };
         if !empty {
             self.filled = Some(identity);
             return;

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use libp2p::Multiaddr;
 use srcos_lanes::ids::{DeviceId, MonoMillis, Now};
+use srcos_replication::dialer::Source;
 use srcos_replication::engine::Bound;
 use srcos_replication::pairing::{
     Code, Inviter, InviterEvent, JoinRequest, Joiner, JoinerEvent, Refusal, Secret, Stream,
@@ -63,7 +64,7 @@ pub struct Pairings {
     join: Option<Join>,
     /// Attempts to join so far, by which the next is numbered.
     joins: u64,
-    learned: Vec<(DeviceId, Vec<String>)>,
+    learned: Vec<(DeviceId, Vec<(String, Source)>)>,
 }
 
 struct Invite {
@@ -460,7 +461,7 @@ impl Pairings {
     }
 
     /// Addresses that devices told while pairing.
-    pub fn take_addresses(&mut self) -> Vec<(DeviceId, Vec<String>)> {
+    pub fn take_addresses(&mut self) -> Vec<(DeviceId, Vec<(String, Source)>)> {
         std::mem::take(&mut self.learned)
     }
 
@@ -505,7 +506,9 @@ impl Pairings {
                         Ok(()) => {
                             // Durable before told.
                             core.commit()?;
-                            self.learned.push((device, request.addresses.clone()));
+                            let said = request.addresses.iter();
+                            let said = said.map(|addr| (addr.clone(), Source::Said)).collect();
+                            self.learned.push((device, said));
                             let records = records(core);
                             invite.inviter.admitted(now, &records);
                         }
@@ -579,7 +582,11 @@ impl Pairings {
                                 name: names.get(&inviter).cloned().unwrap_or_default(),
                             },
                         };
-                        let found = join.tried.iter().map(ToString::to_string).collect();
+                        // It proved there who it is. Of the others it is not known.
+                        let tried = join.tried.iter().filter(|tried| **tried != *addr);
+                        let mut found: Vec<(String, Source)> =
+                            tried.map(|tried| (tried.to_string(), Source::Learned)).collect();
+                        found.push((bare(addr).to_string(), Source::Proven));
                         self.learned.push((inviter, found));
                     }
                     // Others took its place, or the link broke, before anybody could guess.

@@ -21,7 +21,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use srcos_lanes::ids::{DeviceId, Now};
 use srcos_lanes::store::Reader;
-use srcos_replication::dialer::{Dial, Dialer, Source};
+use srcos_replication::dialer::{Dial, Dialer};
 use srcos_schemas::peers::{InviteDocument, InviteStatus, JoinDocument, NetworkDocument};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -453,8 +453,8 @@ impl Daemon {
         let now = self.core.now();
         // Only now: the dialer takes addresses of members, and the events made them members.
         for (device, addresses) in self.pairings.take_addresses() {
-            for address in addresses {
-                self.dialer.address(device, &address, Source::Learned, now.mono);
+            for (address, source) in addresses {
+                self.dialer.address(device, &address, source, now.mono);
             }
         }
         while let Some(Dial { device, addresses, anew }) = self.dialer.poll(now.mono) {

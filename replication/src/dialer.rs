@@ -195,7 +195,7 @@ impl Dialer {
         let Some(target) = self.targets.get(&device) else { return Vec::new() };
         let lasting = target.addresses.iter().filter_map(|(address, known)| {
             let proven = known.is(Source::Proven);
-            let lasts = proven || known.is(Source::Said);
+            let lasts = proven || known.is(Source::Said) || known.is(Source::Learned);
             lasts.then(|| Lasting { address: address.clone(), proven })
         });
         lasting.collect()
@@ -315,7 +315,7 @@ impl Target {
             self.addresses.iter().filter(|(_, known)| !known.is(Source::Person)).max_by_key(
                 |(_, known)| {
                     let of_kind = known.is_hearsay() == of_hearsay;
-                    (of_kind, known.failures, !known.is(Source::Proven), !known.is(Source::Said))
+                    (of_kind, known.failures, !known.is(Source::Said), !known.is(Source::Proven))
                 },
             )?;
         Some(worst.clone())
@@ -512,8 +512,11 @@ mod tests {
         dialer.address(PEER, "said", Source::Discovery, MonoMillis(3));
         let lasting = dialer.lasting_addresses(PEER).into_iter();
         let lasting: Vec<_> = lasting.map(|lasting| (lasting.address, lasting.proven)).collect();
-        let wanted = [("given and proven", true), ("heard and proven", true), ("said", false)];
-        assert_eq!(lasting, wanted.map(|(name, proven)| (name.to_owned(), proven)));
+        let proven = [("given and proven", true), ("heard and proven", true)];
+        let others = [("kept", false), ("said", false)];
+        let wanted = proven.into_iter().chain(others);
+        let wanted: Vec<_> = wanted.map(|(name, proven)| (name.to_owned(), proven)).collect();
+        assert_eq!(lasting, wanted);
     }
 
     #[test]
@@ -528,6 +531,8 @@ mod tests {
             dialer.said(PEER, &said, MonoMillis(4));
             let known = dialer.addresses(PEER);
             assert!(said.iter().all(|address| known.contains(address)), "{known:?}");
+            // One of them leads there each time; what once did makes room for what is said now.
+            dialer.connected(PEER, Some(&said[0]), MonoMillis(4));
         }
         assert!(dialer.addresses(PEER).contains(&"given".to_owned()));
     }

@@ -8,7 +8,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How the name of a file ends that takes the place of the one before.
 const NEW: &str = "opens.new";
@@ -39,16 +39,24 @@ impl Outside {
         format!("{:020} {:020}\n", self.opens, self.feed_next)
     }
 
-    /// Whether numbers can be put into a file.
+    /// Whether numbers can be put beside a file. Another process may be about to put some into it, so
+    /// what is tried is a file of this process alone.
     pub(super) fn probe(path: &Path) -> std::io::Result<()> {
-        let new = path.with_extension(NEW);
-        begin(&new)?;
-        fs::remove_file(new)
+        let own = path.with_extension(format!("opens.{}", std::process::id()));
+        begin(&own)?;
+        // Two threads that try at once take away the same file.
+        let _ = fs::remove_file(own);
+        Ok(())
+    }
+
+    /// The file that takes the place of the one at a path.
+    pub(super) fn new_file(path: &Path) -> PathBuf {
+        path.with_extension(NEW)
     }
 
     /// Puts the numbers into a file, durably.
     pub(super) fn replace(self, path: &Path) -> std::io::Result<()> {
-        let new = path.with_extension(NEW);
+        let new = Self::new_file(path);
         let mut file = begin(&new)?;
         // One that was left behind keeps the mode that it had.
         super::private::close(&new, super::private::FILE_MODE)?;

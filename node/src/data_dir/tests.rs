@@ -115,16 +115,21 @@ fn directory_beside_which_nothing_can_be_kept_is_refused_before_anything_is_writ
     let place = Place::new();
     put(&mut place.open(), "x");
     let author = place.author();
-    let in_the_way = place.dir.opens_file().unwrap().with_extension("opens.new");
+    let beside = |dir: &DataDir| {
+        dir.opens_file().unwrap().with_extension(format!("opens.{}", std::process::id()))
+    };
+    let in_the_way = beside(&place.dir);
     fs::create_dir(&in_the_way).unwrap();
     for _ in 0..2 {
         let error = place.dir.open().unwrap_err();
         assert_eq!(error.code, "data_dir_unusable", "{error:?}");
-        assert!(error.hint.contains("data"), "{error:?}");
+        assert!(error.hint.contains("move all"), "{error:?}");
     }
     let other = DataDir::new(&place.dir.path().with_file_name("other"));
-    fs::create_dir(other.opens_file().unwrap().with_extension("opens.new")).unwrap();
-    assert_eq!(other.init(None).unwrap_err().code, "data_dir_unusable");
+    fs::create_dir(beside(&other)).unwrap();
+    let error = other.init(None).unwrap_err();
+    assert_eq!(error.code, "data_dir_unusable");
+    assert!(!error.hint.contains("move all"), "{error:?}");
     assert!(!other.is_initialised() && !other.key_file().exists());
     fs::remove_dir(&in_the_way).unwrap();
     assert_eq!(place.author(), author);

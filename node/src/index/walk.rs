@@ -32,8 +32,8 @@ pub enum Scope {
 pub struct Rules {
     /// Hidden files too.
     pub hidden: bool,
-    /// The node's own data directory, by its canonical path: to index it would make it grow, for ever.
-    pub apart: Option<PathBuf>,
+    /// What the node itself writes, by canonical paths: to index it would make it grow, for ever.
+    pub apart: Vec<PathBuf>,
 }
 
 /// A file or folder that was not indexed, and why.
@@ -166,8 +166,8 @@ pub fn walk(root: &Path, prefix: &str, rules: &Rules, scope: &Scope) -> Seen {
         .follow_links(false)
         .require_git(false)
         .filter_entry(move |entry| {
-            let taken = entry.file_name() != ".git" && Some(entry.path()) != apart.as_deref();
-            taken && is_wanted(entry, &wanted)
+            let own = apart.iter().any(|apart| apart == entry.path());
+            entry.file_name() != ".git" && !own && is_wanted(entry, &wanted)
         })
         .build();
     for entry in walker {
@@ -333,7 +333,7 @@ mod tests {
         ]);
         let root = dir.path();
         assert_eq!(ids(&walk(root, "", &Rules::default(), &Scope::All)), ["a.c", "src/b.c"]);
-        let with_hidden = walk(root, "p/", &Rules { hidden: true, apart: None }, &Scope::All);
+        let with_hidden = walk(root, "p/", &Rules { hidden: true, apart: vec![] }, &Scope::All);
         assert_eq!(ids(&with_hidden), ["p/.gitignore", "p/.secret", "p/a.c", "p/src/b.c"]);
     }
 
@@ -359,12 +359,14 @@ mod tests {
 
     #[test]
     fn the_data_directory_is_passed_over_wherever_it_lies() {
-        let dir = folder(&[("a", ""), ("d/store/journal", ""), ("d/b", ""), ("storehouse", "")]);
-        let apart = Some(dir.path().join("d/store"));
+        let own = [("d/store/journal", ""), ("d/.store.opens", ""), ("d/.store.opens.new", "")];
+        let others = [("a", ""), ("d/b", ""), ("storehouse", "")];
+        let dir = folder(&[&own[..], &others].concat());
+        let apart = crate::data_dir::DataDir::new(&dir.path().join("d/store")).places();
         let rules = Rules { hidden: true, apart: apart.clone() };
         let look = |scope: &Scope| walk(dir.path(), "", &rules, scope);
         assert_eq!(ids(&look(&Scope::All)), ["a", "d/b", "storehouse"]);
-        let inside = apart.into_iter().map(|apart| apart.join("journal")).collect();
+        let inside = [vec![apart[0].join("journal")], apart].concat().into_iter().collect();
         assert_eq!(ids(&look(&Scope::Touched(inside))), Vec::<&str>::new());
     }
 

@@ -204,7 +204,12 @@ async fn after_a_write_that_failed_nothing_wakes_the_loop_by_itself() {
     let now = core.now();
     core.engine.admit(&mut core.store, now, stranger(1), "phone", None).unwrap();
     dialer.set_members(&[stranger(1)].into());
-    dialer.address(stranger(1), "/ip4/192.0.2.9/tcp/1", Source::Person, now.mono);
+    dialer.address(
+        stranger(1),
+        "/ip4/192.0.2.9/tcp/1",
+        srcos_replication::dialer::Source::Person,
+        now.mono,
+    );
     let damaged = ApiError::internal("a row cannot be read");
     linked.daemon.note_failure(Err(damaged));
     let soon = now.mono.after_ms(FAILED_AGAIN_MS);

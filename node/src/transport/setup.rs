@@ -1,5 +1,6 @@
 //! Setting up the swarm: transports, limits and behaviours.
 
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use libp2p::{
     PeerId, connection_limits, identify, identity, memory_connection_limits, noise, ping, quic,
     tcp, yamux,
 };
+use srcos_replication::dialer::ADDRESSES_MAX;
 
 use super::behaviour::{Gate, Streams};
 use super::{
@@ -20,6 +22,10 @@ use super::{
 
 /// How long a dial and the proof of identity may take, all layers together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Addresses of one device that are dialled side by side: all that are kept of it. One that leads nowhere
+/// holds up its place for [`HANDSHAKE_TIMEOUT`] over QUIC.
+const ADDRESSES_AT_ONCE: NonZeroU8 = NonZeroU8::new(ADDRESSES_MAX as u8).unwrap();
 
 /// Dials under way. Beyond, further ones fail, and are tried again.
 const DIALS_MAX: u32 = 64;
@@ -70,6 +76,7 @@ pub(super) fn swarm(
         ping: ping::Behaviour::new(ping),
     };
     let settings = libp2p::swarm::Config::with_tokio_executor()
+        .with_dial_concurrency_factor(ADDRESSES_AT_ONCE)
         .with_idle_connection_timeout(config.idle_timeout)
         .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
         .with_smart_dial();

@@ -17,6 +17,7 @@ use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
 use super::{ConnId, Engine};
+use crate::roster::Verdict;
 use crate::session::Session;
 use crate::wire::{MESSAGE_BYTES_MAX, Message, RUN_ENTRIES_MAX};
 
@@ -121,13 +122,15 @@ impl Engine {
         };
         session.forks_shown.insert((lane, author, ours));
         let Some(Ok(last)) = history.last().map(|bytes| Entry::read(bytes)) else { return Ok(()) };
-        // Whom the roster has put out, peers do not hear either.
+        // Whom the roster has put out, peers do not hear either, unless it only accuses: the other
+        // history of what they hold to a mark.
         let incarnation = author.incarnation;
         let verdict =
             self.roster.accepts(author.device, lane, incarnation, last.header.seq, last.hash);
         let bytes: usize = history.iter().map(|entry| entry.len() + 4).sum();
         // It came as a run, with bodies, so it is no longer than a run may be.
-        if !verdict.is_accepted()
+        let accuses = verdict == Verdict::NotTheOneHeld && last.header.seq <= tip.seq;
+        if !(verdict.is_accepted() || accuses)
             || history.len() > RUN_ENTRIES_MAX
             || bytes + 64 > MESSAGE_BYTES_MAX
         {

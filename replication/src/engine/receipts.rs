@@ -207,8 +207,15 @@ fn forks(store: &Store, lane: LaneId, author: &Author, theirs: &Tip) -> Result<b
         return Ok(row.held == theirs.seq && row.held_hash != theirs.hash);
     }
     let found = match store.entries(lane, author, theirs.seq, 1, 1) {
-        // What rotted shows nothing.
-        Err(StoreError::Damaged { .. }) => return Ok(false),
+        // What rotted shows nothing, but the next one names it.
+        Err(StoreError::Damaged { .. }) => {
+            let next = match store.entries(lane, author, theirs.seq + 1, 1, 1) {
+                Err(StoreError::Damaged { .. }) => Vec::new(),
+                next => next?,
+            };
+            let next = next.first().and_then(|bytes| Entry::read(bytes).ok());
+            return Ok(next.is_some_and(|next| next.header.prev != theirs.hash));
+        }
         found => found?,
     };
     let found = found.first().and_then(|bytes| Entry::read(bytes).ok());

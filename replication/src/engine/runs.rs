@@ -37,7 +37,11 @@ impl Engine {
         let verdict =
             self.roster.accepts(run.author.device, run.lane, run.author.incarnation, seq, hash);
         let ignored = bug::active(Bug::IgnoreRevocation) && verdict != Verdict::NotAdmitted;
-        if !verdict.is_accepted() && !ignored {
+        // Of a journal that is held so far, another history brings nothing in: it can only be the proof
+        // that there are two.
+        let held = store.journal(run.lane, &run.author).map_or(0, |row| row.held);
+        let accuses = verdict == Verdict::NotTheOneHeld && seq <= held;
+        if !verdict.is_accepted() && !accuses && !ignored {
             session.refused_by_roster = !bug::active(Bug::ForgetRefused);
             let why = format!("entry {seq} is not accepted from its author");
             self.refuse(device, run, verdict.code(), why);
@@ -45,7 +49,9 @@ impl Engine {
         }
         let meshes = self.roster.allowed_meshes(run.author.device);
         let received = match verdict {
-            Verdict::HeldBeforeRevocation => store.receive_of_revoked(run, &meshes, now.wall),
+            Verdict::HeldBeforeRevocation | Verdict::NotTheOneHeld => {
+                store.receive_of_revoked(run, &meshes, now.wall)
+            }
             _ => store.receive(run, &meshes, now.wall),
         };
         match received {

@@ -187,6 +187,33 @@ fn a_device_that_comes_later_gets_the_journal_the_proof_and_what_builds_on_it() 
     }
 }
 
+/// What the manual says to do of a device that signed two histories: the mark is what the one held who
+/// revoked it, and the proof lies beyond it.
+#[test]
+fn a_device_that_comes_after_the_revocation_is_shown_the_proof_too() {
+    for seq in [1, 3, 5] {
+        let mut world = World::mesh(3);
+        // Admissions that nobody heard of would end with who made them.
+        world.connect(1, 2);
+        world.run();
+        world.cut_all();
+        let two = Two::written(&mut world, 5, seq);
+        two.tell(&mut world, 1, &two.one);
+        two.tell(&mut world, 1, &two.other);
+        let (liar, now) = (world.device(LIAR), world.clock());
+        let node = &mut world.nodes[1];
+        node.engine.revoke(&mut node.store, now, liar, "two of them").unwrap();
+        node.store.commit().unwrap();
+        world.connect(1, 2);
+        world.run();
+        assert!(two.knows(&world, 2), "{seq}");
+        assert_eq!(world.state(1, LaneId::Normal, 2), LaneState::InSync);
+        assert_eq!(world.state(2, LaneId::Normal, 1), LaneState::InSync);
+        let refused = |event: &&Event| matches!(event, Event::Refused { .. });
+        assert_eq!(world.nodes[2].events.iter().find(refused), None);
+    }
+}
+
 #[test]
 fn those_who_know_send_each_other_nothing_of_the_journal() {
     let mut world = World::mesh(3);
