@@ -5,8 +5,8 @@
 //! address changed at either end: then a new link is made beside the old one, and takes its place. So
 //! nobody waits until the old one is found dead. Addresses come from discovery, from the person, from earlier connections
 //! and from the peer itself; none of them is trusted beyond being dialled. Those that anybody may
-//! invent push out no others, and only they are forgotten when they lead nowhere: where nobody
-//! announces, two devices that forgot each other's addresses in an outage would stay parted.
+//! invent take half of the places at most, and only they are forgotten when they lead nowhere: where
+//! nobody announces, two devices that forgot each other's addresses in an outage would stay parted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
