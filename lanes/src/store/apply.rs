@@ -104,9 +104,9 @@ impl Store {
     }
 
     /// Whether the entries that an entry's header names are applied. Of a forked journal no more
-    /// will be, nor of one that is refused because its device has too many or is barred, so that nothing
-    /// waits for it. The header is its author's word and may name too little; what then is missing is seen when
-    /// its changes come to their objects.
+    /// will be, nor of one that is refused because its device has too many or is barred, so that
+    /// nothing waits for it. The header is its author's word and may name too little; what then is
+    /// missing is seen when its changes come to their objects.
     pub(super) fn is_ready(&mut self, number: u32, header: &Header) -> bool {
         if bug::active(Bug::ApplyEarly) {
             return true;

@@ -239,7 +239,8 @@ impl Store {
 
     /// Takes those who waited for these changes off the list, in the order of their journals, and
     /// those behind them some at a time, until their author waits again: so the rest of a long
-    /// journal is not looked at. What is damaged, or lies in a damaged entry, stays on the list, which is told.
+    /// journal is not looked at. What is damaged, or lies in a damaged entry, stays on the list,
+    /// which is told.
     fn wake(
         &self,
         open: &mut Open<'_>,

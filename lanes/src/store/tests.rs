@@ -485,8 +485,8 @@ fn bad_runs_are_refused_and_leave_the_store_as_it_was() {
     assert!(matches!(receive(normal, author, &flipped, MESH), ReceiveError::Entry(_)));
 }
 
-#[test]
-fn two_signed_histories_of_one_journal_are_kept_as_evidence() {
+/// A clone that wrote a second and a third entry of its own, and who holds the second of the original.
+fn parted() -> (Device, Device) {
     let (mut a, mut b) = (Device::new(1), Device::new(2));
     a.put("x", json!(1)).unwrap();
     let copy = a.dir.path().join("copy.redb");
@@ -495,10 +495,16 @@ fn two_signed_histories_of_one_journal_are_kept_as_evidence() {
     a.reopen(Some(1)).unwrap();
     a.put("x", json!(2)).unwrap();
     b.pull(&mut a);
-    // The clone says that nothing happened since, and writes another second entry.
+    // The clone says that nothing happened since.
     a.store = Some(Store::open(&copy, &a.options(Some(1))).unwrap());
     a.put("x", json!(3)).unwrap();
     a.put("x", json!(4)).unwrap();
+    (a, b)
+}
+
+#[test]
+fn two_signed_histories_of_one_journal_are_kept_as_evidence() {
+    let (mut a, mut b) = parted();
     let author = a.store().author();
     let entries = a
         .store()
@@ -532,17 +538,7 @@ fn two_signed_histories_of_one_journal_are_kept_as_evidence() {
 
 #[test]
 fn a_signed_run_that_follows_another_entry_is_told_from_an_invalid_one() {
-    let (mut a, mut b) = (Device::new(1), Device::new(2));
-    a.put("x", json!(1)).unwrap();
-    let copy = a.dir.path().join("copy.redb");
-    a.store.take().unwrap().close().unwrap();
-    std::fs::copy(a.path(), &copy).unwrap();
-    a.reopen(Some(1)).unwrap();
-    a.put("x", json!(2)).unwrap();
-    b.pull(&mut a);
-    a.store = Some(Store::open(&copy, &a.options(Some(1))).unwrap());
-    a.put("x", json!(3)).unwrap();
-    a.put("x", json!(4)).unwrap();
+    let (mut a, mut b) = parted();
     let author = a.store().author();
     let snapshot = a.store().reader().snapshot().unwrap();
     // What comes begins behind the place at which the two part.

@@ -24,7 +24,7 @@ use super::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Addresses of one device that are dialled side by side: all that are kept of it. One that leads nowhere
-/// holds up its place for [`HANDSHAKE_TIMEOUT`] over QUIC.
+/// holds up its place for [`HANDSHAKE_TIMEOUT`] over QUIC. (None at all would not compile.)
 const ADDRESSES_AT_ONCE: NonZeroU8 = NonZeroU8::new(ADDRESSES_MAX as u8).unwrap();
 
 /// Dials under way. Beyond, further ones fail, and are tried again.
