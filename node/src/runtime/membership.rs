@@ -47,15 +47,9 @@ impl Daemon {
         if let Ok(snapshot) = self.core.store.reader().snapshot() {
             for device in &members {
                 let Ok(Some(bytes)) = snapshot.peer_fact(*device, ADDRESSES) else { continue };
-                let text = String::from_utf8_lossy(&bytes);
-                // Earlier versions kept one address, that which had led there.
-                let alone = text.lines().count() == 1;
-                for line in text.lines() {
+                for line in String::from_utf8_lossy(&bytes).lines() {
                     let proven = line.strip_suffix(PROVEN);
-                    let source = match proven {
-                        None if !alone => Source::Learned,
-                        _ => Source::Proven,
-                    };
+                    let source = proven.map_or(Source::Learned, |_| Source::Proven);
                     self.dialer.address(*device, proven.unwrap_or(line), source, now.mono);
                 }
             }
