@@ -129,10 +129,11 @@ impl Options {
             drift_ppm_max: stream.pick(&[0, 50, 2_000, 50_000]),
             swing_ms_max: stream.pick(&[0, 0, 2_000, 600_000]),
         };
-        let devices = stream.pick(&[2, 2, 3, 3, 4, 4, 4, 5, 6, 8, 12]);
+        let devices = stream.pick(&[2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 5, 5, 6, 8, 12]);
+        let outsiders = stream.pick(&[0, 0, 1, 2]).min(devices - 2);
         let mut options = Self {
-            devices,
-            outsiders: stream.pick(&[0, 0, 1, 2]),
+            devices: devices - outsiders,
+            outsiders,
             topology: stream.pick(&[
                 Topology::Mesh,
                 Topology::Mesh,

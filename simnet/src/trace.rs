@@ -5,6 +5,8 @@ use std::fmt::{Display, Write as _};
 
 /// Lines that are kept for a report of a failure: enough to see what led to it.
 pub const LINES_KEPT: usize = 60;
+/// Bytes of lines that are hashed at once: a hash of many bytes costs a fraction of many of few.
+const HASHED_BYTES: usize = 64 * 1024;
 
 /// Takes lines as they come.
 pub type Sink = Box<dyn FnMut(&str)>;
@@ -12,6 +14,8 @@ pub type Sink = Box<dyn FnMut(&str)>;
 /// The record of a run.
 pub struct Trace {
     hasher: blake3::Hasher,
+    /// What is still to be hashed.
+    unhashed: String,
     last: VecDeque<String>,
     lines: u64,
     sink: Option<Sink>,
@@ -26,7 +30,13 @@ impl std::fmt::Debug for Trace {
 impl Trace {
     /// A record that also hands each line to a sink, if there is one.
     pub fn new(sink: Option<Sink>) -> Self {
-        Self { hasher: blake3::Hasher::new(), last: VecDeque::new(), lines: 0, sink }
+        Self {
+            hasher: blake3::Hasher::new(),
+            unhashed: String::with_capacity(HASHED_BYTES),
+            last: VecDeque::new(),
+            lines: 0,
+            sink,
+        }
     }
 
     /// Adds a line: when, what, and more about it.
@@ -38,8 +48,12 @@ impl Trace {
         let (seconds, ms) = (at_ms / 1_000, at_ms % 1_000);
         // Writing to a text has no way to fail.
         let _ = write!(line, "{seconds:>8}.{ms:03} {what:<12} {detail}");
-        self.hasher.update(line.as_bytes());
-        self.hasher.update(b"\n");
+        self.unhashed.push_str(&line);
+        self.unhashed.push('\n');
+        if self.unhashed.len() >= HASHED_BYTES {
+            self.hasher.update(self.unhashed.as_bytes());
+            self.unhashed.clear();
+        }
         if let Some(sink) = &mut self.sink {
             sink(&line);
         }
@@ -59,6 +73,8 @@ impl Trace {
 
     /// The hash of all lines: equal for two runs exactly when they were the same run.
     pub fn hash(&self) -> String {
-        self.hasher.finalize().to_hex().to_string()
+        let mut hasher = self.hasher.clone();
+        hasher.update(self.unhashed.as_bytes());
+        hasher.finalize().to_hex().to_string()
     }
 }

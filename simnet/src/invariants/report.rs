@@ -25,6 +25,10 @@ pub struct HonestReport {
     history: BTreeMap<(usize, LaneId), VecDeque<(u64, Frontier)>>,
     /// Since when n says of m that it is in step while m lacks something.
     wrong_since_ms: BTreeMap<(usize, usize, LaneId), u64>,
+    /// How often something that a node holds changed.
+    changes: u64,
+    /// After how many of these changes a node held just what all its peers hold.
+    alike_at: BTreeMap<usize, u64>,
     /// Until when nobody can be expected to know: everything slept.
     pub excused_until_ms: u64,
 }
@@ -36,6 +40,8 @@ impl HonestReport {
             lag_ms_max,
             history: BTreeMap::new(),
             wrong_since_ms: BTreeMap::new(),
+            changes: 0,
+            alike_at: BTreeMap::new(),
             excused_until_ms: 0,
         }
     }
@@ -48,6 +54,7 @@ impl HonestReport {
             if history.back().is_some_and(|(_, last)| *last == held) {
                 continue;
             }
+            self.changes += 1;
             history.push_back((now_ms, held));
             // One older than the lag is enough: it says what was held all that time ago.
             while history.get(1).is_some_and(|(at, _)| at + self.lag_ms_max < now_ms) {
@@ -58,6 +65,7 @@ impl HonestReport {
 
     /// A node lost what it had, by no fault of its own.
     pub fn on_lost(&mut self, node: usize) {
+        self.changes += 1;
         self.history.retain(|(of, _), _| *of != node);
     }
 
@@ -70,6 +78,10 @@ impl HonestReport {
         excuses: &Excuses,
     ) -> Checked {
         let Some(running) = &nodes[number].running else { return Ok(()) };
+        // Most of the time nothing happens: then nothing can have become wrong.
+        if self.alike_at.get(&number) == Some(&self.changes) {
+            return Ok(());
+        }
         // Every lane reports the same peers.
         let mut peers = Vec::new();
         for peer in running.engine.lane_peers(&running.store, LaneId::Normal) {
@@ -78,6 +90,7 @@ impl HonestReport {
             };
             peers.push((peer.device, other));
         }
+        let mut all_alike = true;
         for lane in shared_lanes() {
             let ours = running.store.frontier(lane);
             let differs = |other| self.held(other, lane).is_some_and(|held| *held != ours);
@@ -86,12 +99,16 @@ impl HonestReport {
                 self.wrong_since_ms.retain(|(of, _, at), _| (*of, *at) != (number, lane));
                 continue;
             }
+            all_alike = false;
             for peer in running.engine.lane_peers(&running.store, lane) {
                 let other = peers.iter().find(|(device, _)| *device == peer.device);
                 let Some((_, other)) = other else { continue };
                 let in_step = peer.state == LaneState::InSync;
                 self.on_report(now_ms, (number, *other, lane), in_step, &ours, nodes, excuses)?;
             }
+        }
+        if all_alike {
+            self.alike_at.insert(number, self.changes);
         }
         Ok(())
     }

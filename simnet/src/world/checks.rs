@@ -17,7 +17,7 @@ pub(super) const LOOK_AGAIN_MS: u64 = 500;
 /// Time between two looks for the end, in milliseconds.
 const LOOK_FOR_END_MS: u64 = 500;
 /// Looks between two at all objects.
-const LOOKS_PER_FULL: u64 = 30;
+const LOOKS_PER_FULL: u64 = 60;
 
 impl World {
     pub(super) fn look(&mut self) -> super::Checked {

@@ -27,9 +27,15 @@ impl World {
             || self.options.topology.joins(first, second, self.options.all_devices())
     }
 
+    /// Whether a node ever dials another. As the shipped node does, it leaves alone whom it knows to be
+    /// revoked; who was revoked goes on trying, whoever else would dial.
     fn dials(&self, node: usize, peer: usize) -> bool {
-        self.joins(node, peer)
-            && (self.options.both_dial || node < peer || self.nodes[node].copy_of.is_some())
+        let is_out = |number: usize| self.excuses.revoked.contains(&self.nodes[number].device());
+        let (dialler, dialled) = (&self.nodes[node], self.nodes[peer].device());
+        let roster = dialler.running.as_ref().map(|running| running.engine.roster());
+        let knows = roster.is_some_and(|roster| roster.revoked().contains_key(&dialled));
+        let tries = self.options.both_dial || node < peer || dialler.copy_of.is_some();
+        self.joins(node, peer) && !knows && (tries || is_out(node))
     }
 
     pub(super) fn dial_all(&mut self, node: usize, within_ms: u64) {
