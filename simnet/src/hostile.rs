@@ -1,24 +1,37 @@
 //! A member that breaks the rules: a real engine whose frames are altered on their way out, through
 //! the real codec and with its real key, so that what can be signed is signed.
 
+mod faces;
+mod ghost;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
-use srcos_lanes::journal::{Entry, hash_header, sign_header, write_entry};
+use srcos_lanes::journal::{Entry, sign_header, write_entry};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::signature::Signer as _;
 use srcos_replication::roster::RecordBytes;
 use srcos_replication::wire::{LaneReceipt, Message, Receipt, frames};
 
 use crate::scheduler::Stream;
+use crate::workload::owner;
+use faces::Faces;
+use ghost::{Chain, Named};
 
 /// Frames that are kept to be sent again.
 const RECORDED_MAX: usize = 200;
 /// Frames of one flood.
 const FLOOD_FRAMES: usize = 300;
+/// Journals that are begun at once.
+const JOURNALS_AT_ONCE: usize = 12;
+/// Journals that are begun in all: more than any device takes of a member, and no more than are taken
+/// of it once it is put out (ADR 0018), whoever of the others took which.
+const JOURNALS_MAX: usize = 400;
+/// Entries with far lives in one lane.
+const FAR_ENTRIES_MAX: usize = 60;
 
 /// Something that a member may do and must not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -48,11 +61,22 @@ pub enum Trick {
     Flood,
     /// Entries that a device wrote after it was put out.
     Smuggle,
+    /// It takes in a device that nobody knows, without telling, and hands on what that one writes. Then
+    /// somebody puts it out, mostly without having heard of that: `simnet/src/world/betrayal.rs`.
+    Accomplice,
+    /// It begins journals without end in one lane, with entries of objects that all use, and shows each
+    /// peer other ones.
+    Journals,
+    /// It signs lives of such objects that are far ahead, deletions of them, and times that no clock
+    /// shows.
+    FarLife,
+    /// Each peer is shown a history of its own of every journal, which all begin alike.
+    Faces,
 }
 
 impl Trick {
     /// Every trick.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::BitFlip,
         Self::Truncate,
         Self::Replay,
@@ -65,7 +89,21 @@ impl Trick {
         Self::FalseReceipt,
         Self::Flood,
         Self::Smuggle,
+        Self::Accomplice,
+        Self::Journals,
+        Self::FarLife,
+        Self::Faces,
     ];
+
+    /// Whether it consists of properly signed runs.
+    const fn is_told(self) -> bool {
+        matches!(self, Self::Smuggle | Self::Accomplice | Self::Journals | Self::FarLife)
+    }
+
+    /// Whether what it does to a frame is decided by the receiver, and not now and then.
+    pub(crate) const fn is_steady(self) -> bool {
+        matches!(self, Self::Equivocate | Self::Faces)
+    }
 }
 
 /// What alters a member's frames.
@@ -77,12 +115,15 @@ pub struct Tamperer {
     tricks: BTreeMap<Trick, u64>,
     stream: Stream,
     recorded: VecDeque<Vec<u8>>,
-    /// Runs of devices that were put out.
+    /// Runs of devices that were put out, and of accomplices.
     contraband: Vec<Vec<u8>>,
     /// A frame that waits for the one after it, by connection.
     waiting: BTreeMap<u64, Vec<u8>>,
-    /// For each own entry that was shown otherwise, the hash of the other one.
-    forks: BTreeMap<EntryHash, EntryHash>,
+    faces: Faces,
+    /// The lane in which journals are begun, and how many were.
+    journals: Option<(LaneId, usize)>,
+    /// Journals with far lives.
+    far: BTreeMap<LaneId, Chain>,
     /// How often each trick was played.
     pub played: BTreeMap<Trick, u64>,
 }
@@ -100,8 +141,8 @@ pub struct Target {
     pub conn: u64,
     /// The device at the other end.
     pub device: DeviceId,
-    /// This peer is one of those that are shown the other history.
-    pub sees_fork: bool,
+    /// The number of its node.
+    pub peer: usize,
 }
 
 impl Tamperer {
@@ -117,7 +158,9 @@ impl Tamperer {
             recorded: VecDeque::new(),
             contraband: Vec::new(),
             waiting: BTreeMap::new(),
-            forks: BTreeMap::new(),
+            faces: Faces::default(),
+            journals: None,
+            far: BTreeMap::new(),
             played: BTreeMap::new(),
         }
     }
@@ -128,12 +171,17 @@ impl Tamperer {
             self.recorded.pop_front();
         }
         self.recorded.push_back(frame.clone());
+        // Before both have said hello a run ends the connection, and nobody looks at it.
+        let greets = matches!(
+            whole(&frame),
+            Some(Message::Hello(_) | Message::ProofNeeded | Message::Roster(_))
+        );
         // What was held back goes after the frame that follows it.
         let late = self.waiting.remove(&to.conn);
         let mut sent = vec![self.shown(to, frame)];
         for trick in self.tricks.keys().copied().collect::<Vec<_>>() {
             let every = self.tricks[&trick];
-            if trick != Trick::Equivocate && self.stream.below(every) == 0 {
+            if !trick.is_steady() && !(greets && trick.is_told()) && self.stream.below(every) == 0 {
                 self.play(trick, to, &mut sent);
                 *self.played.entry(trick).or_default() += 1;
             }
@@ -184,12 +232,58 @@ impl Tamperer {
                     sent.extend(frames(message.encode()));
                 }
             }
-            Trick::Smuggle if !self.contraband.is_empty() => {
+            Trick::Smuggle | Trick::Accomplice if !self.contraband.is_empty() => {
                 let run = self.contraband[self.stream.index(self.contraband.len())].clone();
                 sent.push(run);
             }
-            Trick::Equivocate | Trick::Smuggle => {}
+            Trick::Journals => {
+                for _ in 0..JOURNALS_AT_ONCE {
+                    sent.extend(self.one_more_journal());
+                }
+            }
+            Trick::FarLife => sent.extend(self.far_life()),
+            Trick::Equivocate | Trick::Faces | Trick::Smuggle | Trick::Accomplice => {}
         }
+    }
+
+    /// An object of which this member has sent something, and that no device has for itself.
+    fn object(&mut self) -> Option<Named> {
+        let start = self.stream.index(self.recorded.len());
+        let recorded = self.recorded.iter().skip(start).chain(self.recorded.iter().take(start));
+        recorded.into_iter().find_map(|frame| {
+            let Some(Message::Run { lane, entries, .. }) = whole(frame) else { return None };
+            let entry = Entry::read(entries.last()?).ok()?;
+            let parts = entry.parts(0).filter(|parts| owner(parts.id).is_none())?;
+            Some(Named { lane, id: parts.id.to_owned(), life: parts.life })
+        })
+    }
+
+    /// A journal of one entry, which begins with it.
+    fn one_more_journal(&mut self) -> Vec<Vec<u8>> {
+        let Some(object) = self.object() else { return Vec::new() };
+        let (lane, begun) = self.journals.get_or_insert((object.lane, 0));
+        if object.lane != *lane || *begun >= JOURNALS_MAX {
+            return Vec::new();
+        }
+        *begun += 1;
+        let (number, lane) = (*begun, *lane);
+        let mut chain = Chain::new(&self.key, lane, &mut self.stream);
+        let body = serde_json::json!({ "journal": number });
+        chain.create(&self.key, self.mesh, (&object.id, object.life), body, number as u64);
+        chain.frames()
+    }
+
+    /// A journal of far lives, with one more.
+    fn far_life(&mut self) -> Vec<Vec<u8>> {
+        let Some(object) = self.object() else { return Vec::new() };
+        let (named, body, wall) = ghost::far(&object, &mut self.stream);
+        let stream = &mut self.stream;
+        let new = || Chain::new(&self.key, named.lane, stream);
+        let chain = self.far.entry(named.lane).or_insert_with(new);
+        if chain.len() < FAR_ENTRIES_MAX {
+            chain.create(&self.key, self.mesh, (&named.id, named.life), body, wall);
+        }
+        chain.frames()
     }
 
     /// Hands it an entry that a device wrote after it was put out.
@@ -203,28 +297,27 @@ impl Tamperer {
 
     /// The frame as this peer is shown it: with another history, where that is the trick.
     fn shown(&mut self, to: Target, frame: Vec<u8>) -> Vec<u8> {
-        if !to.sees_fork || !self.tricks.contains_key(&Trick::Equivocate) {
-            return frame;
+        let (trick, face, alike) = match () {
+            () if self.tricks.contains_key(&Trick::Faces) => {
+                (Trick::Faces, to.peer as u64 + 1, faces::ALIKE_ENTRIES)
+            }
+            () if self.tricks.contains_key(&Trick::Equivocate) && to.peer % 2 == 1 => {
+                (Trick::Equivocate, 1, 0)
+            }
+            () => return frame,
+        };
+        let said = match trick {
+            // Who is to believe a history must not be told of another.
+            Trick::Faces => self.faces.receipt(&self.key, self.mesh, &frame, face),
+            _ => None,
+        };
+        match said.or_else(|| self.faces.shown(&self.key, &frame, face, alike)) {
+            Some(other) => {
+                *self.played.entry(trick).or_default() += 1;
+                other
+            }
+            None => frame,
         }
-        let Some(Message::Run { lane, author, entries }) = whole(&frame) else { return frame };
-        if author.device != self.key.device() {
-            return frame;
-        }
-        let mut others = Vec::new();
-        for bytes in &entries {
-            let Ok(entry) = Entry::read(bytes) else { return frame };
-            let mut header = entry.header.clone();
-            header.wall = WallMillis(header.wall.0 ^ 1);
-            header.prev = self.forks.get(&header.prev).copied().unwrap_or(header.prev);
-            let header = header.to_bytes();
-            self.forks.insert(entry.hash, hash_header(&header));
-            others.push(write_entry(&sign_header(&header, &self.key), &header, &entry.bodies));
-        }
-        *self.played.entry(Trick::Equivocate).or_default() += 1;
-        let entries = others.iter().map(Vec::as_slice).collect();
-        let mut other = Message::Run { lane, author, entries }.encode();
-        other.insert(0, 0);
-        other
     }
 
     /// A run made from one that was sent: in another member's name, or in a stranger's.

@@ -1,5 +1,6 @@
 //! One world: the loop that feeds engines what happens, and the checkers what the engines do.
 
+mod betrayal;
 mod checks;
 mod faults;
 mod links;
@@ -69,6 +70,10 @@ enum Happening {
     Rejoin { node: usize },
     /// A copy is found and destroyed.
     Retire { node: usize },
+    /// A member that breaks the rules takes in an accomplice.
+    Betray,
+    /// A member that breaks the rules is put out.
+    Caught,
     /// The checkers look.
     Look,
     /// Faults and writes end.
@@ -274,8 +279,9 @@ impl World {
             let tricks = self.options.tricks.clone();
             let key = node.key().clone();
             node.tamperer = Some(Tamperer::new(key, mesh, tricks, self.options.seed));
-            self.excuses.hostile = Some(node.device());
+            self.excuses.hostile.insert(node.device());
             self.excuses.forks.insert(node.device());
+            self.plan_betrayal();
         }
         for number in 0..self.nodes.len() {
             self.settle_soon(number);
@@ -407,6 +413,8 @@ impl World {
                 self.retire(node);
                 Ok(())
             }
+            Happening::Betray => self.betray(),
+            Happening::Caught => self.catch(),
             Happening::Look => self.look(),
             Happening::Calm => self.calm_down(),
         }
@@ -478,7 +486,7 @@ impl World {
         };
         for (lane, ops, outcomes) in self.written.remove(&number).unwrap_or_default() {
             self.durable.on_acknowledged(number, lane, &ops, &outcomes);
-            if self.excuses.revoked.contains(&self.nodes[number].device()) {
+            if self.excuses.is_unwelcome(self.nodes[number].device()) {
                 self.smuggle(number, lane);
             }
         }
@@ -564,8 +572,7 @@ impl World {
             self.trace.line(now_ms, "frame", text);
             let frames = match (&mut node.tamperer, peer, to) {
                 (Some(tamperer), Some(peer), Some(device)) => {
-                    let sees_fork = peer % 2 == 1;
-                    tamperer.send(Target { conn: conn.0, device, sees_fork }, frame)
+                    tamperer.send(Target { conn: conn.0, device, peer }, frame)
                 }
                 (None, _, Some(to)) => {
                     let Some(running) = &node.running else { return Ok(None) };
@@ -646,14 +653,13 @@ impl World {
                 | WriteError::AppendOnly { .. }
                 | WriteError::ClassLoosened { .. }
         );
-        // Where somebody wrote two histories, what builds on one cannot be read with the other.
         let disputed =
             matches!(error, WriteError::Quarantined { .. } | WriteError::Document { .. })
-                && self.excuses.disputed.contains(&lane);
+                && self.excuses.may_be_incomplete(lane);
         self.line("refused", format!("n{number} {lane} {error}"));
         // A refused batch may have opened a turn.
         self.settle_soon(number);
-        if expected || disputed {
+        if expected || disputed || !self.nodes[number].is_honest() {
             return Ok(());
         }
         let what = format!("n{number} cannot write to {lane}: {error}");

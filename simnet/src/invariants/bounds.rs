@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use srcos_lanes::ids::DeviceId;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::store::{DEVICE_JOURNALS_MAX, REVOKED_JOURNALS_MAX};
 use srcos_replication::engine::EVENTS_MAX;
 use srcos_replication::wire::FRAME_BYTES_MAX;
 
 use super::{Checked, violated};
+use crate::cluster::Running;
 
 /// The invariant's name.
 pub const NAME: &str = "bounds.held";
@@ -18,6 +22,22 @@ const FRAMES_AT_ONCE_MAX: usize = 3_000;
 /// Frames that all nodes send between two looks while nothing is written, at most: more is a loop of
 /// answers to answers.
 const FRAMES_WHEN_QUIET_MAX: u64 = 20_000;
+
+/// A look at how many journals a node holds of a device.
+pub fn on_journals(node: usize, running: &Running, of: DeviceId) -> Checked {
+    let most = match running.engine.roster().revoked().contains_key(&of) {
+        true => REVOKED_JOURNALS_MAX,
+        false => DEVICE_JOURNALS_MAX,
+    };
+    for lane in LaneId::ALL {
+        let held = running.store.device_journals(lane, of);
+        if held > most {
+            let of = of.short();
+            return violated(NAME, format!("n{node} holds {held} journals of {of} in {lane}"));
+        }
+    }
+    Ok(())
+}
 
 /// What each node did lately.
 #[derive(Debug, Default)]

@@ -111,7 +111,8 @@ impl Comparison<'_> {
     ) {
         for lane in self.lanes() {
             for (author, row) in node.store.journals(lane) {
-                if row.applied < row.held {
+                // Nobody waits for what is held of a device whose admission is void.
+                if row.applied < row.held && !self.excuses.void.contains(&author.device) {
                     let (by, lag) = (author.device.short(), row.held - row.applied);
                     waits.push(format!("n{number} has {lag} of {lane} by {by} unapplied"));
                 }
@@ -178,13 +179,14 @@ impl Comparison<'_> {
         known: &BTreeSet<(LaneId, String)>,
         confined: &BTreeSet<(LaneId, String)>,
     ) -> Result<Shown, Violation> {
+        let apart = self.excuses.shown_apart();
         // A deletion in a lane whose tombstones are disputed is disputed too.
-        if self.skipped.contains(&LaneId::Tombstone) {
+        if apart.contains(&LaneId::Tombstone) {
             return Ok(Shown::new());
         }
         let mut shown = BTreeMap::new();
         let mut listed = BTreeSet::new();
-        let lanes: BTreeSet<LaneId> = self.lanes().collect();
+        let lanes: BTreeSet<LaneId> = shared_lanes().filter(|lane| !apart.contains(lane)).collect();
         for lane in lanes.iter().copied() {
             for object in list(node, store, lane)? {
                 if let RowState::Quarantined(why) = &object.row.state {

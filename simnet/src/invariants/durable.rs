@@ -115,7 +115,10 @@ impl Durable {
         for (number, running) in running(nodes, core) {
             for (by, told) in self.told.iter().filter(|(by, _)| core.contains(by)) {
                 let mut told = told.clone();
-                told.retain(|(lane, _), _| *by == number || shared.contains(lane));
+                told.retain(|(lane, author), _| {
+                    let goes = shared.contains(lane) && !excuses.void.contains(&author.device);
+                    *by == number || goes
+                });
                 Self::holds(number, &running.store, &told, excuses)?;
             }
             let snapshot = snapshot(number, &running.store)?;

@@ -31,7 +31,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::{Author, DeviceId, EntryHash, WallMillis};
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::store::{LIST_OBJECTS_MAX, Query, ShownObject, Snapshot, Store, Visibility};
+use srcos_lanes::store::{
+    DEVICE_JOURNALS_MAX, LIST_OBJECTS_MAX, Query, ShownObject, Snapshot, Store, Visibility};
 use srcos_lanes::tables::RowState;
 
 use crate::cluster::Node;
@@ -78,8 +79,19 @@ pub struct Excuses {
     pub forks: BTreeSet<DeviceId>,
     /// Devices that lost what they had acknowledged, and when: put back, wiped, or on a lying disk.
     pub shrunk_at_ms: BTreeMap<usize, u64>,
-    /// The device that breaks the rules.
-    pub hostile: Option<DeviceId>,
+    /// Devices that break the rules: a member, and those that it took in unseen.
+    pub hostile: BTreeSet<DeviceId>,
+    /// Devices that such a member took in. Who believed that, while it did not know of the revocation
+    /// that made it void, keeps what they wrote, and it goes to nobody else (ADR 0003).
+    pub accomplices: BTreeSet<DeviceId>,
+    /// Those of them whose admission is void, by all records that any device holds in the end.
+    pub void: BTreeSet<DeviceId>,
+    /// Lanes in which somebody held entries of an accomplice. What others built on them is left out
+    /// where they are not held, and the object says so there (ADR 0017).
+    entangled: BTreeSet<LaneId>,
+    /// Lanes in which a member has as many journals as anybody takes. Others may have taken other ones, so
+    /// that an object is whole there and not here, until the member is revoked (ADR 0018).
+    flooded: BTreeSet<LaneId>,
     /// Devices that somebody revoked.
     pub revoked: BTreeSet<DeviceId>,
     /// Devices that joined while the run went on, or came back with an empty store.
@@ -98,6 +110,7 @@ impl Excuses {
         if self.forks.is_empty() {
             return;
         }
+        self.on_hostile(store);
         for lane in LaneId::ALL {
             for (author, row) in store.journals(lane) {
                 if !self.forks.contains(&author.device) {
@@ -108,6 +121,47 @@ impl Excuses {
                     self.disputed.insert(lane);
                 }
             }
+        }
+    }
+
+    fn on_hostile(&mut self, store: &Store) {
+        for lane in LaneId::ALL {
+            let has = |device: &DeviceId| store.device_journals(lane, *device) > 0;
+            let others = self.accomplices.iter().filter(|device| **device != store.device());
+            if others.into_iter().any(has) {
+                self.entangled.insert(lane);
+            }
+            let full = |device: &DeviceId| {
+                store.device_journals(lane, *device) >= DEVICE_JOURNALS_MAX
+            };
+            if self.hostile.iter().any(full) {
+                self.flooded.insert(lane);
+            }
+        }
+    }
+
+    /// Whether somebody hands on what a device writes, although nobody should take it.
+    pub fn is_unwelcome(&self, device: DeviceId) -> bool {
+        self.revoked.contains(&device) || self.accomplices.contains(&device)
+    }
+
+    /// Whether an object of a lane may be quarantined for now, since somebody lacks what it builds on and
+    /// cannot get it: it was written to one of two histories, by a device whose admission is void, or to a
+    /// journal beyond those that are taken of a device.
+    pub fn may_be_incomplete(&self, lane: LaneId) -> bool {
+        [&self.disputed, &self.entangled, &self.flooded].iter().any(|lanes| lanes.contains(&lane))
+    }
+
+    /// Whether somebody took more journals of a device that breaks the rules than are taken of a member.
+    pub fn is_flooded(&self) -> bool {
+        !self.flooded.is_empty()
+    }
+
+    /// Lanes in which devices hold and report alike in the end, and need not show alike.
+    pub fn shown_apart(&self) -> BTreeSet<LaneId> {
+        match self.void.is_empty() {
+            true => self.disputed.clone(),
+            false => self.disputed.union(&self.entangled).copied().collect(),
         }
     }
 

@@ -20,7 +20,7 @@ pub fn on_event(number: usize, nodes: &[Node], event: &Event, excuses: &Excuses)
 
 /// Whether the node is right to say so.
 fn justified(node: &Node, number: usize, event: &Event, excuses: &Excuses) -> bool {
-    let hostile = |device: DeviceId| excuses.hostile == Some(device);
+    let hostile = |device: DeviceId| excuses.hostile.contains(&device);
     let forked = |device: DeviceId| excuses.forks.contains(&device);
     match event {
         Event::Opened { .. }
@@ -34,6 +34,8 @@ fn justified(node: &Node, number: usize, event: &Event, excuses: &Excuses) -> bo
             hostile(*from)
                 || match *code {
                     "journal_quarantined" => forked(device),
+                    // Who relays is honest, and does not know what the other has.
+                    "too_many_journals" => hostile(device),
                     "after_revocation"
                     | "journal_not_named_in_revocation"
                     | "not_the_entry_held_at_revocation" => excuses.revoked.contains(&device),

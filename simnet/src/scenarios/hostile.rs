@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use srcos_lanes::lane::LaneId::Normal;
+use srcos_lanes::lane::LaneId::{Normal, Priority};
+use srcos_lanes::store::DEVICE_JOURNALS_MAX;
 
 use super::Scenario;
 use crate::hostile::Trick;
@@ -18,8 +19,8 @@ pub(super) const ALL: &[Scenario] = &[
         hostile_member,
     )
     .shaped(|options| {
-        // Its own journal has one history here; the other trick has a story of its own.
-        let others = Trick::ALL.into_iter().filter(|trick| *trick != Trick::Equivocate);
+        // Its own journal has one history here; the other tricks have stories of their own.
+        let others = Trick::ALL.into_iter().filter(|trick| !trick.is_steady());
         options.tricks = others.map(|trick| (trick, 5)).collect();
     }),
     Scenario::new(
@@ -50,7 +51,48 @@ pub(super) const ALL: &[Scenario] = &[
         smuggled_entries,
     )
     .shaped(|options| options.tricks = BTreeMap::from([(Trick::Smuggle, 1)])),
+    Scenario::new(
+        "accomplice-unseen",
+        "a stolen device takes in an accomplice, and is put out unheard: nobody knows the accomplice",
+        4,
+        accomplice_unseen,
+    )
+    .shaped(|options| options.tricks = BTreeMap::from([(Trick::Accomplice, 1)])),
+    Scenario::new(
+        "accomplice-believed",
+        "some believe the accomplice of a stolen device until they hear that it was put out",
+        4,
+        accomplice_believed,
+    )
+    .shaped(|options| options.tricks = BTreeMap::from([(Trick::Accomplice, 1)])),
+    Scenario::new(
+        "journals-without-end",
+        "a member begins hundreds of journals; stores stay small, and the others work on",
+        4,
+        journals_without_end,
+    )
+    .shaped(|options| options.tricks = BTreeMap::from([(Trick::Journals, 1)])),
+    Scenario::new(
+        "far-lives",
+        "a member signs far lives and far times of objects that all use, which go on being usable",
+        4,
+        far_lives,
+    )
+    .shaped(|options| options.tricks = BTreeMap::from([(Trick::FarLife, 1)])),
+    Scenario::new(
+        "many-faces",
+        "a member shows each peer its own history; all learn of it, also one that joins late",
+        5,
+        many_faces,
+    )
+    .shaped(|options| {
+        options.outsiders = 1;
+        options.tricks = BTreeMap::from([(Trick::Faces, 1)]);
+    }),
 ];
+
+/// The member that breaks the rules, where there are four.
+const THIEF: usize = 3;
 
 fn hostile_member(world: &mut World) -> Checked {
     for round in 0..12 {
@@ -117,4 +159,136 @@ fn smuggled_entries(world: &mut World) -> Checked {
     world.claim(world.shows(0, Normal, "harmless").is_some(), "the member is heard")?;
     world.claim(world.shows(0, Normal, "after").is_none(), "what was smuggled in is not taken")?;
     world.come_to_rest()
+}
+
+fn accomplice_unseen(world: &mut World) -> Checked {
+    world.put(THIEF, Normal, "before", json!(1))?;
+    world.pass(5_000)?;
+    let accomplice = world.take_in_unseen()?;
+    // Only the thief knows it yet.
+    world.part(&[THIEF, accomplice]);
+    world.put(accomplice, Normal, "theirs", json!(1))?;
+    world.pass(5_000)?;
+    world.claim(world.shows(THIEF, Normal, "theirs").is_some(), "the thief has it")?;
+    world.put_out(0, THIEF)?;
+    world.pass(5_000)?;
+    world.mend_network();
+    world.put(THIEF, Normal, "later", json!(2))?;
+    world.put(1, Normal, "honest", json!(3))?;
+    world.pass(60_000)?;
+    nobody_knows(world, accomplice)?;
+    for node in 0..THIEF {
+        world.claim(world.shows(node, Normal, "before").is_some(), "what was taken before stays")?;
+        world.claim(world.shows(node, Normal, "theirs").is_none(), "nothing of it is taken")?;
+        world.claim(world.shows(node, Normal, "later").is_none(), "nor of the thief, any more")?;
+    }
+    world.claim(world.shows(accomplice, Normal, "honest").is_none(), "it is told nothing")?;
+    world.come_to_rest()
+}
+
+fn accomplice_believed(world: &mut World) -> Checked {
+    world.pass(5_000)?;
+    world.part(&[0]);
+    let accomplice = world.take_in_unseen()?;
+    world.pass(5_000)?;
+    world.claim(world.takes_for_member(1, accomplice), "who has not heard of it believes it")?;
+    world.put(accomplice, Normal, "theirs", json!({ "a": 1 }))?;
+    world.pass(5_000)?;
+    world.put(1, Normal, "theirs", json!({ "a": 1, "b": 2 }))?;
+    world.put(1, Normal, "own", json!(1))?;
+    world.pass(5_000)?;
+    world.put_out(0, THIEF)?;
+    world.pass(5_000)?;
+    world.mend_network();
+    world.pass(60_000)?;
+    nobody_knows(world, accomplice)?;
+    world.put(2, Normal, "honest", json!(3))?;
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    nobody_knows(world, accomplice)?;
+    world.claim(world.shows(accomplice, Normal, "honest").is_none(), "it is told nothing more")?;
+    let kept = |node| world.shows(node, Normal, "theirs");
+    world.claim(kept(1).is_some() && kept(1) == kept(2), "who believed it keeps what it took")?;
+    world.claim(world.shows(0, Normal, "own") == Some(json!(1)), "nobody waits for the rest")
+}
+
+/// Nobody who keeps the rules takes the accomplice for a member.
+fn nobody_knows(world: &World, accomplice: usize) -> Checked {
+    let known = (0..THIEF).any(|node| world.takes_for_member(node, accomplice));
+    world.claim(!known, "nobody takes it for a member")
+}
+
+fn journals_without_end(world: &mut World) -> Checked {
+    for round in 0..40 {
+        world.put(THIEF, Normal, &format!("page/{}", round % 4), json!({ "round": round }))?;
+        world.put(round % 3, Normal, &format!("page/{}", round % 4), json!({ "by": round }))?;
+        world.pass(2_000)?;
+    }
+    let held = |world: &World, node| world.incarnations(node, THIEF, Normal);
+    for node in 0..THIEF {
+        let found = held(world, node);
+        world.claim(found == DEVICE_JOURNALS_MAX, &format!("n{node} took {found} journals"))?;
+    }
+    world.put(1, Normal, "honest", json!(1))?;
+    world.put(2, Priority, "honest", json!(2))?;
+    world.pass(60_000)?;
+    for (node, other) in [(0, 1), (1, 2), (2, 0)] {
+        world.claim(world.shows(node, Normal, "honest").is_some(), "the honest journals go on")?;
+        world.claim(world.says_in_step(node, other, Priority), "so do the other lanes")?;
+    }
+    // To put it out brings together what each took.
+    world.come_to_rest()?;
+    let all = held(world, 0);
+    world.claim(all > DEVICE_JOURNALS_MAX, &format!("{all} journals in all"))
+}
+
+fn far_lives(world: &mut World) -> Checked {
+    world.put(THIEF, Normal, "shared/0", json!({ "by": "the member" }))?;
+    world.pass(5_000)?;
+    for round in 0..20_usize {
+        let id = format!("shared/{}", round % 3);
+        let body = json!({ "round": round });
+        world.put(round % 3, Normal, &id, body.clone())?;
+        world.put(THIEF, Normal, &id, json!({ "by": "the member", "round": round }))?;
+        world.pass(3_000)?;
+        world.delete((round + 1) % 3, Normal, &id)?;
+        world.pass(3_000)?;
+        world.put(round % 3, Normal, &id, body.clone())?;
+        world.pass(3_000)?;
+        for node in 0..THIEF {
+            let shown = world.shows(node, Normal, &id);
+            world.claim(shown == Some(body.clone()), &format!("n{node} shows {shown:?}"))?;
+        }
+    }
+    world.come_to_rest()
+}
+
+fn many_faces(world: &mut World) -> Checked {
+    let (faces, late) = (4, 5);
+    // Journals begin alike.
+    for number in 0..2 {
+        world.put(faces, Normal, &format!("page/{number}"), json!(number))?;
+    }
+    world.pass(5_000)?;
+    for number in 0..4 {
+        let claimed = (0..faces).any(|node| world.has_proof_against(node, faces));
+        world.claim(!claimed || number > 0, "there is nothing to be seen yet")?;
+        world.put(faces, Normal, &format!("page/{number}"), json!({ "again": number }))?;
+        world.put(number, Normal, &format!("page/{number}"), json!({ "honest": number }))?;
+        world.pass(5_000)?;
+    }
+    world.take_in(0, late)?;
+    world.put(late, Normal, "late", json!(1))?;
+    world.pass(120_000)?;
+    world.come_to_rest()?;
+    for node in (0..=late).filter(|node| *node != faces) {
+        let what = format!("n{node} knows of two histories");
+        world.claim(world.has_proof_against(node, faces), &what)?;
+        world.claim(world.shows(node, Normal, "late").is_some(), "honest journals go on")?;
+        for other in (0..=late).filter(|other| *other != faces && *other != node) {
+            let what = format!("n{node} is in step with n{other}");
+            world.claim(world.says_in_step(node, other, Normal), &what)?;
+        }
+    }
+    Ok(())
 }

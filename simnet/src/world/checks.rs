@@ -8,7 +8,7 @@ use srcos_replication::roster::Roster;
 use super::{Verdict, World};
 use crate::cluster::{Node, shared_lanes};
 use crate::invariants::converged::Comparison;
-use crate::invariants::{Checked, list, provenance};
+use crate::invariants::{Checked, bounds, list, provenance};
 
 /// Time between two looks at everything, in milliseconds.
 pub(super) const LOOK_EVERY_MS: u64 = 10_000;
@@ -25,6 +25,7 @@ impl World {
         if !self.calm || self.looks.is_multiple_of(LOOK_EVERY_MS / LOOK_FOR_END_MS) {
             self.bounds.on_look()?;
             for number in 0..self.nodes.len() {
+                self.look_at_journals(number)?;
                 self.look_at_report(number)?;
                 if self.looks.is_multiple_of(LOOKS_PER_FULL) {
                     self.look_at_objects(number)?;
@@ -51,6 +52,12 @@ impl World {
         }
         let now_ms = self.now_ms();
         self.report.on_look(now_ms, number, &self.nodes, &self.excuses)
+    }
+
+    fn look_at_journals(&self, number: usize) -> Checked {
+        let Some(running) = &self.nodes[number].running else { return Ok(()) };
+        let devices = self.nodes.iter().map(Node::device);
+        devices.into_iter().try_for_each(|of| bounds::on_journals(number, running, of))
     }
 
     fn look_at_objects(&mut self, number: usize) -> Checked {
@@ -83,6 +90,7 @@ impl World {
         }
         self.release();
         self.sleep(0);
+        self.end_flood()?;
         self.find_core();
         Ok(())
     }
@@ -132,6 +140,8 @@ impl World {
                 roster.is_member(node.device()) || (due && !revoked)
             })
             .collect();
+        let accomplices = self.excuses.accomplices.iter().copied();
+        self.excuses.void = accomplices.filter(|device| !roster.is_member(*device)).collect();
         let text = format!("{:?}", self.core);
         self.line("core", &text);
         self.bridged = !self.core_is_connected();
@@ -167,6 +177,7 @@ impl World {
 
     fn look_for_the_end(&mut self) -> Checked {
         let now_ms = self.now_ms();
+        self.end_flood()?;
         for running in self.nodes.iter().filter_map(|node| node.running.as_ref()) {
             self.excuses.on_commit(&running.store);
         }
@@ -189,7 +200,8 @@ impl World {
         self.converged_in_ms = Some(now_ms - self.calm_at_ms);
         comparison.finish(&self.workload.known, &self.workload.confined)?;
         let confined = &self.workload.confined;
-        self.durable.finish(&self.nodes, &self.core, &skipped, confined, &self.excuses)?;
+        let apart = self.excuses.shown_apart();
+        self.durable.finish(&self.nodes, &self.core, &apart, confined, &self.excuses)?;
         for number in self.core.clone() {
             self.look_at_objects(number)?;
         }

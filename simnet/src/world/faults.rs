@@ -386,7 +386,7 @@ impl World {
     }
 
     /// Whether a device can speak for the mesh.
-    fn may_vouch(&self, number: usize) -> bool {
+    pub(super) fn may_vouch(&self, number: usize) -> bool {
         let node = &self.nodes[number];
         node.joined
             && !node.homeless

@@ -152,6 +152,20 @@ impl World {
         self.pair(by, other)
     }
 
+    /// The member that breaks the rules takes in an accomplice and tells nobody. The accomplice's number.
+    pub fn take_in_unseen(&mut self) -> Result<usize, Violation> {
+        self.betray()?;
+        self.claim(!self.excuses.accomplices.is_empty(), "the accomplice is taken in")?;
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// Whether a device takes another for a member.
+    pub fn takes_for_member(&self, node: usize, other: usize) -> bool {
+        let device = self.nodes[other].device();
+        let running = self.nodes[node].running.as_ref();
+        running.is_some_and(|running| running.engine.roster().is_member(device))
+    }
+
     /// A device loses its store but not its key, and works on by itself in a new mesh.
     pub fn lose(&mut self, node: usize) {
         self.replace(node);
