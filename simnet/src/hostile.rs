@@ -115,8 +115,8 @@ pub struct Tamperer {
     tricks: BTreeMap<Trick, u64>,
     stream: Stream,
     recorded: VecDeque<Vec<u8>>,
-    /// Runs of devices that were put out, and of accomplices.
-    contraband: Vec<Vec<u8>>,
+    /// Runs of devices that were put out, and of accomplices, each with its author.
+    contraband: Vec<(DeviceId, Vec<u8>)>,
     /// A frame that waits for the one after it, by connection.
     waiting: BTreeMap<u64, Vec<u8>>,
     faces: Faces,
@@ -233,8 +233,9 @@ impl Tamperer {
                 }
             }
             Trick::Smuggle | Trick::Accomplice if !self.contraband.is_empty() => {
-                let run = self.contraband[self.stream.index(self.contraband.len())].clone();
-                sent.push(run);
+                let (author, run) = &self.contraband[self.stream.index(self.contraband.len())];
+                // Its author would take it for a sign that it is held here.
+                sent.extend((*author != to.device).then(|| run.clone()));
             }
             Trick::Journals => {
                 for _ in 0..JOURNALS_AT_ONCE {
@@ -292,7 +293,7 @@ impl Tamperer {
         if self.contraband.len() >= RECORDED_MAX {
             return;
         }
-        self.contraband.extend(run.into_iter().next_back());
+        self.contraband.extend(run.into_iter().next_back().map(|run| (author.device, run)));
     }
 
     /// The frame as this peer is shown it: with another history, where that is the trick.

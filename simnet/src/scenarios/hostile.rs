@@ -188,8 +188,8 @@ fn accomplice_unseen(world: &mut World) -> Checked {
 
 fn accomplice_believed(world: &mut World) -> Checked {
     world.pass(5_000)?;
-    world.part(&[0]);
     let accomplice = world.take_in_unseen()?;
+    world.part(&[0]);
     world.pass(5_000)?;
     world.claim(world.takes_for_member(1, accomplice), "who has not heard of it believes it")?;
     world.put(accomplice, Normal, "theirs", json!({ "a": 1 }))?;
