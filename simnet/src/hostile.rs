@@ -29,7 +29,7 @@ const FLOOD_FRAMES: usize = 300;
 const JOURNALS_AT_ONCE: usize = 12;
 /// Journals that are begun in all: more than any device takes of a member, and no more than are taken
 /// of it once it is put out (ADR 0018), whoever of the others took which.
-const JOURNALS_MAX: usize = 400;
+const JOURNALS_MAX: usize = 200;
 /// Entries with far lives in one lane.
 const FAR_ENTRIES_MAX: usize = 60;
 

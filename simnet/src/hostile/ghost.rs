@@ -93,11 +93,7 @@ impl Chain {
         }
         .to_bytes();
         self.tip = hash_header(&header);
-        self.entries.push(write_entry(
-            &sign_header(&header, key),
-            &header,
-            &[Body::Here(&body)],
-        ));
+        self.entries.push(write_entry(&sign_header(&header, key), &header, &[Body::Here(&body)]));
     }
 
     /// All of it, as frames: who has a part of it takes the rest.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use srcos_lanes::frontier::Frontier;
+use srcos_lanes::ids::Author;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{ShownObject, Store, Visibility};
 use srcos_lanes::tables::RowState;
@@ -22,6 +23,8 @@ struct Held {
     /// The digest of its roster.
     records: [u8; 32],
     lanes: BTreeMap<LaneId, Frontier>,
+    /// The journals with two histories, where the proof of them must reach everyone.
+    forked: BTreeSet<(LaneId, Author)>,
 }
 
 /// What the final comparison is about.
@@ -75,9 +78,15 @@ impl Comparison<'_> {
                 node.store.frontier(lane)
             }
         };
+        let forked = |lane: LaneId| {
+            let journals = node.store.journals(lane).filter(|(_, row)| row.forked);
+            journals.map(move |(author, _)| (lane, author))
+        };
+        let is_due = self.excuses.proof_is_due();
         Held {
             records: node.engine.roster().digest(),
             lanes: shared_lanes().map(|lane| (lane, frontier(lane))).collect(),
+            forked: shared_lanes().filter(|_| is_due).flat_map(forked).collect(),
         }
     }
 
@@ -91,6 +100,10 @@ impl Comparison<'_> {
         for (other, theirs) in known {
             if theirs.records != ours.records {
                 waits.push(format!("n{number} and n{other} hold other records of the roster"));
+            }
+            for (lane, author) in theirs.forked.difference(&ours.forked) {
+                let by = author.device.short();
+                waits.push(format!("n{number} lacks the proof of n{other} against {by} in {lane}"));
             }
             for (lane, held) in &ours.lanes {
                 // Both name every shared lane.

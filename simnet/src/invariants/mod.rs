@@ -32,7 +32,8 @@ use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::{Author, DeviceId, EntryHash, WallMillis};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{
-    DEVICE_JOURNALS_MAX, LIST_OBJECTS_MAX, Query, ShownObject, Snapshot, Store, Visibility};
+    DEVICE_JOURNALS_MAX, LIST_OBJECTS_MAX, Query, ShownObject, Snapshot, Store, Visibility,
+};
 use srcos_lanes::tables::RowState;
 
 use crate::cluster::Node;
@@ -131,9 +132,8 @@ impl Excuses {
             if others.into_iter().any(has) {
                 self.entangled.insert(lane);
             }
-            let full = |device: &DeviceId| {
-                store.device_journals(lane, *device) >= DEVICE_JOURNALS_MAX
-            };
+            let full =
+                |device: &DeviceId| store.device_journals(lane, *device) >= DEVICE_JOURNALS_MAX;
             if self.hostile.iter().any(full) {
                 self.flooded.insert(lane);
             }
@@ -155,6 +155,14 @@ impl Excuses {
     /// Whether somebody took more journals of a device that breaks the rules than are taken of a member.
     pub fn is_flooded(&self) -> bool {
         !self.flooded.is_empty()
+    }
+
+    /// Whether the proof of every second history must reach everyone: only the member that breaks the rules
+    /// wrote any, no disk lost a proof, and nobody put that member out, with a mark perhaps before the
+    /// place where its histories part.
+    pub fn proof_is_due(&self) -> bool {
+        let lost = !self.shrunk_at_ms.is_empty();
+        !lost && self.forks.is_subset(&self.hostile) && self.revoked.is_disjoint(&self.hostile)
     }
 
     /// Lanes in which devices hold and report alike in the end, and need not show alike.

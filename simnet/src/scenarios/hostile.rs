@@ -178,7 +178,8 @@ fn accomplice_unseen(world: &mut World) -> Checked {
     world.pass(60_000)?;
     nobody_knows(world, accomplice)?;
     for node in 0..THIEF {
-        world.claim(world.shows(node, Normal, "before").is_some(), "what was taken before stays")?;
+        world
+            .claim(world.shows(node, Normal, "before").is_some(), "what was taken before stays")?;
         world.claim(world.shows(node, Normal, "theirs").is_none(), "nothing of it is taken")?;
         world.claim(world.shows(node, Normal, "later").is_none(), "nor of the thief, any more")?;
     }
@@ -251,9 +252,21 @@ fn far_lives(world: &mut World) -> Checked {
         world.put(round % 3, Normal, &id, body.clone())?;
         world.put(THIEF, Normal, &id, json!({ "by": "the member", "round": round }))?;
         world.pass(3_000)?;
-        world.delete((round + 1) % 3, Normal, &id)?;
+        if world.shows(round % 3, Normal, &id).is_some() {
+            world.delete(round % 3, Normal, &id)?;
+        }
+        world.put((round + 1) % 3, Normal, &id, body)?;
         world.pass(3_000)?;
-        world.put(round % 3, Normal, &id, body.clone())?;
+    }
+    // It may write to the life that is shown, as any member. Where it cannot, what is put is what is shown.
+    world.part(&[THIEF]);
+    world.pass(5_000)?;
+    for number in 0..3 {
+        let (id, body) = (format!("shared/{number}"), json!({ "last": number }));
+        if number > 0 {
+            world.delete(number, Normal, &id)?;
+        }
+        world.put(number, Normal, &id, body.clone())?;
         world.pass(3_000)?;
         for node in 0..THIEF {
             let shown = world.shows(node, Normal, &id);
