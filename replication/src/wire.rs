@@ -58,7 +58,7 @@ pub struct Hello {
 /// What a device holds durably and has applied, in its own words and signed by it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Receipt {
-    /// When it was written, by the device's clock.
+    /// When it was signed, by the device's clock. It may be sent to others later, while it is true.
     pub at: WallMillis,
     /// One for each lane that changed since the last receipt to this peer.
     pub lanes: Vec<LaneReceipt>,

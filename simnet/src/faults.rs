@@ -68,11 +68,13 @@ pub enum Fault {
     Join,
     /// A member is revoked.
     Revoke,
+    /// Two devices open the secure lane to each other, or one closes it again.
+    Regrant,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Cut,
         Self::Clog,
         Self::OneWay,
@@ -103,6 +105,7 @@ impl Fault {
         Self::Away,
         Self::Join,
         Self::Revoke,
+        Self::Regrant,
     ];
 
     /// How rare it is: the mean time between two of a kind is a small multiple of this, in minutes.
@@ -112,7 +115,7 @@ impl Fault {
             Self::Split | Self::SplitOneWay | Self::Isolate | Self::Storm => 2,
             Self::Kill | Self::PowerCut | Self::CleanStop | Self::WallJump | Self::Freeze => 3,
             Self::SyncFails | Self::WriteFails | Self::ReadFails => 5,
-            Self::CountLost | Self::DiskDead | Self::DiskFull | Self::Sleep => 10,
+            Self::CountLost | Self::DiskDead | Self::DiskFull | Self::Sleep | Self::Regrant => 10,
             Self::SyncLost
             | Self::BitRot
             | Self::Restore
@@ -192,6 +195,9 @@ impl Fault {
             Self::Away => "a device in a drawer comes back and must neither resurrect nor be lost",
             Self::Join => "a mesh grows while it works; what the device brings is kept",
             Self::Revoke => "a stolen device is put out; what was accepted before stays accepted",
+            Self::Regrant => {
+                "policy changes while entries are on their way; from then on nothing goes that it denies"
+            }
         }
     }
 

@@ -165,10 +165,10 @@ impl Engine {
         if lanes.is_empty() && !reset {
             return;
         }
-        // A commit is told to all peers in one turn, mostly in the same words: signed once.
+        // All peers are told of a commit, mostly in the same words, if not in the same turn: signed once.
         let mesh = self.roster.mesh();
         let same = |(of, last): &&(MeshId, Receipt)| {
-            (*of, last.at, last.reset) == (mesh, now.wall, reset) && last.lanes == lanes
+            (*of, last.reset) == (mesh, reset) && last.lanes == lanes
         };
         if let Some((_, last)) = self.signed_last.as_ref().filter(same) {
             session.send(&Message::Receipt(last.clone()));

@@ -61,6 +61,13 @@ pub(super) const ALL: &[Scenario] = &[
         secrets_stay,
     ),
     Scenario::new(
+        "denied-in-mid-transfer",
+        "a grant for the secure lane is taken back while its entries are on their way: no more of them go",
+        3,
+        denied_in_mid_transfer,
+    )
+    .shaped(|options| options.links.bytes_per_ms = 20),
+    Scenario::new(
         "join-with-a-past",
         "a device joins with entries of its own, which all members take",
         2,
@@ -194,6 +201,33 @@ fn secrets_stay(world: &mut World) -> Checked {
     world.claim(world.shows(1, Secure, "key").is_none(), "the secure lane stays")?;
     world
         .claim(world.shows(1, Normal, "open") == Some(json!({ "a": 2 })), "the open part passes")?;
+    world.come_to_rest()
+}
+
+fn denied_in_mid_transfer(world: &mut World) -> Checked {
+    let opened = [(Secure, None), (Secure, Some("secret"))];
+    world.grant(0, 1, &opened)?;
+    world.grant(1, 0, &opened)?;
+    world.pass(5_000)?;
+    let secret = |n: usize| json!({ "secret": format!("{NEEDLE}{n}"), "text": "x".repeat(20_000) });
+    for number in 0..20 {
+        let class = Some("secret".to_owned());
+        let put = PutContent { class, body: secret(number), ..PutContent::default() };
+        world.put_as(0, Secure, &format!("key/{number:02}"), put)?;
+    }
+    world.pass(5_000)?;
+    world.grant(0, 0, &[])?;
+    world.put(0, Secure, "late", json!(1))?;
+    world.put(0, Normal, "open", json!(1))?;
+    world.pass(60_000)?;
+    let held = (0..20).filter(|n| world.shows(1, Secure, &format!("key/{n:02}")).is_some()).count();
+    world.claim((1..20).contains(&held), "some were on their way, and the rest stayed")?;
+    world.claim(world.shows(1, Secure, "late").is_none(), "what is written later stays")?;
+    world.claim(world.shows(1, Normal, "open").is_some(), "all else goes on")?;
+    world.claim(
+        world.shows(2, Secure, "key/00").is_none(),
+        "nobody hands on what was granted him",
+    )?;
     world.come_to_rest()
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use srcos_lanes::ids::DeviceId;
+use srcos_lanes::lane::LaneId;
+use srcos_lanes::policy::{Grant, ReplicationPolicy};
 
 use super::{Happening, World};
 use crate::cluster::{self, Node};
@@ -58,6 +60,7 @@ impl World {
                 self.nodes[number].clock.jump(jump);
             }
             _ if !running => {}
+            Fault::Regrant => self.regrant(number, stream)?,
             Fault::Freeze => {
                 self.fault(&name, &format!("n{number} until {until_ms}"));
                 self.freeze(number, until_ms);
@@ -470,6 +473,39 @@ impl World {
             return self.store_failed(by, &error);
         }
         self.settle(by)
+    }
+
+    /// Two devices open the secure lane to each other, or one closes it again.
+    fn regrant(&mut self, number: usize, stream: &mut Stream) -> Checked {
+        let other = stream.index(self.nodes.len());
+        if other == number || !self.nodes[other].is_honest() || stream.percent(40) {
+            return self.set_grants(number, number, &[]);
+        }
+        // No classes: what was withheld before a grant is not sent after it yet, so what builds on it
+        // would have to wait.
+        let opened = [(LaneId::Secure, None)];
+        self.set_grants(number, other, &opened)?;
+        self.set_grants(other, number, &opened)
+    }
+
+    /// A device starts again with grants for one other and no one else.
+    pub(super) fn set_grants(
+        &mut self,
+        number: usize,
+        to: usize,
+        opened: &[(LaneId, Option<String>)],
+    ) -> Checked {
+        self.fault("regrant", &format!("n{number} opens {opened:?} to n{to}"));
+        // What it says as it stops is said under the old policy.
+        self.stop(number)?;
+        let to = self.nodes[to].device();
+        let grant = |(lane, class): &(LaneId, Option<String>)| Grant {
+            lane: *lane,
+            class: class.clone(),
+            to,
+        };
+        self.nodes[number].policy = ReplicationPolicy::with_grants(opened.iter().map(grant));
+        Ok(())
     }
 
     pub(super) fn copy(&mut self, number: usize, until_ms: u64) {

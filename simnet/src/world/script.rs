@@ -146,6 +146,13 @@ impl World {
         self.revoke(by, target)
     }
 
+    /// A device starts again with grants for one other and no one else: lanes, and confined classes in them.
+    pub fn grant(&mut self, node: usize, to: usize, opened: &[(LaneId, Option<&str>)]) -> Checked {
+        let owned = |(lane, class): &(LaneId, Option<&str>)| (*lane, class.map(str::to_owned));
+        self.set_grants(node, to, &opened.iter().map(owned).collect::<Vec<_>>())?;
+        self.bring_back(node)
+    }
+
     /// A member takes an outsider in.
     pub fn take_in(&mut self, by: usize, other: usize) -> Checked {
         self.excuses.late.insert(self.nodes[other].device());
