@@ -181,7 +181,8 @@ impl Tamperer {
         let mut sent = vec![self.shown(to, frame)];
         for trick in self.tricks.keys().copied().collect::<Vec<_>>() {
             let every = self.tricks[&trick];
-            if !trick.is_steady() && !(greets && trick.is_told()) && self.stream.below(every) == 0 {
+            let waits = trick.is_steady() || (greets && trick.is_told());
+            if !waits && self.stream.below(every) == 0 {
                 self.play(trick, to, &mut sent);
                 *self.played.entry(trick).or_default() += 1;
             }

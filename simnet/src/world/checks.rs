@@ -142,6 +142,9 @@ impl World {
             .collect();
         let accomplices = self.excuses.accomplices.iter().copied();
         self.excuses.void = accomplices.filter(|device| !roster.is_member(*device)).collect();
+        if !self.excuses.void.is_empty() {
+            self.fault("accomplice void", "nobody takes it for a member");
+        }
         let text = format!("{:?}", self.core);
         self.line("core", &text);
         self.bridged = !self.core_is_connected();
