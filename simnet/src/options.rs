@@ -194,7 +194,9 @@ impl Options {
         }
         for trick in Trick::ALL {
             let every = stream.pick(&[5, 20, 100]);
-            if stream.percent(40) {
+            // A thousand journals cost as much as a hundred other worlds.
+            let likely = if trick == Trick::Journals { 4 } else { 40 };
+            if stream.percent(likely) {
                 self.tricks.insert(trick, every);
             }
         }
