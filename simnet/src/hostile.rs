@@ -183,8 +183,11 @@ impl Tamperer {
             let every = self.tricks[&trick];
             let waits = trick.is_steady() || (greets && trick.is_told());
             if !waits && self.stream.below(every) == 0 {
+                let before = sent.len();
                 self.play(trick, to, &mut sent);
-                *self.played.entry(trick).or_default() += 1;
+                if !trick.is_told() || sent.len() > before {
+                    *self.played.entry(trick).or_default() += 1;
+                }
             }
         }
         sent.extend(late);

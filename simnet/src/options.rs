@@ -189,12 +189,12 @@ impl Options {
     }
 
     fn draw_tricks(&mut self, stream: &mut Stream) {
-        if self.devices < 3 || !stream.percent(25) {
+        if self.devices < 3 || !stream.percent(35) {
             return;
         }
         for trick in Trick::ALL {
             let every = stream.pick(&[5, 20, 100]);
-            // A thousand journals cost as much as a hundred other worlds.
+            // Hundreds of journals cost as much as ten other worlds.
             let likely = if trick == Trick::Journals { 4 } else { 40 };
             if stream.percent(likely) {
                 self.tricks.insert(trick, every);

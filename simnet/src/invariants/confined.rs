@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use srcos_lanes::ids::DeviceId;
 use srcos_lanes::journal::{Body, Entry};
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::policy::{ReplicationPolicy, is_confined};
+use srcos_lanes::policy::{CONFINED_CLASSES, ReplicationPolicy, is_confined};
 use srcos_replication::roster::Roster;
 use srcos_replication::wire::{Assembler, Message};
 
@@ -40,7 +40,12 @@ impl Confined {
     /// A frame is about to be sent.
     pub fn on_frame(&mut self, sending: Sending<'_>, frame: &[u8]) -> Checked {
         let Sending { node, conn, .. } = sending;
-        let grants_secrets = *sending.policy != ReplicationPolicy::default();
+        let opens = |(lane, class): (LaneId, &str)| {
+            sending.policy.body(lane, class, true, sending.to).allows()
+        };
+        let mut classes =
+            LaneId::ALL.iter().flat_map(|lane| CONFINED_CLASSES.map(|of| (*lane, of)));
+        let grants_secrets = classes.any(opens);
         if !grants_secrets && memchr::memmem::find(frame, NEEDLE.as_bytes()).is_some() {
             return violated(NAME, format!("a frame of n{node} holds a secret text"));
         }

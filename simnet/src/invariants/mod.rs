@@ -90,6 +90,9 @@ pub struct Excuses {
     /// Lanes in which somebody held entries of an accomplice. What others built on them is left out
     /// where they are not held, and the object says so there (ADR 0017).
     entangled: BTreeSet<LaneId>,
+    /// Lanes in which the member that took them in holds such entries. What it builds on them is left out
+    /// by everyone, and the object says so everywhere.
+    tainted: BTreeSet<LaneId>,
     /// Lanes in which a member has as many journals as anybody takes. Others may have taken other ones, so
     /// that an object is whole there and not here, until the member is revoked (ADR 0018).
     flooded: BTreeSet<LaneId>,
@@ -126,11 +129,18 @@ impl Excuses {
     }
 
     fn on_hostile(&mut self, store: &Store) {
+        if self.accomplices.contains(&store.device()) {
+            return;
+        }
+        let is_thief = self.hostile.contains(&store.device());
         for lane in LaneId::ALL {
             let has = |device: &DeviceId| store.device_journals(lane, *device) > 0;
-            let others = self.accomplices.iter().filter(|device| **device != store.device());
-            if others.into_iter().any(has) {
-                self.entangled.insert(lane);
+            if self.accomplices.iter().any(has) {
+                let lanes = if is_thief { &mut self.tainted } else { &mut self.entangled };
+                lanes.insert(lane);
+            }
+            if is_thief {
+                continue;
             }
             let full =
                 |device: &DeviceId| store.device_journals(lane, *device) >= DEVICE_JOURNALS_MAX;
@@ -149,7 +159,13 @@ impl Excuses {
     /// cannot get it: it was written to one of two histories, by a device whose admission is void, or to a
     /// journal beyond those that are taken of a device.
     pub fn may_be_incomplete(&self, lane: LaneId) -> bool {
-        [&self.disputed, &self.entangled, &self.flooded].iter().any(|lanes| lanes.contains(&lane))
+        let apart = [&self.disputed, &self.entangled, &self.flooded];
+        self.may_be_tainted(lane) || apart.iter().any(|lanes| lanes.contains(&lane))
+    }
+
+    /// Whether an object of a lane may be quarantined everywhere.
+    pub fn may_be_tainted(&self, lane: LaneId) -> bool {
+        self.tainted.contains(&lane)
     }
 
     /// Whether somebody took more journals of a device that breaks the rules than are taken of a member.

@@ -25,7 +25,7 @@ pub struct HonestReport {
     history: BTreeMap<(usize, LaneId), VecDeque<(u64, Frontier)>>,
     /// Since when n says of m that it is in step while m lacks something.
     wrong_since_ms: BTreeMap<(usize, usize, LaneId), u64>,
-    /// How often something that a node holds changed.
+    /// How often something that a node holds changed, or a roster.
     changes: u64,
     /// After how many of these changes a node held just what all its peers hold.
     alike_at: BTreeMap<usize, u64>,
@@ -61,6 +61,11 @@ impl HonestReport {
                 history.pop_front();
             }
         }
+    }
+
+    /// The roster of a node changed, and with it of whom it reports.
+    pub fn on_roster(&mut self) {
+        self.changes += 1;
     }
 
     /// A node lost what it had, by no fault of its own.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use srcos_lanes::lane::LaneId::{Normal, Priority};
+use srcos_lanes::lane::LaneId::{Normal, Priority, Tombstone};
 use srcos_lanes::store::DEVICE_JOURNALS_MAX;
 
 use super::Scenario;
@@ -195,6 +195,8 @@ fn accomplice_believed(world: &mut World) -> Checked {
     world.claim(world.takes_for_member(1, accomplice), "who has not heard of it believes it")?;
     world.put(accomplice, Normal, "theirs", json!({ "a": 1 }))?;
     world.pass(5_000)?;
+    let taken = world.shows(1, Normal, "theirs") == Some(json!({ "a": 1 }));
+    world.claim(taken, "who believes it takes what it wrote")?;
     world.put(1, Normal, "theirs", json!({ "a": 1, "b": 2 }))?;
     world.put(1, Normal, "own", json!(1))?;
     world.pass(5_000)?;
@@ -210,6 +212,10 @@ fn accomplice_believed(world: &mut World) -> Checked {
     world.claim(world.shows(accomplice, Normal, "honest").is_none(), "it is told nothing more")?;
     let kept = |node| world.shows(node, Normal, "theirs");
     world.claim(kept(1).is_some() && kept(1) == kept(2), "who believed it keeps what it took")?;
+    for (node, holds) in [(0, false), (1, true), (2, true)] {
+        let held = world.incarnations(node, accomplice, Normal) > 0;
+        world.claim(held == holds, &format!("n{node} holds entries of it: {held}"))?;
+    }
     world.claim(world.shows(0, Normal, "own") == Some(json!(1)), "nobody waits for the rest")
 }
 
@@ -257,6 +263,12 @@ fn far_lives(world: &mut World) -> Checked {
         }
         world.put((round + 1) % 3, Normal, &id, body)?;
         world.pass(3_000)?;
+    }
+    for node in 0..THIEF {
+        // One journal is its engine's own.
+        let far = world.incarnations(node, THIEF, Normal) > 1;
+        let graves = world.incarnations(node, THIEF, Tombstone) > 0;
+        world.claim(far && graves, &format!("n{node} took far lives and their deletions"))?;
     }
     // It may write to the life that is shown, as any member. Where it cannot, what is put is what is shown.
     world.part(&[THIEF]);

@@ -17,7 +17,7 @@ pub(super) const LOOK_AGAIN_MS: u64 = 500;
 /// Time between two looks for the end, in milliseconds.
 const LOOK_FOR_END_MS: u64 = 500;
 /// Looks between two at all objects.
-const LOOKS_PER_FULL: u64 = 60;
+const LOOKS_PER_FULL: u64 = 30;
 
 impl World {
     pub(super) fn look(&mut self) -> super::Checked {
@@ -203,8 +203,7 @@ impl World {
         self.converged_in_ms = Some(now_ms - self.calm_at_ms);
         comparison.finish(&self.workload.known, &self.workload.confined)?;
         let confined = &self.workload.confined;
-        let apart = self.excuses.shown_apart();
-        self.durable.finish(&self.nodes, &self.core, &apart, confined, &self.excuses)?;
+        self.durable.finish(&self.nodes, &self.core, &skipped, confined, &self.excuses)?;
         for number in self.core.clone() {
             self.look_at_objects(number)?;
         }

@@ -17,9 +17,18 @@ const LASTED_MS: u64 = 10_000;
 impl World {
     /// Whether two nodes ever meet.
     pub(super) fn joins(&self, a: usize, b: usize) -> bool {
-        let own = |number: usize| self.nodes[number].copy_of.unwrap_or(number);
+        // A copy is where its original is, and an accomplice where the one that took it in is.
+        let taken_in =
+            |number: usize| self.excuses.accomplices.contains(&self.nodes[number].device());
+        let own = |number: usize| {
+            let thief = if taken_in(number) { self.options.hostile() } else { None };
+            self.nodes[number].copy_of.or(thief).unwrap_or(number)
+        };
         let (first, second) = (own(a), own(b));
-        if first == second || !self.nodes[first].joined || !self.nodes[second].joined {
+        if first == second {
+            return taken_in(a) != taken_in(b);
+        }
+        if !self.nodes[first].joined || !self.nodes[second].joined {
             return false;
         }
         let core = self.core.contains(&a) && self.core.contains(&b);
