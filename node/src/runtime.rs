@@ -22,6 +22,7 @@ use libp2p::multiaddr::Protocol;
 use srcos_lanes::ids::{DeviceId, Now};
 use srcos_lanes::store::Reader;
 use srcos_replication::dialer::{Dial, Dialer};
+use srcos_replication::wire::bytes_when_read;
 use srcos_schemas::peers::{InviteDocument, InviteStatus, JoinDocument, NetworkDocument};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -400,7 +401,7 @@ impl Daemon {
                     Input::Call(call) => done.push(call(&mut self)),
                     Input::Network(event) => {
                         if let transport::Event::Frame { bytes: frame, .. } = &event {
-                            bytes += frame.len();
+                            bytes += bytes_when_read(frame);
                         }
                         self.handle_network(event);
                     }

@@ -534,37 +534,6 @@ impl Engine {
 
     // ---- what the caller must do ----
 
-    /// Makes the turn durable, then queues what follows from it.
-    pub fn commit(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
-        let committed = store.commit()?;
-        self.told_time = now;
-        if committed.feed_next > self.feed_told {
-            self.feed_told = committed.feed_next;
-            self.events.push_back(Event::Applied { feed_next: committed.feed_next });
-        }
-        let deaf = self.sessions.values().filter(|session| session.is_overfull());
-        for conn in deaf.map(|session| session.conn).collect::<Vec<_>>() {
-            if let Some(session) = self.sessions.get_mut(&conn) {
-                session.forget_outbox();
-            }
-            self.abort(conn, AbortReason::Protocol, "it does not read what it is sent");
-        }
-        if !committed.journals.is_empty() {
-            for session in self.sessions.values_mut().filter(|session| session.is_open()) {
-                let mut shared = false;
-                for (lane, author) in &committed.journals {
-                    shared |= session.lanes.contains(lane);
-                    session.note(*lane, *author);
-                }
-                if shared {
-                    session.receipt_soon(now.mono);
-                }
-            }
-            self.spread_forks(store, &committed.journals);
-        }
-        Ok(())
-    }
-
     /// When [`Engine::handle_timeout`] is due next. Wall clock times are given as if the clocks
     /// moved alike from `now` on.
     pub fn poll_timeout(&self, now: Now) -> Option<MonoMillis> {
@@ -584,6 +553,7 @@ impl Engine {
                 Phase::Open => {
                     consider(session.digest_at);
                     session.receipt_at.into_iter().for_each(&mut consider);
+                    session.relay_at().into_iter().for_each(&mut consider);
                 }
             }
         }
@@ -677,6 +647,9 @@ impl Engine {
                     self.send_receipt(store, now, conn, false, false);
                 }
                 let Some(session) = self.sessions.get_mut(&conn) else { return };
+                session.relay_what_waited(now.mono, |lane, author| {
+                    store.journal(lane, author).map_or(0, |row| row.held)
+                });
                 if session.digest_at <= now.mono {
                     session.digest_at = now.mono.after_ms(DIGEST_EVERY_MS);
                     let digest = self.held.digest(store, &session.lanes);

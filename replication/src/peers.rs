@@ -116,6 +116,14 @@ impl Peer {
             || now.wall.0.saturating_sub(at.wall.0) >= SILENCE_MS_MAX
     }
 
+    /// What the peer said that it holds of a lane, on the present connection.
+    pub(crate) fn says(&self, lane: LaneId) -> Option<&Frontier> {
+        self.spoke_of
+            .contains(&lane)
+            .then(|| self.lanes.get(&lane).map(|view| &view.held))
+            .flatten()
+    }
+
     /// Takes in what the peer says of a lane.
     pub(crate) fn hear(
         &mut self,

@@ -3,14 +3,15 @@
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use srcos_lanes::frontier::Frontier;
+use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::{Author, DeviceId, MonoMillis};
 use srcos_lanes::lane::LaneId;
 
 use self::window::Window;
 use crate::engine::{ConnId, RECEIPT_DELAY_MS, RECEIPT_DELAY_SLOW_MS};
-use crate::wire::{Assembler, Hello, Message, frames, has_more};
+use crate::wire::{Assembler, Hello, LaneReceipt, Message, frames, has_more};
 
 /// Bytes of runs that a peer may send ahead of our commits: enough to keep a fast link busy, little
 /// enough to hold for every peer at once.
@@ -23,6 +24,16 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of frames that wait for the link before it is given up: what is sent besides runs (a whole
 /// roster, receipts, one largest message) fits in.
 pub(crate) const OUTBOX_BYTES_ABORT: usize = 32 * 1024 * 1024;
+
+/// Receipt delays for which a relayed entry waits: one for the peer to say that it has it from another,
+/// and one for that to come here.
+const RELAY_WAITS: u64 = 2;
+/// Receipt delays after which a peer is told of what was written here, if by then it did not say that it
+/// has it: what it got by runs and took in, it knows.
+const OWN_WAITS: u64 = 3;
+/// Time for which what a device writes is relayed at once to a peer that got it from nobody else, in
+/// milliseconds: so long a chain of devices is as fast as one link.
+pub(crate) const RELAY_AT_ONCE_MS: u64 = 60_000;
 
 /// How far the conversation is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +66,23 @@ pub(crate) struct Pending {
     pub(crate) author: Author,
 }
 
+/// Entries of another device that came a moment ago.
+#[derive(Clone, Copy, Debug)]
+struct Later {
+    /// How far the journal was held then.
+    held: u64,
+    /// When they are relayed, if the peer does not hold them by then.
+    at: MonoMillis,
+}
+
+/// What the peer was last told of a lane.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) digest: [u8; 32],
+    /// All that is held of the lane; `None` where a receipt names only a part of it.
+    pub(crate) all: Option<Arc<LaneReceipt>>,
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -78,8 +106,16 @@ pub(crate) struct Session {
     pub(crate) window: Window,
     /// Bytes of runs taken in since the last grant.
     pub(crate) consumed: u32,
-    /// Digest of what the last receipt to the peer said of each lane.
-    pub(crate) told: BTreeMap<LaneId, [u8; 32]>,
+    /// Entries that were relayed by others too, maybe, and wait for that.
+    later: BTreeMap<(LaneId, Author), Later>,
+    /// Devices whose entries the peer got from here alone, and until when that is taken for granted.
+    only_here: BTreeMap<DeviceId, MonoMillis>,
+    /// What the last receipt to the peer said of each lane.
+    pub(crate) told: BTreeMap<LaneId, Told>,
+    /// Up to where whole journals were sent in runs since then: the peer knows that we hold them.
+    pub(crate) shown: BTreeMap<(LaneId, Author), Tip>,
+    /// Lanes of which the peer sent runs in this turn.
+    pub(crate) brought: BTreeSet<LaneId>,
     /// When a receipt is due.
     pub(crate) receipt_at: Option<MonoMillis>,
     /// A receipt waits until the link takes more.
@@ -129,7 +165,11 @@ impl Session {
             granted: i64::from(CREDIT_BYTES),
             window: Window::default(),
             consumed: 0,
+            later: BTreeMap::new(),
+            only_here: BTreeMap::new(),
             told: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            brought: BTreeSet::new(),
             receipt_at: None,
             owes_receipt: false,
             resets: false,
@@ -194,8 +234,20 @@ impl Session {
 
     /// Sees to it that a receipt is due soon.
     pub(crate) fn receipt_soon(&mut self, now: MonoMillis) {
-        let delay = if self.window.is_slow { RECEIPT_DELAY_SLOW_MS } else { RECEIPT_DELAY_MS };
-        self.receipt_at.get_or_insert(now.after_ms(delay));
+        self.receipt_by(now.after_ms(self.receipt_delay_ms()));
+    }
+
+    /// Sees to it that a receipt is due, though later: the peer gets what was written here in a run.
+    pub(crate) fn receipt_of_own(&mut self, now: MonoMillis) {
+        self.receipt_by(now.after_ms(OWN_WAITS * self.receipt_delay_ms()));
+    }
+
+    fn receipt_by(&mut self, at: MonoMillis) {
+        self.receipt_at = Some(self.receipt_at.map_or(at, |due| due.min(at)));
+    }
+
+    fn receipt_delay_ms(&self) -> u64 {
+        if self.window.is_slow { RECEIPT_DELAY_SLOW_MS } else { RECEIPT_DELAY_MS }
     }
 
     #[cfg(test)]
@@ -233,10 +285,59 @@ impl Session {
         }
     }
 
+    /// Notes a journal that has just become longer, up to `held`. What another device wrote the peer
+    /// mostly gets from others as well: it waits for the peer to say so, but where nobody else was seen to.
+    pub(crate) fn note_new(&mut self, lane: LaneId, author: Author, held: u64, now: MonoMillis) {
+        let at_once = author.device == self.own
+            || self.pending.iter().any(|other| (other.lane, other.author) == (lane, author))
+            || self.only_here.get(&author.device).is_some_and(|until| now < *until);
+        if at_once {
+            self.note(lane, author);
+        } else if self.lanes.contains(&lane) && self.has(lane, &author) < held {
+            let at = now.after_ms(RELAY_WAITS * self.receipt_delay_ms());
+            self.later.entry((lane, author)).or_insert(Later { held, at });
+        }
+    }
+
+    /// When a relayed entry has waited long enough.
+    pub(crate) fn relay_at(&self) -> Option<MonoMillis> {
+        self.later.values().map(|later| later.at).min()
+    }
+
+    /// Notes what has waited long enough and the peer still lacks. `held` says how far a journal is held.
+    pub(crate) fn relay_what_waited(
+        &mut self,
+        now: MonoMillis,
+        held: impl Fn(LaneId, &Author) -> u64,
+    ) {
+        let due: Vec<_> = self.later.extract_if(.., |_, later| later.at <= now).collect();
+        for ((lane, author), later) in due {
+            let held = held(lane, &author);
+            if self.has(lane, &author) < later.held {
+                self.only_here.retain(|_, until| now < *until);
+                self.only_here.insert(author.device, now.after_ms(RELAY_AT_ONCE_MS));
+                self.note(lane, author);
+            } else {
+                // It is told by others. What has come since waits in its turn.
+                self.note_new(lane, author, held, now);
+            }
+        }
+    }
+
+    /// Forgets what waits of a lane: the peer asks for all that it lacks.
+    pub(crate) fn wait_no_more(&mut self, lane: LaneId) {
+        self.later.retain(|(of, _), _| *of != lane);
+    }
+
+    /// How far the peer has a journal, by its own words and by what was sent.
+    fn has(&self, lane: LaneId, author: &Author) -> u64 {
+        self.sent.get(&(lane, *author)).copied().unwrap_or(0)
+    }
+
     /// Notes the journals of a lane in which our frontier is ahead of the peer's.
     pub(crate) fn note_ahead(&mut self, lane: LaneId, ours: &Frontier) {
         for (author, tip) in &ours.0 {
-            if tip.seq > self.sent.get(&(lane, *author)).copied().unwrap_or(0) {
+            if tip.seq > self.has(lane, author) && !self.later.contains_key(&(lane, *author)) {
                 self.note(lane, *author);
             }
         }

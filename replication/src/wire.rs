@@ -1,9 +1,11 @@
 //! What two nodes say to each other, as bytes.
 //!
 //! A *message* is one [`Message`]. A *frame* is what the link carries: a first byte that says whether
-//! it is a whole message (0), a part with more to come (1) or the last part (2), then at most
-//! [`FRAME_BYTES_MAX`] bytes. The link is reliable, ordered, encrypted, and authenticated as one
+//! it is a whole message (0), a part with more to come (1), the last part (2) or a whole message
+//! compressed (3), then at most [`FRAME_BYTES_MAX`] bytes. The link is reliable, ordered, encrypted, and authenticated as one
 //! device at each end. `docs/WIRE.md` describes the bytes.
+
+mod packed;
 
 use serde::{Deserialize, Serialize};
 use srcos_lanes::frontier::Frontier;
@@ -15,7 +17,7 @@ use srcos_lanes::signature::{Signature, Signer, verify};
 use crate::roster::{RecordBytes, RecordId};
 
 /// The protocol version spoken.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// Most payload of one frame, in bytes, so that no reader reserves more for one.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Most bytes of one message: the largest entry with some room.
@@ -37,6 +39,7 @@ pub const ROSTER_HEADS_MAX: usize = 64;
 const WHOLE: u8 = 0;
 const PART: u8 = 1;
 const LAST: u8 = 2;
+const PACKED: u8 = 3;
 
 /// What a node says first to a member, and what it answers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -361,8 +364,20 @@ pub(crate) fn has_more(frame: &[u8]) -> bool {
     frame.first() == Some(&PART)
 }
 
-/// Cuts a message into frames.
+/// Bytes that a frame takes of whoever reads it: those of its message, where it is compressed.
+pub fn bytes_when_read(frame: &[u8]) -> usize {
+    let claimed = match frame.split_first() {
+        Some((&PACKED, payload)) => packed::claimed(payload).map(|(len, _)| len),
+        _ => None,
+    };
+    claimed.unwrap_or(0).min(MESSAGE_BYTES_MAX).max(frame.len())
+}
+
+/// Cuts a message into frames, or compresses it into one.
 pub fn frames(message: Vec<u8>) -> Vec<Vec<u8>> {
+    if let Some(frame) = packed::pack(&message) {
+        return vec![frame];
+    }
     if message.len() <= FRAME_BYTES_MAX {
         let mut frame = Vec::with_capacity(message.len() + 1);
         frame.push(WHOLE);
@@ -397,6 +412,7 @@ impl Assembler {
         }
         match *kind {
             WHOLE if self.partial.is_empty() => Ok(Some(payload.to_vec())),
+            PACKED if self.partial.is_empty() => packed::unpack(payload).map(Some),
             PART | LAST if self.partial.len() + payload.len() <= MESSAGE_BYTES_MAX => {
                 self.partial.extend_from_slice(payload);
                 Ok((*kind == LAST).then(|| std::mem::take(&mut self.partial)))
@@ -485,7 +501,86 @@ mod tests {
         assert_eq!(refused, Some(WireError("a message is too large")));
     }
 
+    fn run(lane: LaneId, entry: &[u8]) -> Vec<u8> {
+        let device = SigningKey::from_bytes(&[1; 32]).device();
+        let author = Author { device, incarnation: Incarnation::first(4) };
+        Message::Run { lane, author, entries: vec![entry] }.encode()
+    }
+
+    #[test]
+    fn run_is_compressed_where_that_is_shorter_and_not_in_the_secure_lane() {
+        let alike = b"the same words, ".repeat(200);
+        let noise: Vec<u8> =
+            (0..100u32).flat_map(|n| *blake3::hash(&n.to_be_bytes()).as_bytes()).collect();
+        for (lane, entry, packed) in [
+            (LaneId::Normal, &alike[..], true),
+            (LaneId::Secure, &alike[..], false),
+            (LaneId::Normal, &noise[..], false),
+            (LaneId::Normal, &alike[..64], false),
+        ] {
+            let message = run(lane, entry);
+            let frames = frames(message.clone());
+            let [frame] = &frames[..] else { panic!("{} frames", frames.len()) };
+            assert_eq!(frame[0] == PACKED, packed, "{lane}");
+            assert!(frame.len() <= message.len() + 1 && (!packed || frame.len() < 300));
+            assert_eq!(bytes_when_read(frame), if packed { message.len() } else { frame.len() });
+            assert_eq!(Assembler::default().push(frame), Ok(Some(message)));
+        }
+    }
+
+    #[test]
+    fn largest_run_that_compresses_well_goes_in_one_frame_and_other_ones_in_parts() {
+        let entry = vec![7; ENTRY_BYTES_MAX];
+        assert_eq!(frames(run(LaneId::Normal, &entry)).len(), 1);
+        assert_eq!(frames(run(LaneId::Secure, &entry)).len(), 7);
+    }
+
+    #[test]
+    fn compressed_frame_that_lies_about_its_length_is_refused_before_it_is_read() {
+        let good = frames(run(LaneId::Normal, &[7; 100_000])).swap_remove(0);
+        let lies = |claimed: u32| {
+            let mut frame = good.clone();
+            frame[1..5].copy_from_slice(&claimed.to_be_bytes());
+            assert!(bytes_when_read(&frame) <= MESSAGE_BYTES_MAX);
+            Assembler::default().push(&frame).unwrap_err().0
+        };
+        let other = "a compressed frame cannot be read";
+        for (claimed, why) in [
+            (u32::MAX, "a message is too large"),
+            (MESSAGE_BYTES_MAX as u32 + 1, "a message is too large"),
+            (MESSAGE_BYTES_MAX as u32, "a compressed frame claims more than it can hold"),
+            (100_100, "a compressed frame claims another length than it has"),
+            (100, other),
+            (0, other),
+        ] {
+            assert_eq!(lies(claimed), why, "{claimed}");
+        }
+        assert!(Assembler::default().push(&good[..3]).is_err());
+        assert!(Assembler::default().push(&good[..good.len() - 1]).is_err());
+        // Not in the middle of another message.
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.push(&[PART, 1]), Ok(None));
+        assert!(assembler.push(&good).is_err());
+    }
+
     proptest! {
+        #[test]
+        fn no_frame_makes_reading_panic(mut frame in proptest::collection::vec(any::<u8>(), 1..300)) {
+            frame[0] %= 4;
+            let _ = Assembler::default().push(&frame);
+            let claims = [&[PACKED, 0, 0, frame[0], 0][..], &frame].concat();
+            let _ = Assembler::default().push(&claims);
+        }
+
+        #[test]
+        fn damaged_compressed_frame_never_panics(at in any::<usize>(), byte in any::<u8>()) {
+            let mut frame = frames(run(LaneId::Normal, &b"the same words, ".repeat(200))).swap_remove(0);
+            let at = at % frame.len();
+            frame[at] = byte;
+            let _ = Assembler::default().push(&frame);
+            let _ = Assembler::default().push(&frame[..at]);
+        }
+
         #[test]
         fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Message::decode(&bytes);

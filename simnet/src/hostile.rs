@@ -14,7 +14,7 @@ use srcos_lanes::journal::{Entry, sign_header, write_entry};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::signature::Signer as _;
 use srcos_replication::roster::RecordBytes;
-use srcos_replication::wire::{LaneReceipt, Message, Receipt, frames};
+use srcos_replication::wire::{Assembler, LaneReceipt, Message, Receipt, frames};
 
 use crate::scheduler::Stream;
 use crate::workload::owner;
@@ -172,10 +172,10 @@ impl Tamperer {
         }
         self.recorded.push_back(frame.clone());
         // Before both have said hello a run ends the connection, and nobody looks at it.
-        let greets = matches!(
-            whole(&frame),
-            Some(Message::Hello(_) | Message::ProofNeeded | Message::Roster(_))
-        );
+        let greets = |message: Message<'_>| {
+            matches!(message, Message::Hello(_) | Message::ProofNeeded | Message::Roster(_))
+        };
+        let greets = whole(&frame, |message| Some(greets(message))).unwrap_or(false);
         // What was held back goes after the frame that follows it.
         let late = self.waiting.remove(&to.conn);
         let mut sent = vec![self.shown(to, frame)];
@@ -255,12 +255,13 @@ impl Tamperer {
     fn object(&mut self) -> Option<Named> {
         let start = self.stream.index(self.recorded.len());
         let recorded = self.recorded.iter().skip(start).chain(self.recorded.iter().take(start));
-        recorded.into_iter().find_map(|frame| {
-            let Some(Message::Run { lane, entries, .. }) = whole(frame) else { return None };
+        let named = |message: Message<'_>| {
+            let Message::Run { lane, entries, .. } = message else { return None };
             let entry = Entry::read(entries.last()?).ok()?;
             let parts = entry.parts(0).filter(|parts| owner(parts.id).is_none())?;
             Some(Named { lane, id: parts.id.to_owned(), life: parts.life })
-        })
+        };
+        recorded.into_iter().find_map(|frame| whole(frame, named))
     }
 
     /// A journal of one entry, which begins with it.
@@ -329,12 +330,13 @@ impl Tamperer {
     fn forged(&mut self, trick: Trick) -> Option<Vec<u8>> {
         let start = self.stream.index(self.recorded.len());
         let recorded = self.recorded.iter().skip(start).chain(self.recorded.iter().take(start));
-        let (lane, author, bytes) = recorded.into_iter().find_map(|frame| match whole(frame) {
-            Some(Message::Run { lane, author, entries }) => {
+        let last = |message: Message<'_>| match message {
+            Message::Run { lane, author, entries } => {
                 Some((lane, author, entries.last()?.to_vec()))
             }
             _ => None,
-        })?;
+        };
+        let (lane, author, bytes) = recorded.into_iter().find_map(|frame| whole(frame, last))?;
         let entry = Entry::read(&bytes).ok()?;
         let mut header = entry.header.clone();
         let (author, key) = match trick {
@@ -363,14 +365,12 @@ impl Tamperer {
     fn false_receipt(&mut self, to: Target) -> Option<Vec<u8>> {
         let lane = self.stream.pick(&[LaneId::Normal, LaneId::Archive, LaneId::Tombstone]);
         let device = if self.stream.percent(50) { to.device } else { self.stranger.device() };
-        let incarnation = self
-            .recorded
-            .iter()
-            .find_map(|frame| match whole(frame)? {
-                Message::Run { author, .. } if author.device == device => Some(author.incarnation),
-                _ => None,
-            })
-            .unwrap_or(Incarnation::first(1));
+        let of_device = |message: Message<'_>| match message {
+            Message::Run { author, .. } if author.device == device => Some(author.incarnation),
+            _ => None,
+        };
+        let incarnation = self.recorded.iter().find_map(|frame| whole(frame, of_device));
+        let incarnation = incarnation.unwrap_or(Incarnation::first(1));
         let tip = Tip { seq: self.stream.between(1, 1_000), hash: EntryHash(self.stream.bytes()) };
         let held = Frontier([(Author { device, incarnation }, tip)].into());
         let said = LaneReceipt { lane: lane.code(), held, unapplied: Vec::new() };
@@ -381,10 +381,8 @@ impl Tamperer {
     }
 }
 
-/// The message of a frame that is a whole one.
-fn whole(frame: &[u8]) -> Option<Message<'_>> {
-    match frame.split_first()? {
-        (0, message) => Message::decode(message).ok(),
-        _ => None,
-    }
+/// What is wanted of the message in a frame, if it is a whole one.
+fn whole<T>(frame: &[u8], wanted: impl FnOnce(Message<'_>) -> Option<T>) -> Option<T> {
+    let message = Assembler::default().push(frame).ok()??;
+    wanted(Message::decode(&message).ok()?)
 }

@@ -2,14 +2,16 @@
 //! it is asked for at every message, and changes only with writes and runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use srcos_lanes::frontier::Frontier;
-use srcos_lanes::ids::DeviceId;
+use srcos_lanes::frontier::{Frontier, Tip};
+use srcos_lanes::ids::{Author, DeviceId};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{DEVICE_JOURNALS_MAX, Store};
 
 use super::RECEIPT_AUTHORS_MAX;
 use crate::roster::{MARKS_MAX, RECORDS_MAX};
+use crate::session::Told;
 use crate::wire::{LaneReceipt, MESSAGE_BYTES_MAX, lanes_digest};
 
 /// Bytes that one journal takes in a receipt, at most: device, incarnation, seq and hash, and the first
@@ -32,7 +34,7 @@ const _: () = assert!(RECORDS_MAX <= RECEIPT_AUTHORS_MAX, "each device has room 
 pub(super) struct HeldLane {
     version: u64,
     /// All that is held of it.
-    pub(super) receipt: LaneReceipt,
+    pub(super) receipt: Arc<LaneReceipt>,
     /// What a receipt names of it, where that is not all.
     named: Option<LaneReceipt>,
     /// The digest of all that is held.
@@ -43,6 +45,31 @@ impl HeldLane {
     /// What a receipt says of it: at most [`RECEIPT_AUTHORS_MAX`] journals.
     pub(super) fn named(&self) -> LaneReceipt {
         self.named.as_ref().unwrap_or(&self.receipt).clone()
+    }
+
+    /// What a peer knows once it was told.
+    pub(super) fn told(&self) -> Told {
+        let all = self.named.is_none().then(|| Arc::clone(&self.receipt));
+        Told { digest: self.digest, all }
+    }
+
+    /// Whether a peer that was told something before, and was then sent these journals up to their tips,
+    /// knows all of this by itself: it said that it took in what it was sent.
+    pub(super) fn follows(
+        &self,
+        told: &Told,
+        shown: impl Fn(&Author) -> Option<Tip>,
+        says: &Frontier,
+    ) -> bool {
+        let (Some(all), None) = (&told.all, &self.named) else { return false };
+        let ours = &self.receipt;
+        let known = |author: &Author, tip: &Tip| {
+            all.held.0.get(author) == Some(tip)
+                || (shown(author) == Some(*tip) && says.0.get(author) == Some(tip))
+        };
+        all.unapplied == ours.unapplied
+            && all.held.0.keys().all(|author| ours.held.0.contains_key(author))
+            && ours.held.0.iter().all(|(author, tip)| known(author, tip))
     }
 }
 
@@ -77,7 +104,7 @@ fn read(store: &Store, lane: LaneId, version: u64) -> HeldLane {
     unapplied.sort_unstable();
     let receipt = LaneReceipt { lane: lane.code(), held: store.frontier(lane), unapplied };
     let named = (receipt.held.0.len() > RECEIPT_AUTHORS_MAX).then(|| shortened(&receipt));
-    HeldLane { version, digest: receipt.digest(), named, receipt }
+    HeldLane { version, digest: receipt.digest(), named, receipt: Arc::new(receipt) }
 }
 
 /// As much of what is held as a receipt may name: the latest journals of each device, as many of each.

@@ -48,6 +48,7 @@ impl Engine {
             }
             if receipt.reset {
                 session.sent.retain(|(of, _), _| *of != lane);
+                session.wait_no_more(lane);
             }
             for (author, tip) in &said.held.0 {
                 // Of journals that we lack there is nothing to send.
@@ -115,7 +116,7 @@ impl Engine {
         // That the peer can compare too is not known: its frontier may have moved since it wrote the
         // digest. So this tells it nothing yet, and a receipt from it will be answered in full.
         for lane in &session.lanes {
-            let LaneReceipt { held, unapplied, .. } = &self.held.lane(store, *lane).receipt;
+            let LaneReceipt { held, unapplied, .. } = &*self.held.lane(store, *lane).receipt;
             for (author, tip) in &held.0 {
                 session.sent.insert((*lane, *author), tip.seq);
             }
@@ -153,14 +154,21 @@ impl Engine {
             return;
         }
         let reset = std::mem::take(&mut session.resets);
+        let peer = self.peers.get(&session.device);
         let mut lanes = Vec::new();
         for lane in &session.lanes {
             let held = self.held.lane(store, *lane);
-            if session.told.get(lane) == Some(&held.digest) {
+            let told = session.told.get(lane);
+            if told.is_some_and(|told| told.digest == held.digest) {
                 continue;
             }
-            session.told.insert(*lane, held.digest);
-            lanes.push(held.named());
+            let shown = |author: &Author| session.shown.get(&(*lane, *author)).copied();
+            let says = peer.and_then(|peer| peer.says(*lane));
+            if !told.zip(says).is_some_and(|(told, says)| held.follows(told, shown, says)) {
+                lanes.push(held.named());
+            }
+            session.told.insert(*lane, held.told());
+            session.shown.retain(|(of, _), _| of != lane);
         }
         if lanes.is_empty() && !reset {
             return;

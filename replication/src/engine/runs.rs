@@ -59,6 +59,7 @@ impl Engine {
                 let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
                 let sent = session.sent.entry((run.lane, run.author)).or_insert(0);
                 *sent = (*sent).max(received.last);
+                session.brought.insert(run.lane);
                 if received.entries > 0 && run.author.device == self.device() {
                     self.take_back(store, device, run.author)?;
                 }
@@ -203,7 +204,8 @@ impl Engine {
         // last that is held of a journal: that is how it came. Entries before it that came under its
         // signature were not checked singly, so the end moves back to one that verifies; only where
         // there is none, on to the next. That never leads beyond the run in which they came.
-        let held = store.journal(lane, &author).map_or(0, |row| row.held);
+        let row = store.journal(lane, &author);
+        let held = row.map_or(0, |row| row.held);
         let own = author.device == store.device();
         let verifies = |seq: u64, bytes: &[u8]| {
             own || seq == held || Entry::read(bytes).is_ok_and(|entry| entry.verify_signature())
@@ -238,6 +240,9 @@ impl Engine {
         session.credit -= len as i64;
         session.window.sent(len, self.told_time.mono);
         session.sent.insert((lane, author), last);
+        if let Some(row) = row.filter(|row| row.held == last && !row.forked) {
+            session.shown.insert((lane, author), Tip { seq: last, hash: row.held_hash });
+        }
         if last >= to {
             session.pending.remove(&pending);
         }

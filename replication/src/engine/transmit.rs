@@ -1,12 +1,68 @@
-//! What goes out next, and to whom.
+//! What follows from a commit: who is told, what goes out next, and to whom.
 
 use srcos_lanes::error::StoreError;
+use srcos_lanes::ids::Now;
 use srcos_lanes::store::Store;
 
-use super::{ConnId, Engine};
+use super::{ConnId, Engine, Event};
 use crate::session::Session;
+use crate::wire::AbortReason;
 
 impl Engine {
+    /// Makes the turn durable, then queues what follows from it.
+    pub fn commit(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
+        let committed = store.commit()?;
+        self.told_time = now;
+        if committed.feed_next > self.feed_told {
+            self.feed_told = committed.feed_next;
+            self.events.push_back(Event::Applied { feed_next: committed.feed_next });
+        }
+        let deaf = self.sessions.values().filter(|session| session.is_overfull());
+        for conn in deaf.map(|session| session.conn).collect::<Vec<_>>() {
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.forget_outbox();
+            }
+            self.abort(conn, AbortReason::Protocol, "it does not read what it is sent");
+        }
+        if !committed.journals.is_empty() {
+            let own = store.device();
+            for session in self.sessions.values_mut().filter(|session| session.is_open()) {
+                let (mut written, mut taken_in) = (false, false);
+                for (lane, author) in &committed.journals {
+                    let shared = session.lanes.contains(lane);
+                    written |= shared && author.device == own;
+                    taken_in |= shared && author.device != own;
+                    let held = store.journal(*lane, author).map_or(0, |row| row.held);
+                    session.note_new(*lane, *author, held, now.mono);
+                }
+                if taken_in {
+                    session.receipt_soon(now.mono);
+                } else if written {
+                    session.receipt_of_own(now.mono);
+                }
+            }
+            self.spread_forks(store, &committed.journals);
+        }
+        self.compare_what_came(store, now);
+        Ok(())
+    }
+
+    /// A run says that its sender holds the journal so far: with that it may be known to be in step.
+    fn compare_what_came(&mut self, store: &Store, now: Now) {
+        let came = self.sessions.values_mut().filter(|session| !session.brought.is_empty());
+        let came: Vec<_> =
+            came.map(|session| (session.conn, std::mem::take(&mut session.brought))).collect();
+        for (conn, lanes) in came {
+            let Some(session) = self.sessions.get(&conn) else { continue };
+            let Some(peer) = self.peers.get_mut(&session.device) else { continue };
+            for lane in lanes {
+                peer.compare(lane, &self.held.lane(store, lane).receipt.held, now.wall);
+            }
+            self.save_peers_soon(now.mono);
+            self.tell_if_in_sync(store, conn);
+        }
+    }
+
     /// The next frame to send, and on which connection. `None` while a turn is open, and after a
     /// failed write.
     pub fn poll_transmit(

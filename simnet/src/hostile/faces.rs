@@ -30,12 +30,13 @@ impl Faces {
         face: u64,
         alike: u64,
     ) -> Option<Vec<u8>> {
-        let (lane, author, entries) = match whole(frame)? {
+        let own = |message: Message<'_>| match message {
             Message::Run { lane, author, entries } if author.device == key.device() => {
-                (lane, author, entries)
+                Some((lane, author, entries.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>()))
             }
-            _ => return None,
+            _ => None,
         };
+        let (lane, author, entries) = whole(frame, own)?;
         let mut shown = Vec::new();
         for bytes in &entries {
             let entry = Entry::read(bytes).ok()?;
@@ -63,7 +64,11 @@ impl Faces {
         frame: &[u8],
         face: u64,
     ) -> Option<Vec<u8>> {
-        let Message::Receipt(mut receipt) = whole(frame)? else { return None };
+        let receipt = |message: Message<'_>| match message {
+            Message::Receipt(receipt) => Some(receipt),
+            _ => None,
+        };
+        let mut receipt = whole(frame, receipt)?;
         let lanes = receipt.lanes.iter_mut();
         let held = lanes.flat_map(|lane| lane.held.0.iter_mut());
         let mut changed = false;
