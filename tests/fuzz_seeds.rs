@@ -108,8 +108,12 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         digest: [6; 32],
         credit: 4 << 20,
     };
-    let run =
-        Message::Run { lane: LaneId::Memory, author: author(), entries: vec![&entry, &entry] };
+    let run = Message::Run {
+        lane: LaneId::Memory,
+        author: author(),
+        whole: true,
+        entries: vec![&entry, &entry],
+    };
     let receipt = Receipt::new(mesh, WallMillis(1_700_000_000_000), lanes, true, &key());
     let abort = Message::Abort { reason: AbortReason::Revoked, detail: "sold".into() };
     [

@@ -17,7 +17,7 @@
 mod claims;
 mod forks;
 mod handshake;
-mod held;
+pub(crate) mod held;
 mod members;
 mod receipts;
 mod runs;
@@ -35,7 +35,7 @@ use srcos_lanes::store::{Op, Outcome, Run, Store};
 use crate::peers::{self, Contact, LanePeer, LaneView, Peer};
 use crate::roster::{MARKS_MAX, Roster, RosterError};
 use crate::session::{CREDIT_BYTES, CREDIT_EVERY_BYTES, Phase, Session};
-use crate::wire::{AbortReason, Message, Receipt};
+use crate::wire::{AbortReason, Message, Receipt, is_packed};
 use claims::Claims;
 pub use claims::{CLAIM_JOURNALS_MAX, RENEW_WAIT_MS_MAX};
 use held::Held;
@@ -48,6 +48,15 @@ pub const HANDSHAKE_MS: u64 = 10_000;
 pub const RECEIPT_DELAY_MS: u64 = 50;
 /// The same on a slow link, which receipts must not fill.
 pub const RECEIPT_DELAY_SLOW_MS: u64 = 250;
+/// Receipt delays for which an entry of another device waits before it is relayed to a peer: one for the
+/// peer to say that it has it from elsewhere, and one for that to come here.
+pub const RELAY_DELAYS: u64 = 2;
+/// Time for which what a device writes is relayed at once to a peer that had it from nobody else, in
+/// milliseconds: a chain of devices is as fast as one link.
+pub const RELAY_AT_ONCE_MS: u64 = 60_000;
+/// Receipt delays after which a peer is told of what was written here, if by then it did not say that it
+/// holds it: what it took in as a run, it knows.
+pub const OWN_RECEIPT_DELAYS: u64 = 3;
 /// Time between digests on a quiet connection, in milliseconds.
 pub const DIGEST_EVERY_MS: u64 = 30_000;
 /// Time after which a connected peer that said nothing of its lanes is not known to be in step any more,
@@ -391,6 +400,10 @@ impl Engine {
     ) -> Result<(), StoreError> {
         self.told_time = now;
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        if is_packed(frame) && !session.is_open() {
+            self.abort(conn, AbortReason::Protocol, "a run came before both said hello");
+            return Ok(());
+        }
         let message = match session.assembler.push(frame) {
             Ok(None) => return Ok(()),
             Ok(Some(message)) => message,
@@ -606,7 +619,7 @@ impl Engine {
             (Phase::Open, Message::Receipt(receipt)) => {
                 self.handle_receipt(store, now, conn, receipt)?;
             }
-            (Phase::Open, Message::Run { lane, author, entries }) => {
+            (Phase::Open, Message::Run { lane, author, whole, entries }) => {
                 session.granted -= len as i64;
                 if session.granted < -(crate::wire::MESSAGE_BYTES_MAX as i64) {
                     self.abort(conn, AbortReason::CreditExceeded, "");
@@ -619,7 +632,7 @@ impl Engine {
                     session.receipt_soon(now.mono);
                 }
                 let run = Run { lane, author, entries };
-                self.handle_run(store, now, conn, &run)?;
+                self.handle_run(store, now, conn, &run, whole)?;
             }
             (Phase::Open, Message::Credit(credit)) => {
                 // A peer that gives more than it takes harms itself only, up to this bound.
@@ -652,6 +665,9 @@ impl Engine {
                 });
                 if session.digest_at <= now.mono {
                     session.digest_at = now.mono.after_ms(DIGEST_EVERY_MS);
+                    // Where it is equal the peer takes it for what was said: so that is said first.
+                    self.send_receipt(store, now, conn, false, false);
+                    let Some(session) = self.sessions.get_mut(&conn) else { return };
                     let digest = self.held.digest(store, &session.lanes);
                     session.send(&Message::Digest(digest));
                 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use srcos_lanes::bug::{self, Bug};
-use srcos_lanes::frontier::{Difference, Frontier};
+use srcos_lanes::frontier::{Difference, Frontier, Tip};
 use srcos_lanes::ids::{Author, DeviceId, Now, WallMillis};
 use srcos_lanes::lane::LaneId;
 
@@ -98,6 +98,8 @@ pub(crate) struct Peer {
     /// Lanes of which it has spoken on the present connection: what it said before is a memory, which
     /// proves nothing of what it has done since.
     pub(crate) spoke_of: BTreeSet<LaneId>,
+    /// Lanes of which it holds more than it said, or other things: it was seen to, and will say what.
+    pub(crate) more: BTreeSet<LaneId>,
 }
 
 impl Peer {
@@ -105,6 +107,7 @@ impl Peer {
     pub(crate) fn begin(&mut self, now: Now) {
         self.seen_at = Some(now.wall);
         self.spoke_of.clear();
+        self.more.clear();
         self.spoke_at = None;
     }
 
@@ -133,6 +136,7 @@ impl Peer {
         at: WallMillis,
     ) {
         self.spoke_of.insert(lane);
+        self.more.remove(&lane);
         let view = self.lanes.entry(lane).or_default();
         // What only repeats need not be kept or written again.
         if view.held != *held || view.unapplied != unapplied {
@@ -143,10 +147,31 @@ impl Peer {
         view.heard_at = at;
     }
 
+    /// Takes in that the peer sent a journal up to here, which it holds so far. With what it said before
+    /// that is all, if it says so.
+    pub(crate) fn hear_run(
+        &mut self,
+        lane: LaneId,
+        author: Author,
+        tip: Tip,
+        whole: bool,
+        at: WallMillis,
+    ) {
+        let view = self.lanes.entry(lane).or_default();
+        self.unsaved |= view.held.seq(&author) < tip.seq;
+        view.held.join(&Frontier([(author, tip)].into()));
+        view.heard_at = at;
+        if whole {
+            self.more.remove(&lane);
+        } else {
+            self.more.insert(lane);
+        }
+    }
+
     /// Notes equality, if what the peer last said is what we hold.
     pub(crate) fn compare(&mut self, lane: LaneId, ours: &Frontier, at: WallMillis) -> bool {
         let Some(view) = self.lanes.get_mut(&lane) else { return false };
-        let equal = view.held == *ours && view.unapplied.is_empty();
+        let equal = view.held == *ours && view.unapplied.is_empty() && !self.more.contains(&lane);
         if equal {
             self.unsaved |= view.confirmed_at.is_none();
             view.confirmed_at = Some(at);
@@ -169,22 +194,26 @@ impl Peer {
             return (state, Difference::default(), None);
         };
         let difference = ours.difference(&view.held);
-        let state =
-            match difference {
-                _ if contact == Contact::None => LaneState::Unreachable,
-                _ if bug::active(Bug::OldDigest) && view.confirmed_at.is_some() => {
+        let state = match difference {
+            _ if contact == Contact::None => LaneState::Unreachable,
+            _ if bug::active(Bug::OldDigest) && view.confirmed_at.is_some() => LaneState::InSync,
+            _ if contact == Contact::Silent => LaneState::Unknown,
+            _ if !self.spoke_of.contains(&lane) => LaneState::Unknown,
+            Difference { forked: 1.., .. } => LaneState::Diverged,
+            Difference { missing_here: 0, missing_there: 0, .. } if self.more.contains(&lane) => {
+                LaneState::Behind
+            }
+            Difference { missing_here: 0, missing_there: 0, .. } => {
+                if view.unapplied.is_empty() {
                     LaneState::InSync
+                } else {
+                    LaneState::Ahead
                 }
-                _ if contact == Contact::Silent => LaneState::Unknown,
-                _ if !self.spoke_of.contains(&lane) => LaneState::Unknown,
-                Difference { forked: 1.., .. } => LaneState::Diverged,
-                Difference { missing_here: 0, missing_there: 0, .. } => {
-                    if view.unapplied.is_empty() { LaneState::InSync } else { LaneState::Ahead }
-                }
-                Difference { missing_there: 0, .. } => LaneState::Behind,
-                Difference { missing_here: 0, .. } => LaneState::Ahead,
-                _ => LaneState::Diverged,
-            };
+            }
+            Difference { missing_there: 0, .. } => LaneState::Behind,
+            Difference { missing_here: 0, .. } => LaneState::Ahead,
+            _ => LaneState::Diverged,
+        };
         (state, difference, view.confirmed_at)
     }
 }

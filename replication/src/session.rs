@@ -9,8 +9,13 @@ use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::{Author, DeviceId, MonoMillis};
 use srcos_lanes::lane::LaneId;
 
+pub(crate) use self::window::Sent;
 use self::window::Window;
-use crate::engine::{ConnId, RECEIPT_DELAY_MS, RECEIPT_DELAY_SLOW_MS};
+use crate::engine::held::HeldLane;
+use crate::engine::{
+    ConnId, OWN_RECEIPT_DELAYS, RECEIPT_DELAY_MS, RECEIPT_DELAY_SLOW_MS, RELAY_AT_ONCE_MS,
+    RELAY_DELAYS,
+};
 use crate::wire::{Assembler, Hello, LaneReceipt, Message, frames, has_more};
 
 /// Bytes of runs that a peer may send ahead of our commits: enough to keep a fast link busy, little
@@ -24,16 +29,6 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of frames that wait for the link before it is given up: what is sent besides runs (a whole
 /// roster, receipts, one largest message) fits in.
 pub(crate) const OUTBOX_BYTES_ABORT: usize = 32 * 1024 * 1024;
-
-/// Receipt delays for which a relayed entry waits: one for the peer to say that it has it from another,
-/// and one for that to come here.
-const RELAY_WAITS: u64 = 2;
-/// Receipt delays after which a peer is told of what was written here, if by then it did not say that it
-/// has it: what it got by runs and took in, it knows.
-const OWN_WAITS: u64 = 3;
-/// Time for which what a device writes is relayed at once to a peer that got it from nobody else, in
-/// milliseconds: so long a chain of devices is as fast as one link.
-pub(crate) const RELAY_AT_ONCE_MS: u64 = 60_000;
 
 /// How far the conversation is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,13 +104,13 @@ pub(crate) struct Session {
     /// Entries that were relayed by others too, maybe, and wait for that.
     later: BTreeMap<(LaneId, Author), Later>,
     /// Devices whose entries the peer got from here alone, and until when that is taken for granted.
-    only_here: BTreeMap<DeviceId, MonoMillis>,
+    pub(crate) only_here: BTreeMap<DeviceId, MonoMillis>,
     /// What the last receipt to the peer said of each lane.
     pub(crate) told: BTreeMap<LaneId, Told>,
     /// Up to where whole journals were sent in runs since then: the peer knows that we hold them.
     pub(crate) shown: BTreeMap<(LaneId, Author), Tip>,
-    /// Lanes of which the peer sent runs in this turn.
-    pub(crate) brought: BTreeSet<LaneId>,
+    /// Lanes of which the last run since then did not complete what is held: the rest must be said.
+    pub(crate) told_in_part: BTreeSet<LaneId>,
     /// When a receipt is due.
     pub(crate) receipt_at: Option<MonoMillis>,
     /// A receipt waits until the link takes more.
@@ -169,7 +164,7 @@ impl Session {
             only_here: BTreeMap::new(),
             told: BTreeMap::new(),
             shown: BTreeMap::new(),
-            brought: BTreeSet::new(),
+            told_in_part: BTreeSet::new(),
             receipt_at: None,
             owes_receipt: false,
             resets: false,
@@ -191,15 +186,16 @@ impl Session {
         self.phase == Phase::Open
     }
 
-    /// Queues a message. Returns its length in bytes.
-    pub(crate) fn send(&mut self, message: &Message<'_>) -> usize {
+    /// Queues a message.
+    pub(crate) fn send(&mut self, message: &Message<'_>) -> Sent {
         let bytes = message.encode();
-        let len = bytes.len();
+        let mut sent = Sent { message: bytes.len(), carried: 0 };
         for frame in frames(bytes) {
+            sent.carried += frame.len();
             self.outbox_bytes += frame.len();
             self.outbox.push_back(frame);
         }
-        len
+        sent
     }
 
     /// Whether more waits for the link than a peer that reads ever leaves.
@@ -239,7 +235,7 @@ impl Session {
 
     /// Sees to it that a receipt is due, though later: the peer gets what was written here in a run.
     pub(crate) fn receipt_of_own(&mut self, now: MonoMillis) {
-        self.receipt_by(now.after_ms(OWN_WAITS * self.receipt_delay_ms()));
+        self.receipt_by(now.after_ms(OWN_RECEIPT_DELAYS * self.receipt_delay_ms()));
     }
 
     fn receipt_by(&mut self, at: MonoMillis) {
@@ -288,13 +284,18 @@ impl Session {
     /// Notes a journal that has just become longer, up to `held`. What another device wrote the peer
     /// mostly gets from others as well: it waits for the peer to say so, but where nobody else was seen to.
     pub(crate) fn note_new(&mut self, lane: LaneId, author: Author, held: u64, now: MonoMillis) {
-        let at_once = author.device == self.own
-            || self.pending.iter().any(|other| (other.lane, other.author) == (lane, author))
+        let relayed = author.device != self.own;
+        let pending = Pending { urgency: urgency(lane), relayed, lane, author };
+        let at_once = !relayed
+            || self.pending.contains(&pending)
             || self.only_here.get(&author.device).is_some_and(|until| now < *until);
         if at_once {
             self.note(lane, author);
         } else if self.lanes.contains(&lane) && self.has(lane, &author) < held {
-            let at = now.after_ms(RELAY_WAITS * self.receipt_delay_ms());
+            // Credit for little comes with a receipt: that is how long one takes, at the least.
+            let delay_ms = self.receipt_delay_ms();
+            let wait_ms = (RELAY_DELAYS * delay_ms).max(delay_ms + self.window.distance_ms());
+            let at = now.after_ms(wait_ms);
             self.later.entry((lane, author)).or_insert(Later { held, at });
         }
     }
@@ -310,7 +311,10 @@ impl Session {
         now: MonoMillis,
         held: impl Fn(LaneId, &Author) -> u64,
     ) {
-        let due: Vec<_> = self.later.extract_if(.., |_, later| later.at <= now).collect();
+        let (due, later) =
+            std::mem::take(&mut self.later).into_iter().partition(|(_, later)| later.at <= now);
+        self.later = later;
+        let due: BTreeMap<(LaneId, Author), Later> = due;
         for ((lane, author), later) in due {
             let held = held(lane, &author);
             if self.has(lane, &author) < later.held {
@@ -324,9 +328,33 @@ impl Session {
         }
     }
 
-    /// Forgets what waits of a lane: the peer asks for all that it lacks.
-    pub(crate) fn wait_no_more(&mut self, lane: LaneId) {
+    /// The peer asks for all that it lacks of a lane: nothing waits, and what was sent counts for nothing.
+    pub(crate) fn begin_anew(&mut self, lane: LaneId) {
+        self.sent.retain(|(of, _), _| *of != lane);
         self.later.retain(|(of, _), _| *of != lane);
+        self.shown.retain(|(of, _), _| *of != lane);
+    }
+
+    /// The peer says how far it has a journal.
+    pub(crate) fn has_said(&mut self, lane: LaneId, author: &Author, seq: u64) {
+        let sent = self.sent.entry((lane, *author)).or_insert(0);
+        if seq > *sent {
+            *sent = seq;
+            // It has that from elsewhere.
+            self.only_here.remove(&author.device);
+        }
+    }
+
+    /// Whether the peer, once it has read the runs that were sent, knows all that is held of a lane.
+    pub(crate) fn knows_all(&mut self, lane: LaneId, held: &HeldLane) -> bool {
+        let shown = |author: &Author| self.shown.get(&(lane, *author)).copied();
+        let whole = self.told.get(&lane).is_some_and(|told| held.follows(told, shown));
+        if whole {
+            self.told_in_part.remove(&lane);
+        } else {
+            self.told_in_part.insert(lane);
+        }
+        whole
     }
 
     /// How far the peer has a journal, by its own words and by what was sent.

@@ -1,7 +1,7 @@
 //! What two nodes say to each other, as bytes.
 //!
 //! A *message* is one [`Message`]. A *frame* is what the link carries: a first byte that says whether
-//! it is a whole message (0), a part with more to come (1), the last part (2) or a whole message
+//! it is a whole message (0), a part with more to come (1), the last part (2) or a whole run
 //! compressed (3), then at most [`FRAME_BYTES_MAX`] bytes. The link is reliable, ordered, encrypted, and authenticated as one
 //! device at each end. `docs/WIRE.md` describes the bytes.
 
@@ -227,6 +227,9 @@ pub enum Message<'a> {
         lane: LaneId,
         /// Whose journal.
         author: Author,
+        /// With what the sender said of the lane before, and the runs since, this is all that it holds
+        /// and has applied.
+        whole: bool,
         /// Entry bytes, at least one.
         entries: Vec<&'a [u8]>,
     },
@@ -267,12 +270,13 @@ impl<'a> Message<'a> {
             Self::ProofNeeded => vec![tag::PROOF_NEEDED],
             Self::Roster(records) => tagged(tag::ROSTER, records),
             Self::Receipt(receipt) => tagged(tag::RECEIPT, receipt),
-            Self::Run { lane, author, entries } => {
+            Self::Run { lane, author, whole, entries } => {
                 let len: usize = entries.iter().map(|entry| entry.len() + 4).sum();
-                let mut bytes = Vec::with_capacity(42 + len);
+                let mut bytes = Vec::with_capacity(43 + len);
                 bytes.extend_from_slice(&[tag::RUN, lane.code()]);
                 bytes.extend_from_slice(&author.device.0);
                 bytes.extend_from_slice(&author.incarnation.0.to_be_bytes());
+                bytes.push(u8::from(*whole));
                 for entry in entries {
                     // Entries are bounded by ENTRY_BYTES_MAX, far below 4 GiB.
                     bytes.extend_from_slice(&(entry.len() as u32).to_be_bytes());
@@ -305,7 +309,13 @@ impl<'a> Message<'a> {
             }
             tag::PROOF_NEEDED if rest.is_empty() => Ok(Self::ProofNeeded),
             tag::ROSTER => Ok(Self::Roster(untagged(rest)?)),
-            tag::RECEIPT => Ok(Self::Receipt(untagged(rest)?)),
+            tag::RECEIPT => {
+                let receipt: Receipt = untagged(rest)?;
+                if receipt.lanes.len() > LaneId::ALL.len() {
+                    return Err(WireError("a receipt names a lane twice"));
+                }
+                Ok(Self::Receipt(receipt))
+            }
             tag::RUN => decode_run(rest),
             tag::CREDIT => Ok(Self::Credit(untagged(rest)?)),
             tag::DIGEST => Ok(Self::Digest(untagged(rest)?)),
@@ -326,7 +336,12 @@ fn decode_run(bytes: &[u8]) -> Result<Message<'_>, WireError> {
     let (lane, rest) = bytes.split_first().ok_or(CUT)?;
     let lane = LaneId::from_code(*lane).ok_or(WireError("a run's lane is not known"))?;
     let (device, rest) = rest.split_first_chunk::<32>().ok_or(CUT)?;
-    let (incarnation, mut rest) = rest.split_first_chunk::<8>().ok_or(CUT)?;
+    let (incarnation, rest) = rest.split_first_chunk::<8>().ok_or(CUT)?;
+    let (whole, mut rest) = match rest.split_first().ok_or(CUT)? {
+        (0, rest) => (false, rest),
+        (1, rest) => (true, rest),
+        _ => return Err(WireError("a run says neither that it is whole nor that it is not")),
+    };
     let incarnation = Incarnation(u64::from_be_bytes(*incarnation));
     let author = Author { device: DeviceId(*device), incarnation };
     let mut entries = Vec::new();
@@ -343,7 +358,7 @@ fn decode_run(bytes: &[u8]) -> Result<Message<'_>, WireError> {
     if entries.is_empty() {
         return Err(WireError("a run has no entries"));
     }
-    Ok(Message::Run { lane, author, entries })
+    Ok(Message::Run { lane, author, whole, entries })
 }
 
 fn tagged<T: Serialize>(tag: u8, value: &T) -> Vec<u8> {
@@ -364,10 +379,15 @@ pub(crate) fn has_more(frame: &[u8]) -> bool {
     frame.first() == Some(&PART)
 }
 
+/// Whether a frame is a compressed run.
+pub(crate) fn is_packed(frame: &[u8]) -> bool {
+    frame.first() == Some(&PACKED)
+}
+
 /// Bytes that a frame takes of whoever reads it: those of its message, where it is compressed.
 pub fn bytes_when_read(frame: &[u8]) -> usize {
     let claimed = match frame.split_first() {
-        Some((&PACKED, payload)) => packed::claimed(payload).map(|(len, _)| len),
+        Some((&PACKED, payload)) => packed::claimed(payload).map(|(len, _)| len + 1),
         _ => None,
     };
     claimed.unwrap_or(0).min(MESSAGE_BYTES_MAX).max(frame.len())
@@ -451,7 +471,12 @@ mod tests {
             Message::ProofNeeded,
             Message::Roster(vec![RecordBytes(vec![1, 2, 3])]),
             Message::Receipt(receipt),
-            Message::Run { lane: LaneId::Normal, author, entries: vec![b"one", b"two"] },
+            Message::Run {
+                lane: LaneId::Normal,
+                author,
+                whole: true,
+                entries: vec![b"one", b"two"],
+            },
             Message::Credit(1_000_000),
             Message::Digest([8; 32]),
             Message::Abort { reason: AbortReason::Revoked, detail: "gone".into() },
@@ -504,7 +529,7 @@ mod tests {
     fn run(lane: LaneId, entry: &[u8]) -> Vec<u8> {
         let device = SigningKey::from_bytes(&[1; 32]).device();
         let author = Author { device, incarnation: Incarnation::first(4) };
-        Message::Run { lane, author, entries: vec![entry] }.encode()
+        Message::Run { lane, author, whole: false, entries: vec![entry] }.encode()
     }
 
     #[test]
@@ -529,6 +554,19 @@ mod tests {
     }
 
     #[test]
+    fn receipt_that_names_more_lanes_than_there_are_is_refused() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let said = LaneReceipt { lane: 1, held: Frontier::default(), unapplied: Vec::new() };
+        let receipt = |lanes: usize| {
+            let lanes = vec![said.clone(); lanes];
+            Message::Receipt(Receipt::new(MeshId([1; 32]), WallMillis(7), lanes, false, &key))
+                .encode()
+        };
+        assert!(Message::decode(&receipt(LaneId::ALL.len())).is_ok());
+        assert!(Message::decode(&receipt(LaneId::ALL.len() + 1)).is_err());
+    }
+
+    #[test]
     fn largest_run_that_compresses_well_goes_in_one_frame_and_other_ones_in_parts() {
         let entry = vec![7; ENTRY_BYTES_MAX];
         assert_eq!(frames(run(LaneId::Normal, &entry)).len(), 1);
@@ -547,8 +585,8 @@ mod tests {
         let other = "a compressed frame cannot be read";
         for (claimed, why) in [
             (u32::MAX, "a message is too large"),
-            (MESSAGE_BYTES_MAX as u32 + 1, "a message is too large"),
-            (MESSAGE_BYTES_MAX as u32, "a compressed frame claims more than it can hold"),
+            (MESSAGE_BYTES_MAX as u32, "a message is too large"),
+            (MESSAGE_BYTES_MAX as u32 - 1, "a compressed frame claims more than it can hold"),
             (100_100, "a compressed frame claims another length than it has"),
             (100, other),
             (0, other),

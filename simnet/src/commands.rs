@@ -11,6 +11,7 @@ use std::time::Instant;
 use srcos_lanes::bug::Bug;
 use srcos_simnet::bite::{self, Again};
 use srcos_simnet::faults::Fault;
+use srcos_simnet::growth::{self, Cost};
 use srcos_simnet::shrink::{Case, shrink as shrink_case};
 use srcos_simnet::trace::Sink;
 use srcos_simnet::world::{Report, Verdict};
@@ -255,6 +256,35 @@ pub(crate) fn explain(
     println!("{title}");
     println!("written to {}", out.display());
     Ok(exit_code(&report))
+}
+
+pub(crate) fn growth(devices: &[usize], seed: u64) -> Done {
+    if let Some(few) = devices.iter().find(|devices| **devices < 2) {
+        return Err(format!("{few} devices make no mesh; 2 do"));
+    }
+    println!("{:>7} {:>9} {:>11} {:>9}", "devices", "frames", "bytes", "shown, ms");
+    let mut costs = Vec::new();
+    for devices in devices {
+        let cost = growth::measure(*devices, seed).map_err(|violation| violation.what)?;
+        let Cost { devices, frames, bytes, shown_ms } = cost;
+        println!("{devices:>7} {frames:>9.1} {bytes:>11.0} {shown_ms:>9.1}");
+        costs.push(cost);
+    }
+    if let [few, .., many] = costs[..]
+        && few.devices != many.devices
+    {
+        let exponent = |of: fn(&Cost) -> f64| {
+            growth::exponent((few.devices, of(&few)), (many.devices, of(&many)))
+        };
+        println!(
+            "{:>7} {:>9.2} {:>11.2} {:>9.2}",
+            "grows^",
+            exponent(|cost| cost.frames),
+            exponent(|cost| cost.bytes),
+            exponent(|cost| cost.shown_ms),
+        );
+    }
+    Ok(0)
 }
 
 pub(crate) fn list() -> Done {

@@ -294,7 +294,8 @@ impl Tamperer {
 
     /// Hands it an entry that a device wrote after it was put out.
     pub fn take_contraband(&mut self, lane: LaneId, author: Author, entry: &[u8]) {
-        let run = frames(Message::Run { lane, author, entries: vec![entry] }.encode());
+        let run = Message::Run { lane, author, whole: true, entries: vec![entry] };
+        let run = frames(run.encode());
         if self.contraband.len() >= RECORDED_MAX {
             return;
         }
@@ -331,7 +332,7 @@ impl Tamperer {
         let start = self.stream.index(self.recorded.len());
         let recorded = self.recorded.iter().skip(start).chain(self.recorded.iter().take(start));
         let last = |message: Message<'_>| match message {
-            Message::Run { lane, author, entries } => {
+            Message::Run { lane, author, entries, .. } => {
                 Some((lane, author, entries.last()?.to_vec()))
             }
             _ => None,
@@ -359,7 +360,8 @@ impl Tamperer {
         header.author = author;
         let header = header.to_bytes();
         let bytes = write_entry(&sign_header(&header, key), &header, &entry.bodies);
-        frames(Message::Run { lane, author, entries: vec![&bytes] }.encode()).pop()
+        let run = Message::Run { lane, author, whole: true, entries: vec![&bytes] };
+        frames(run.encode()).pop()
     }
 
     fn false_receipt(&mut self, to: Target) -> Option<Vec<u8>> {

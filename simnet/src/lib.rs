@@ -31,6 +31,7 @@
 //! | what devices write | [`workload`] |
 //! | what must hold | [`invariants`] |
 //! | the record of a run | [`trace`] |
+//! | what a change costs many devices | [`growth`] |
 //!
 //! Nothing here reads a clock, draws from the system's randomness, or iterates over a hash map.
 
@@ -40,6 +41,7 @@ pub mod cluster;
 pub mod disk;
 pub mod explain;
 pub mod faults;
+pub mod growth;
 pub mod hostile;
 pub mod invariants;
 pub mod network;

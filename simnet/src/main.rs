@@ -89,6 +89,15 @@ enum Command {
         #[arg(long, default_value_t = 120)]
         last_seconds: u64,
     },
+    /// Measures what a change costs a mesh, by the number of its devices
+    Growth {
+        /// Devices, all connected with all, one line each
+        #[arg(long, value_delimiter = ',', default_values_t = [2, 4, 8, 16, 32])]
+        devices: Vec<usize>,
+        /// What all choices are drawn from
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Lists the scenarios, and the kinds of faults with the reason why each must be survivable
     List,
     /// Finds deliberate bugs: needs a build with `--cfg srcos_bug`; see docs/SIMULATION.md
@@ -135,6 +144,7 @@ fn main() -> ExitCode {
         Command::Explain { seed, file, scenario, out, last_seconds } => {
             commands::explain(seed, file.as_deref(), &scenario, &out, last_seconds)
         }
+        Command::Growth { devices, seed } => commands::growth(&devices, seed),
         Command::List => commands::list(),
         Command::Bite { seeds, bug, write, check } => {
             commands::bite(seeds, bug.as_deref(), write.as_deref(), check.as_deref())

@@ -57,6 +57,15 @@ pub struct Link {
     pub cut: bool,
 }
 
+/// What went in at all ends of all links.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Carried {
+    /// Frames.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// All links, and who can reach whom.
 #[derive(Debug)]
 pub struct Network {
@@ -68,6 +77,8 @@ pub struct Network {
     severed_until_ms: BTreeMap<(usize, usize), u64>,
     /// A node whose frames vanish on links that live: what no network may do, to test the alarm.
     pub mute: Option<usize>,
+    /// What was sent so far.
+    pub carried: Carried,
     next_link: u64,
     next_conn: u64,
 }
@@ -81,6 +92,7 @@ impl Network {
             ends: BTreeMap::new(),
             severed_until_ms: BTreeMap::new(),
             mute: None,
+            carried: Carried::default(),
             next_link: 0,
             next_conn: 0,
         }
@@ -203,6 +215,8 @@ impl Network {
         if link.cut || !link.open[from] || self.mute == Some(link.ends[from].node) {
             return None;
         }
+        self.carried.frames += 1;
+        self.carried.bytes += frame.len() as u64;
         let pass_ms = frame.len() as u64 / self.shape.bytes_per_ms;
         let start = link.busy_until_ms[from].max(now_ms + latency_ms);
         link.busy_until_ms[from] = start + pass_ms;

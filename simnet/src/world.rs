@@ -336,7 +336,7 @@ impl World {
         }
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.scheduler.now_ms()
     }
 

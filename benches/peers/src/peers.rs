@@ -142,7 +142,7 @@ impl Peer {
                     .context("Node.js is not installed (node is not on the path)")?;
                 let package = "node_modules/@automerge/automerge-repo/package.json";
                 let package = std::fs::read(js_dir().join(package)).context(
-                    "automerge-repo is not installed (npm ci --prefix benches/peers/js)",
+                    "automerge-repo is not installed (npm install --no-save --omit=optional --prefix benches/peers/js)",
                 )?;
                 let package: serde_json::Value = serde_json::from_slice(&package)?;
                 let version = package["version"].as_str().unwrap_or("of no version");

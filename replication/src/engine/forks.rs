@@ -137,9 +137,10 @@ impl Engine {
             return Ok(());
         }
         let entries = history.iter().map(Vec::as_slice).collect();
-        let len = session.send(&Message::Run { lane, author, entries });
-        session.credit -= len as i64;
-        session.window.sent(len, self.told_time.mono);
+        let whole = session.knows_all(lane, self.held.lane(store, lane));
+        let sent = session.send(&Message::Run { lane, author, whole, entries });
+        session.credit -= sent.message as i64;
+        session.window.sent(sent, self.told_time.mono);
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ const _: () = assert!(
 const _: () = assert!(RECORDS_MAX <= RECEIPT_AUTHORS_MAX, "each device has room for a journal");
 
 /// One lane, at one state of the store.
-pub(super) struct HeldLane {
+pub(crate) struct HeldLane {
     version: u64,
     /// All that is held of it.
     pub(super) receipt: Arc<LaneReceipt>,
@@ -53,19 +53,13 @@ impl HeldLane {
         Told { digest: self.digest, all }
     }
 
-    /// Whether a peer that was told something before, and was then sent these journals up to their tips,
-    /// knows all of this by itself: it said that it took in what it was sent.
-    pub(super) fn follows(
-        &self,
-        told: &Told,
-        shown: impl Fn(&Author) -> Option<Tip>,
-        says: &Frontier,
-    ) -> bool {
+    /// Whether all of this follows from what a peer was told before, and the journals that it was sent up
+    /// to their tips since.
+    pub(crate) fn follows(&self, told: &Told, shown: impl Fn(&Author) -> Option<Tip>) -> bool {
         let (Some(all), None) = (&told.all, &self.named) else { return false };
         let ours = &self.receipt;
         let known = |author: &Author, tip: &Tip| {
-            all.held.0.get(author) == Some(tip)
-                || (shown(author) == Some(*tip) && says.0.get(author) == Some(tip))
+            all.held.0.get(author) == Some(tip) || shown(author) == Some(*tip)
         };
         all.unapplied == ours.unapplied
             && all.held.0.keys().all(|author| ours.held.0.contains_key(author))

@@ -1,7 +1,7 @@
 //! Receipts and digests: what each side holds, in its own words, and when that is equal.
 
 use srcos_lanes::error::StoreError;
-use srcos_lanes::frontier::Tip;
+use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::{Author, MeshId, Now};
 use srcos_lanes::journal::Entry;
 use srcos_lanes::lane::LaneId;
@@ -47,19 +47,17 @@ impl Engine {
                 overtaken = Some(lane);
             }
             if receipt.reset {
-                session.sent.retain(|(of, _), _| *of != lane);
-                session.wait_no_more(lane);
+                session.begin_anew(lane);
             }
             for (author, tip) in &said.held.0 {
                 // Of journals that we lack there is nothing to send.
                 let Some(own) = ours.0.get(author) else { continue };
-                let sent = session.sent.entry((lane, *author)).or_insert(0);
-                *sent = (*sent).max(tip.seq);
+                session.has_said(lane, author, tip.seq);
                 // Another entry in the same place: show ours, which proves that there are two.
                 if (own.seq >= tip.seq || own.has_two_histories())
                     && forks(store, lane, author, tip)?
                 {
-                    *sent = tip.seq.saturating_sub(1);
+                    session.sent.insert((lane, *author), tip.seq.saturating_sub(1));
                 }
             }
             session.note_ahead(lane, ours);
@@ -164,7 +162,12 @@ impl Engine {
             }
             let shown = |author: &Author| session.shown.get(&(*lane, *author)).copied();
             let says = peer.and_then(|peer| peer.says(*lane));
-            if !told.zip(says).is_some_and(|(told, says)| held.follows(told, shown, says)) {
+            let in_part = session.told_in_part.remove(lane);
+            let has = |says: &Frontier, author: &Author, tip: &Tip| says.0.get(author) == Some(tip);
+            let knows = told.zip(says).is_some_and(|(told, says)| {
+                held.follows(told, |author| shown(author).filter(|tip| has(says, author, tip)))
+            });
+            if in_part || !knows {
                 lanes.push(held.named());
             }
             session.told.insert(*lane, held.told());

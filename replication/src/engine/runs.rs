@@ -21,6 +21,7 @@ impl Engine {
         now: Now,
         conn: ConnId,
         run: &Run<'_>,
+        whole: bool,
     ) -> Result<(), StoreError> {
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
         let device = session.device;
@@ -34,6 +35,9 @@ impl Engine {
             return Ok(());
         };
         let (seq, hash) = (last.header.seq, last.hash);
+        // It holds that, whether it is taken in here or not.
+        let peer = self.peers.entry(device).or_default();
+        peer.hear_run(run.lane, run.author, Tip { seq, hash }, whole, now.wall);
         let verdict =
             self.roster.accepts(run.author.device, run.lane, run.author.incarnation, seq, hash);
         let ignored = bug::active(Bug::IgnoreRevocation) && verdict != Verdict::NotAdmitted;
@@ -59,16 +63,10 @@ impl Engine {
                 let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
                 let sent = session.sent.entry((run.lane, run.author)).or_insert(0);
                 *sent = (*sent).max(received.last);
-                session.brought.insert(run.lane);
                 if received.entries > 0 && run.author.device == self.device() {
                     self.take_back(store, device, run.author)?;
                 }
                 self.waiting |= received.entries > 0 && store.waits(run.lane);
-                let tip = Tip { seq, hash };
-                let peer = self.peers.entry(device).or_default();
-                let view = peer.lanes.entry(run.lane).or_default();
-                view.held.join(&Frontier([(run.author, tip)].into()));
-                view.heard_at = now.wall;
                 if self.waiting {
                     self.advance(store, now)?;
                 }
@@ -234,15 +232,15 @@ impl Engine {
         let policy = &self.policy;
         let allowed: Vec<Vec<u8>> =
             entries.into_iter().map(|bytes| confine(policy, bytes, session.device)).collect();
-        let message =
-            Message::Run { lane, author, entries: allowed.iter().map(Vec::as_slice).collect() };
-        let len = session.send(&message);
-        session.credit -= len as i64;
-        session.window.sent(len, self.told_time.mono);
-        session.sent.insert((lane, author), last);
         if let Some(row) = row.filter(|row| row.held == last && !row.forked) {
             session.shown.insert((lane, author), Tip { seq: last, hash: row.held_hash });
         }
+        let whole = session.knows_all(lane, self.held.lane(store, lane));
+        let entries = allowed.iter().map(Vec::as_slice).collect();
+        let sent = session.send(&Message::Run { lane, author, whole, entries });
+        session.credit -= sent.message as i64;
+        session.window.sent(sent, self.told_time.mono);
+        session.sent.insert((lane, author), last);
         if last >= to {
             session.pending.remove(&pending);
         }

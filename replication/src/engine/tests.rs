@@ -457,6 +457,7 @@ fn revoked_device_is_cut_off_everywhere_and_its_later_writes_are_refused() {
     let message = Message::Run {
         lane: LaneId::Normal,
         author,
+        whole: false,
         entries: entries.iter().map(Vec::as_slice).collect(),
     };
     let conn = world.links[0].ends[0].1;
@@ -626,7 +627,7 @@ fn peer_cannot_send_beyond_its_credit() {
     let author = world.nodes[0].store.author();
     let junk = vec![0; 900_000];
     let now = world.clock();
-    let message = Message::Run { lane: LaneId::Normal, author, entries: vec![&junk] };
+    let message = Message::Run { lane: LaneId::Normal, author, whole: false, entries: vec![&junk] };
     for _ in 0..40 {
         let node = &mut world.nodes[1];
         for frame in crate::wire::frames(message.encode()) {

@@ -1,7 +1,10 @@
 //! What follows from a commit: who is told, what goes out next, and to whom.
 
+use std::collections::BTreeSet;
+
 use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::Now;
+use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
 
 use super::{ConnId, Engine, Event};
@@ -27,15 +30,16 @@ impl Engine {
         if !committed.journals.is_empty() {
             let own = store.device();
             for session in self.sessions.values_mut().filter(|session| session.is_open()) {
-                let (mut written, mut taken_in) = (false, false);
+                let (mut written, mut soon) = (false, false);
                 for (lane, author) in &committed.journals {
                     let shared = session.lanes.contains(lane);
-                    written |= shared && author.device == own;
-                    taken_in |= shared && author.device != own;
+                    written |= shared;
+                    // What the peer is not sent in a run, or cannot add to what it was told, it is told.
+                    soon |= shared && (author.device != own || !session.told.contains_key(lane));
                     let held = store.journal(*lane, author).map_or(0, |row| row.held);
                     session.note_new(*lane, *author, held, now.mono);
                 }
-                if taken_in {
+                if soon {
                     session.receipt_soon(now.mono);
                 } else if written {
                     session.receipt_of_own(now.mono);
@@ -43,23 +47,31 @@ impl Engine {
             }
             self.spread_forks(store, &committed.journals);
         }
-        self.compare_what_came(store, now);
+        self.compare_what_changed(store, now, committed.journals.iter().map(|(lane, _)| *lane));
         Ok(())
     }
 
-    /// A run says that its sender holds the journal so far: with that it may be known to be in step.
-    fn compare_what_came(&mut self, store: &Store, now: Now) {
-        let came = self.sessions.values_mut().filter(|session| !session.brought.is_empty());
-        let came: Vec<_> =
-            came.map(|session| (session.conn, std::mem::take(&mut session.brought))).collect();
-        for (conn, lanes) in came {
+    /// With what was just taken in, peers may be in step by what they said before.
+    fn compare_what_changed(
+        &mut self,
+        store: &Store,
+        now: Now,
+        lanes: impl Iterator<Item = LaneId>,
+    ) {
+        let lanes: BTreeSet<LaneId> = lanes.collect();
+        let open = self.sessions.values().filter(|session| session.is_open());
+        for conn in open.map(|session| session.conn).collect::<Vec<_>>() {
             let Some(session) = self.sessions.get(&conn) else { continue };
             let Some(peer) = self.peers.get_mut(&session.device) else { continue };
-            for lane in lanes {
-                peer.compare(lane, &self.held.lane(store, lane).receipt.held, now.wall);
+            for lane in session.lanes.intersection(&lanes) {
+                if peer.says(*lane).is_some() {
+                    peer.compare(*lane, &self.held.lane(store, *lane).receipt.held, now.wall);
+                }
             }
-            self.save_peers_soon(now.mono);
             self.tell_if_in_sync(store, conn);
+        }
+        if !lanes.is_empty() {
+            self.save_peers_soon(now.mono);
         }
     }
 

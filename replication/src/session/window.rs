@@ -5,6 +5,11 @@
 //! both give credit late. They are told apart by two figures: the *rate* at which bytes are credited,
 //! and the *distance*, the time that credit takes for a little that has nothing before it. What passes at
 //! that rate in that time fills the link; what is sent beyond it stands in a queue.
+//!
+//! All bytes here are those that the link carries. Credit counts those of the messages, which may be
+//! more: what is on its way is kept by both.
+
+use std::collections::VecDeque;
 
 use srcos_lanes::ids::MonoMillis;
 
@@ -28,12 +33,25 @@ const MEASURE_LATE_MS: u64 = 500;
 /// Least time between two measures, in milliseconds: for one, the link runs dry.
 const MEASURE_EVERY_MS: u64 = 20_000;
 
+/// How long a message is that was queued.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Its bytes, which credit counts.
+    pub(crate) message: usize,
+    /// Bytes of its frames, which the link carries.
+    pub(crate) carried: usize,
+}
+
 /// The window of one connection.
 #[derive(Debug)]
 pub(crate) struct Window {
     bytes: u64,
     sent: u64,
     acknowledged: u64,
+    /// Runs on their way: bytes of the message, and of its frames.
+    on_way: VecDeque<(u64, u64)>,
+    /// Bytes that were credited of the first of them.
+    credited: u64,
     /// A run whose credit is awaited.
     probe: Option<Probe>,
     /// More would have been sent, had the window been larger.
@@ -66,6 +84,8 @@ impl Default for Window {
             bytes: WINDOW_BYTES_MIN,
             sent: 0,
             acknowledged: 0,
+            on_way: VecDeque::new(),
+            credited: 0,
             probe: None,
             was_full: false,
             rate: 0,
@@ -98,16 +118,32 @@ impl Window {
     }
 
     /// A run went out.
-    pub(crate) fn sent(&mut self, bytes: usize, now: MonoMillis) {
-        self.sent += bytes as u64;
+    pub(crate) fn sent(&mut self, run: Sent, now: MonoMillis) {
+        self.sent += run.carried as u64;
+        self.on_way.push_back((run.message as u64, run.carried as u64));
         let (end, acknowledged) = (self.sent, self.acknowledged);
         let measures = std::mem::take(&mut self.measures);
         self.probe.get_or_insert(Probe { end, at: now, acknowledged, measures });
     }
 
-    /// The peer gave credit for bytes that it took in.
+    /// How long credit took for little, in milliseconds, by the last measure; 0 before the first.
+    pub(super) fn distance_ms(&self) -> u64 {
+        self.distance_ms
+    }
+
+    /// The peer gave credit for bytes of messages that it took in.
     pub(crate) fn acknowledged(&mut self, bytes: u32, now: MonoMillis) {
-        self.acknowledged = (self.acknowledged + u64::from(bytes)).min(self.sent);
+        self.credited += u64::from(bytes);
+        while let Some((message, carried)) = self.on_way.front()
+            && *message <= self.credited
+        {
+            self.credited -= message;
+            self.acknowledged += carried;
+            self.on_way.pop_front();
+        }
+        if self.on_way.is_empty() {
+            self.credited = 0;
+        }
         let Some(probe) = self.probe.take_if(|probe| probe.end <= self.acknowledged) else {
             return;
         };
@@ -155,6 +191,8 @@ mod tests {
         bytes_per_ms: u64,
         latency_ms: u64,
         window: Window,
+        /// Bytes of a message for each that the link carries.
+        packed: usize,
         free_at: u64,
         /// Runs on their way: bytes, and when the peer has taken them in.
         way: VecDeque<(usize, u64)>,
@@ -170,6 +208,7 @@ mod tests {
                 bytes_per_ms,
                 latency_ms,
                 window: Window::default(),
+                packed: 1,
                 free_at: 0,
                 way: VecDeque::new(),
                 taken: (0, u64::MAX),
@@ -195,10 +234,11 @@ mod tests {
                     passed += u64::from(bytes);
                 }
                 while self.window.has_room() {
-                    let bytes = self.window.run_bytes();
-                    self.window.sent(bytes, MonoMillis(now));
-                    self.free_at = self.free_at.max(now) + bytes as u64 / self.bytes_per_ms;
-                    self.way.push_back((bytes, self.free_at + self.latency_ms));
+                    let message = self.window.run_bytes();
+                    let carried = message / self.packed;
+                    self.window.sent(Sent { message, carried }, MonoMillis(now));
+                    self.free_at = self.free_at.max(now) + carried as u64 / self.bytes_per_ms;
+                    self.way.push_back((message, self.free_at + self.latency_ms));
                     longest = longest.max(self.free_at - now);
                 }
             }
@@ -268,12 +308,24 @@ mod tests {
         assert!(longest_ms <= 1_600 && !link.window.is_slow, "{longest_ms}");
     }
 
+    /// What was learned while runs compressed well holds for those that do not.
+    #[test]
+    fn slow_link_stays_slow_whatever_runs_compress_to() {
+        let mut link = Link::new(20, 20);
+        link.packed = 8;
+        link.saturate(0..20_000);
+        assert!(link.window.is_slow);
+        link.packed = 1;
+        let (_, longest_ms) = link.saturate(20_000..40_000);
+        assert!(longest_ms <= 1_600, "{longest_ms} ms");
+    }
+
     #[test]
     fn little_to_send_says_nothing_of_a_link() {
         let mut window = Window::default();
         for turn in 0..100 {
             let at = turn * 1_000;
-            window.sent(200, MonoMillis(at));
+            window.sent(Sent { message: 200, carried: 200 }, MonoMillis(at));
             assert!(window.has_room());
             window.acknowledged(200, MonoMillis(at + 60));
         }
@@ -285,7 +337,7 @@ mod tests {
     fn credit_for_more_than_was_sent_counts_for_no_more() {
         let mut window = Window::default();
         window.acknowledged(u32::MAX, MonoMillis(1));
-        window.sent(1_000_000, MonoMillis(1));
+        window.sent(Sent { message: 1_000_000, carried: 1_000_000 }, MonoMillis(1));
         assert!(!window.has_room());
     }
 }

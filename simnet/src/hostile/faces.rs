@@ -31,12 +31,12 @@ impl Faces {
         alike: u64,
     ) -> Option<Vec<u8>> {
         let own = |message: Message<'_>| match message {
-            Message::Run { lane, author, entries } if author.device == key.device() => {
-                Some((lane, author, entries.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>()))
-            }
+            Message::Run { lane, author, whole, entries } if author.device == key.device() => Some(
+                (lane, author, whole, entries.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>()),
+            ),
             _ => None,
         };
-        let (lane, author, entries) = whole(frame, own)?;
+        let (lane, author, is_whole, entries) = whole(frame, own)?;
         let mut shown = Vec::new();
         for bytes in &entries {
             let entry = Entry::read(bytes).ok()?;
@@ -52,7 +52,7 @@ impl Faces {
             shown.push(write_entry(&sign_header(&header, key), &header, &entry.bodies));
         }
         let entries: Vec<&[u8]> = shown.iter().map(Vec::as_slice).collect();
-        frames(Message::Run { lane, author, entries }.encode()).pop()
+        frames(Message::Run { lane, author, whole: is_whole, entries }.encode()).pop()
     }
 
     /// A receipt that names the ends of the member's own journals as this face shows them, if it names

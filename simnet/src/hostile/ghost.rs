@@ -99,7 +99,8 @@ impl Chain {
     /// All of it, as frames: who has a part of it takes the rest.
     pub(super) fn frames(&self) -> Vec<Vec<u8>> {
         let entries = self.entries.iter().map(Vec::as_slice).collect();
-        frames(Message::Run { lane: self.lane, author: self.author, entries }.encode())
+        let (lane, author) = (self.lane, self.author);
+        frames(Message::Run { lane, author, whole: true, entries }.encode())
     }
 }
 

@@ -11,6 +11,7 @@ use srcos_replication::peers::LaneState;
 use super::{Happening, Report, Verdict, World};
 use crate::faults::Fault;
 use crate::invariants::{Checked, Violation, converged};
+use crate::network::Carried;
 use crate::scheduler::Stream;
 use crate::workload::Work;
 
@@ -68,6 +69,11 @@ impl World {
             Visibility::Shown(object) => serde_json::from_str(&object.row.body).ok(),
             _ => None,
         }
+    }
+
+    /// What all links carried so far.
+    pub fn carried(&self) -> Carried {
+        self.network.carried
     }
 
     /// Something that the scenario is about.

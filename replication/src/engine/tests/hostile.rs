@@ -60,7 +60,7 @@ impl Attack {
 
     fn send_run(&mut self, lane: LaneId, author: Author, entries: &[Vec<u8>]) {
         let entries = entries.iter().map(Vec::as_slice).collect();
-        self.say(&Message::Run { lane, author, entries });
+        self.say(&Message::Run { lane, author, whole: false, entries });
     }
 
     /// Mallory's receipt for the normal lane.
@@ -412,6 +412,7 @@ proptest! {
         let run = |from: usize| Message::Run {
             lane: LaneId::Normal,
             author,
+            whole: false,
             entries: entries[from..].iter().map(Vec::as_slice).collect(),
         };
         let receipt = attack.receipt(Frontier::default(), MALLORY);

@@ -55,7 +55,8 @@ impl World {
         let (conn, now) = (link.ends[0].1, self.clock());
         for n in journals {
             let (author, entry) = entry(&key, mesh, n);
-            let message = Message::Run { lane: LaneId::Normal, author, entries: vec![&entry] };
+            let message =
+                Message::Run { lane: LaneId::Normal, author, whole: false, entries: vec![&entry] };
             let at = &mut self.nodes[node];
             for frame in crate::wire::frames(message.encode()) {
                 at.engine.handle_frame(&mut at.store, now, conn, &frame).unwrap();

@@ -1,7 +1,6 @@
 //! What a change costs on the wire: each device gets it once, and says once that it has it.
 
 use super::*;
-use crate::session::RELAY_AT_ONCE_MS;
 
 /// Messages that went over the links, by kind.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -159,4 +158,147 @@ fn entries_that_a_peer_gets_from_their_author_in_a_stream_are_never_relayed() {
     let rest = count(&mut world);
     world.assert_equal();
     assert_eq!(counted.runs + rest.runs, 2 * 60);
+}
+
+/// Delivers the next frame from one node to another, without anything else.
+fn deliver_one(world: &mut World, from: usize, to: usize) -> bool {
+    world.settle(from);
+    let now = world.clock();
+    for link in &mut world.links {
+        for end in 0..2 {
+            if (link.ends[1 - end].0, link.ends[end].0) == (from, to)
+                && let Some(frame) = link.queues[end].pop_front()
+            {
+                let node = &mut world.nodes[to];
+                node.engine.handle_frame(&mut node.store, now, link.ends[end].1, &frame).unwrap();
+                world.settle(to);
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn confirmed_at(world: &World, node: usize, peer: usize) -> Option<WallMillis> {
+    let peers = world.nodes[node].engine.lane_peers(&world.nodes[node].store, LaneId::Normal);
+    let device = world.device(peer);
+    peers.iter().find(|peer| peer.device == device).unwrap().confirmed_at
+}
+
+#[test]
+fn first_part_of_much_that_was_written_does_not_look_like_all_of_it() {
+    let mut world = World::mesh(2);
+    connect_all(&mut world);
+    let before = confirmed_at(&world, 1, 0);
+    for n in 0..100 {
+        let put = PutContent { body: json!("x".repeat(300)), ..PutContent::default() };
+        let op = Op { id: format!("o{n}"), action: Action::Put(put), if_heads: None };
+        let now = world.clock();
+        let at = &mut world.nodes[0];
+        at.engine.write(&mut at.store, now, LaneId::Normal, &[op]).unwrap();
+    }
+    world.now += 1;
+    let held = |world: &World, node: usize| {
+        world.nodes[node].store.frontier(LaneId::Normal).seq(&world.nodes[0].store.author())
+    };
+    let (had, all) = (held(&world, 1), held(&world, 0));
+    while held(&world, 1) == had {
+        assert!(deliver_one(&mut world, 0, 1));
+    }
+    assert!(held(&world, 1) < all, "a run has a part of it");
+    assert_eq!(world.state(1, LaneId::Normal, 0), LaneState::Behind);
+    assert_eq!(confirmed_at(&world, 1, 0), before);
+    world.run();
+    assert_all_in_sync(&world);
+}
+
+#[test]
+fn run_of_a_peer_that_has_just_taken_in_something_else_does_not_look_like_all() {
+    let mut world = World::mesh(3);
+    world.connect(0, 1);
+    world.connect(0, 2);
+    world.run();
+    for node in 0..3 {
+        world.put(node, &format!("first-{node}"), json!(0));
+        world.run();
+    }
+    // The third's change waits at the first to be relayed, which writes one of its own.
+    world.put(2, "z", json!(1));
+    while world.body(0, LaneId::Normal, "z").is_none() {
+        assert!(deliver_one(&mut world, 2, 0));
+    }
+    world.now += RELAY_AT_ONCE_MS;
+    world.put(0, "x", json!(1));
+    while world.body(1, LaneId::Normal, "x").is_none() {
+        assert!(deliver_one(&mut world, 0, 1));
+    }
+    if world.body(1, LaneId::Normal, "z").is_none() {
+        assert_eq!(world.state(1, LaneId::Normal, 0), LaneState::Behind);
+    }
+    world.run();
+    assert_equal_and_in_sync(&world, &[(0, 1), (0, 2)]);
+}
+
+fn assert_equal_and_in_sync(world: &World, links: &[(usize, usize)]) {
+    world.assert_equal();
+    for (a, b) in links {
+        assert_eq!(world.state(*a, LaneId::Normal, *b), LaneState::InSync);
+        assert_eq!(world.state(*b, LaneId::Normal, *a), LaneState::InSync);
+    }
+}
+
+#[test]
+fn who_gets_an_entry_from_elsewhere_is_no_longer_relayed_to_at_once() {
+    let mut world = World::mesh(3);
+    world.connect(0, 1);
+    world.connect(1, 2);
+    world.run();
+    for n in 0..2 {
+        world.put(0, "x", json!({ "n": n }));
+        world.run();
+    }
+    let relays = |world: &World| {
+        let sessions = world.nodes[1].engine.sessions.values();
+        sessions.map(|session| session.only_here.len()).sum::<usize>()
+    };
+    assert_eq!(relays(&world), 1);
+    world.connect(0, 2);
+    world.run();
+    // The author is as quick as the relay; once it is quicker, the relay waits again.
+    world.put(0, "x", json!({ "n": 2 }));
+    while world.body(2, LaneId::Normal, "x") != Some(json!({ "n": 2 })) {
+        assert!(deliver_one(&mut world, 0, 2));
+    }
+    world.now += RECEIPT_DELAY_MS;
+    world.timeouts();
+    while deliver_one(&mut world, 2, 1) {}
+    world.run();
+    assert_eq!(relays(&world), 0);
+    world.put(0, "x", json!({ "n": 3 }));
+    world.run();
+    assert_eq!(relays(&world), 0);
+    assert_equal_and_in_sync(&world, &[(0, 1), (1, 2), (0, 2)]);
+}
+
+#[test]
+fn compressed_run_before_the_hello_ends_the_connection_unread() {
+    let mut world = World::mesh(1);
+    let stranger = world.add_node(9);
+    world.connect(0, stranger);
+    let key = SigningKey::from_bytes(&[9; 32]);
+    let author = Author { device: key.device(), incarnation: srcos_lanes::ids::Incarnation(1) };
+    let entry = vec![7; 5_000_000];
+    let run = Message::Run { lane: LaneId::Normal, author, whole: true, entries: vec![&entry] };
+    let frames = crate::wire::frames(run.encode());
+    assert!(frames.len() == 1 && frames[0].len() < 25_000);
+    let now = world.clock();
+    let conn = world.links[0].ends[0].1;
+    let node = &mut world.nodes[0];
+    node.engine.handle_frame(&mut node.store, now, conn, &frames[0]).unwrap();
+    world.settle(0);
+    let closed = |event: &Event| {
+        matches!(event, Event::Close { reason: AbortReason::Protocol, detail, .. }
+            if detail.contains("before both said hello"))
+    };
+    assert!(world.nodes[0].events.iter().any(closed));
 }
