@@ -12,9 +12,9 @@ use crate::world::World;
 /// Changes of which the mean is taken.
 pub const CHANGES: u64 = 10;
 /// Time in which all devices find each other, in milliseconds.
-const MEET_MS: u64 = 5_000;
+const MEET_MS: u64 = 15_000;
 /// Time for the last receipts of a change, in milliseconds.
-const SETTLE_MS: u64 = 500;
+const SETTLE_MS: u64 = 2_000;
 /// Longest time for a change to be everywhere, in milliseconds.
 const SHOWN_MS_MAX: u64 = 10_000;
 
