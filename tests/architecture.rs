@@ -45,6 +45,7 @@ const OUTSIDE: [(&str, &[&str]); 3] = [
             "blake3",
             "data-encoding",
             "ed25519-dalek",
+            "lz4_flex",
             "postcard",
             "rand_core",
             "serde",

@@ -111,6 +111,17 @@ impl Stream {
         self.0.next_u32()
     }
 
+    /// Random text of so many bytes, or a few less: it does not get shorter by being compressed.
+    pub fn text(&mut self, len: usize) -> String {
+        let mut text = String::with_capacity(len);
+        for _ in 0..len / 8 {
+            let bits = self.bits();
+            let digits = (0..8).rev().map(|digit| bits >> (4 * digit) & 15);
+            text.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
+        }
+        text
+    }
+
     /// Random bytes.
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];

@@ -176,14 +176,7 @@ impl Workload {
     fn value(&mut self, stream: &mut Stream, depth: u64) -> Value {
         if self.large_permille > 0 && stream.below(1_000) < self.large_permille {
             let len = stream.between(1_000, LARGE_BYTES_MAX) as usize;
-            // Random text, or it would be packed to nothing.
-            let mut text = String::with_capacity(len);
-            for _ in 0..len / 8 {
-                let bits = stream.bits();
-                let digits = (0..8).rev().map(|digit| bits >> (4 * digit) & 15);
-                text.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
-            }
-            return Value::String(text);
+            return Value::String(stream.text(len));
         }
         match stream.below(if depth == 0 { 5 } else { 9 }) {
             0 => Value::Null,

@@ -7,6 +7,7 @@ use srcos_lanes::store::PutContent;
 use super::Scenario;
 use crate::invariants::Checked;
 use crate::options::Topology;
+use crate::scheduler::Stream;
 use crate::workload::NEEDLE;
 use crate::world::World;
 
@@ -290,7 +291,8 @@ fn ephemeral_expiry(world: &mut World) -> Checked {
 
 fn revoked_in_mid_transfer(world: &mut World) -> Checked {
     for number in 0..40 {
-        let body = json!({ "n": number, "text": "y".repeat(2_000) });
+        let text = Stream::new(number, "page", 0).text(2_000);
+        let body = json!({ "n": number, "text": text });
         world.put(3, Normal, &format!("page/{number}"), body)?;
     }
     world.pass(700)?;

@@ -6,6 +6,7 @@ use srcos_lanes::lane::LaneId::{Archive, Normal, Priority};
 use super::Scenario;
 use crate::faults::Fault;
 use crate::invariants::Checked;
+use crate::scheduler::Stream;
 use crate::world::World;
 
 pub(super) const ALL: &[Scenario] = &[
@@ -107,7 +108,7 @@ fn asymmetric_cut(world: &mut World) -> Checked {
 
 fn flapping_link(world: &mut World) -> Checked {
     for number in 0..60 {
-        let text = "x".repeat(20_000);
+        let text = Stream::new(number, "page", 0).text(20_000);
         world.put(0, Archive, &format!("page/{number}"), json!({ "n": number, "text": text }))?;
     }
     for number in 0..30 {
@@ -120,9 +121,8 @@ fn flapping_link(world: &mut World) -> Checked {
 
 fn priority_overtakes_bulk(world: &mut World) -> Checked {
     for number in 0..100 {
-        let text: String =
-            (0..3_000).map(|n| char::from(b'a' + ((n * 7 + number) % 26) as u8)).collect();
-        let body = json!({ "n": number, "text": text.repeat(4) });
+        let text = Stream::new(number, "page", 0).text(12_000);
+        let body = json!({ "n": number, "text": text });
         world.put(0, Archive, &format!("page/{number}"), body)?;
     }
     world.pass(1_000)?;
