@@ -281,6 +281,7 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("engine::RECEIPT_DELAY_MS", engine::RECEIPT_DELAY_MS);
     check("engine::RECEIPT_DELAY_SLOW_MS", engine::RECEIPT_DELAY_SLOW_MS);
     check("engine::RELAY_DELAYS", engine::RELAY_DELAYS);
+    check("engine::RELAY_WAIT_MS_MAX", engine::RELAY_WAIT_MS_MAX);
     check("engine::RELAY_AT_ONCE_MS", engine::RELAY_AT_ONCE_MS);
     check("engine::OWN_RECEIPT_DELAYS", engine::OWN_RECEIPT_DELAYS);
     check("engine::DIGEST_EVERY_MS", engine::DIGEST_EVERY_MS);

@@ -51,6 +51,8 @@ pub const RECEIPT_DELAY_SLOW_MS: u64 = 250;
 /// Receipt delays for which an entry of another device waits before it is relayed to a peer: one for the
 /// peer to say that it has it from elsewhere, and one for that to come here.
 pub const RELAY_DELAYS: u64 = 2;
+/// Longest wait before an entry is relayed, in milliseconds, however late a peer gives credit.
+pub const RELAY_WAIT_MS_MAX: u64 = 2_000;
 /// Time for which what a device writes is relayed at once to a peer that had it from nobody else, in
 /// milliseconds: a chain of devices is as fast as one link.
 pub const RELAY_AT_ONCE_MS: u64 = 60_000;
@@ -184,6 +186,8 @@ pub struct Engine {
     /// Sessions that ended, with the last frames for their links.
     closing: VecDeque<(ConnId, Session)>,
     events: VecDeque<Event>,
+    /// Journals that became longer in this turn, by what peers sent.
+    taken_in: BTreeSet<(LaneId, Author)>,
     /// Journals of which a damaged entry was found.
     unreadable: BTreeSet<(LaneId, Author)>,
     /// The connection that the last frame was for.
@@ -283,6 +287,7 @@ impl Engine {
             held: Held::default(),
             closing: VecDeque::new(),
             events: VecDeque::new(),
+            taken_in: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             served_last: None,
             waiting: false,

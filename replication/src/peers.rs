@@ -8,7 +8,7 @@ use srcos_lanes::frontier::{Difference, Frontier, Tip};
 use srcos_lanes::ids::{Author, DeviceId, Now, WallMillis};
 use srcos_lanes::lane::LaneId;
 
-use crate::engine::SILENCE_MS_MAX;
+use crate::engine::{RECEIPT_AUTHORS_MAX, SILENCE_MS_MAX};
 
 /// What a peer last said about one lane.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -158,6 +158,11 @@ impl Peer {
         at: WallMillis,
     ) {
         let view = self.lanes.entry(lane).or_default();
+        if view.held.0.len() >= RECEIPT_AUTHORS_MAX && !view.held.0.contains_key(&author) {
+            // More than a receipt names is not kept either, whatever runs name.
+            self.more.insert(lane);
+            return;
+        }
         self.unsaved |= view.held.seq(&author) < tip.seq;
         view.held.join(&Frontier([(author, tip)].into()));
         view.heard_at = at;

@@ -14,7 +14,7 @@ use self::window::Window;
 use crate::engine::held::HeldLane;
 use crate::engine::{
     ConnId, OWN_RECEIPT_DELAYS, RECEIPT_DELAY_MS, RECEIPT_DELAY_SLOW_MS, RELAY_AT_ONCE_MS,
-    RELAY_DELAYS,
+    RELAY_DELAYS, RELAY_WAIT_MS_MAX,
 };
 use crate::wire::{Assembler, Hello, LaneReceipt, Message, frames, has_more};
 
@@ -295,6 +295,7 @@ impl Session {
             // Credit for little comes with a receipt: that is how long one takes, at the least.
             let delay_ms = self.receipt_delay_ms();
             let wait_ms = (RELAY_DELAYS * delay_ms).max(delay_ms + self.window.distance_ms());
+            let wait_ms = wait_ms.min(RELAY_WAIT_MS_MAX);
             let at = now.after_ms(wait_ms);
             self.later.entry((lane, author)).or_insert(Later { held, at });
         }
@@ -363,9 +364,17 @@ impl Session {
     }
 
     /// Notes the journals of a lane in which our frontier is ahead of the peer's.
-    pub(crate) fn note_ahead(&mut self, lane: LaneId, ours: &Frontier) {
+    /// Those are left out that `waits`: what has just come is noted with the commit.
+    pub(crate) fn note_ahead(
+        &mut self,
+        lane: LaneId,
+        ours: &Frontier,
+        waits: &BTreeSet<(LaneId, Author)>,
+    ) {
         for (author, tip) in &ours.0 {
-            if tip.seq > self.has(lane, author) && !self.later.contains_key(&(lane, *author)) {
+            let key = (lane, *author);
+            let waits = self.later.contains_key(&key) || waits.contains(&key);
+            if tip.seq > self.has(lane, author) && !waits {
                 self.note(lane, *author);
             }
         }

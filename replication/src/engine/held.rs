@@ -47,6 +47,11 @@ impl HeldLane {
         self.named.as_ref().unwrap_or(&self.receipt).clone()
     }
 
+    /// Whether a receipt names all of it.
+    pub(super) fn is_named_whole(&self) -> bool {
+        self.named.is_none()
+    }
+
     /// What a peer knows once it was told.
     pub(super) fn told(&self) -> Told {
         let all = self.named.is_none().then(|| Arc::clone(&self.receipt));

@@ -115,7 +115,7 @@ impl Engine {
         self.waiting |= LaneId::ALL.into_iter().any(|lane| store.waits(lane));
         for session in self.sessions.values_mut().filter(|session| session.is_open()) {
             for lane in session.lanes.clone() {
-                session.note_ahead(lane, &self.held.lane(store, lane).receipt.held);
+                session.note_ahead(lane, &self.held.lane(store, lane).receipt.held, &self.taken_in);
             }
             session.receipt_soon(now.mono);
         }

@@ -60,7 +60,7 @@ impl Engine {
                     session.sent.insert((lane, *author), tip.seq.saturating_sub(1));
                 }
             }
-            session.note_ahead(lane, ours);
+            session.note_ahead(lane, ours, &self.taken_in);
             note_forked(store, session, lane, ours, &said.held);
             let peer = self.peers.entry(device).or_default();
             peer.hear(lane, &said.held, &said.unapplied, now.wall);
@@ -157,12 +157,12 @@ impl Engine {
         for lane in &session.lanes {
             let held = self.held.lane(store, *lane);
             let told = session.told.get(lane);
-            if told.is_some_and(|told| told.digest == held.digest) {
+            let in_part = session.told_in_part.remove(lane) && held.is_named_whole();
+            if !in_part && told.is_some_and(|told| told.digest == held.digest) {
                 continue;
             }
             let shown = |author: &Author| session.shown.get(&(*lane, *author)).copied();
             let says = peer.and_then(|peer| peer.says(*lane));
-            let in_part = session.told_in_part.remove(lane);
             let has = |says: &Frontier, author: &Author, tip: &Tip| says.0.get(author) == Some(tip);
             let knows = told.zip(says).is_some_and(|(told, says)| {
                 held.follows(told, |author| shown(author).filter(|tip| has(says, author, tip)))

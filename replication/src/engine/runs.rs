@@ -66,6 +66,12 @@ impl Engine {
                 if received.entries > 0 && run.author.device == self.device() {
                     self.take_back(store, device, run.author)?;
                 }
+                if received.entries > 0 {
+                    self.taken_in.insert((run.lane, run.author));
+                } else if self.peers.entry(device).or_default().says(run.lane).is_some() {
+                    let ours = &self.held.lane(store, run.lane).receipt.held;
+                    self.peers.entry(device).or_default().compare(run.lane, ours, now.wall);
+                }
                 self.waiting |= received.entries > 0 && store.waits(run.lane);
                 if self.waiting {
                     self.advance(store, now)?;

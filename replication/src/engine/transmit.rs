@@ -15,6 +15,7 @@ impl Engine {
     /// Makes the turn durable, then queues what follows from it.
     pub fn commit(&mut self, store: &mut Store, now: Now) -> Result<(), StoreError> {
         let committed = store.commit()?;
+        self.taken_in.clear();
         self.told_time = now;
         if committed.feed_next > self.feed_told {
             self.feed_told = committed.feed_next;
@@ -64,7 +65,7 @@ impl Engine {
             let Some(session) = self.sessions.get(&conn) else { continue };
             let Some(peer) = self.peers.get_mut(&session.device) else { continue };
             for lane in session.lanes.intersection(&lanes) {
-                if peer.says(*lane).is_some() {
+                if peer.says(*lane).is_some() && !peer.is_silent(now) {
                     peer.compare(*lane, &self.held.lane(store, *lane).receipt.held, now.wall);
                 }
             }

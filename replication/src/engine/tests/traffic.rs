@@ -302,3 +302,34 @@ fn compressed_run_before_the_hello_ends_the_connection_unread() {
     };
     assert!(world.nodes[0].events.iter().any(closed));
 }
+
+/// A member names journals that nobody wrote, in runs that are refused each by itself.
+#[test]
+fn refused_runs_of_ever_other_journals_take_no_memory() {
+    let mut world = World::mesh(2);
+    connect_all(&mut world);
+    let entry = {
+        let node = &world.nodes[1];
+        node.store.entries(LaneId::Normal, &node.store.author(), 1, 100_000, 1).unwrap().remove(0)
+    };
+    let conn = world.links[0].ends.iter().find(|end| end.0 == 0).unwrap().1;
+    let device = world.device(1);
+    let now = world.clock();
+    for n in 0..RECEIPT_AUTHORS_MAX + 500 {
+        let mut stranger = [0; 32];
+        stranger[..8].copy_from_slice(&n.to_be_bytes());
+        let author = Author {
+            device: DeviceId(stranger),
+            incarnation: srcos_lanes::ids::Incarnation(n as u64),
+        };
+        let run = Message::Run { lane: LaneId::Normal, author, whole: true, entries: vec![&entry] };
+        for frame in crate::wire::frames(run.encode()) {
+            let node = &mut world.nodes[0];
+            node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
+        }
+        while world.nodes[0].engine.poll_event().is_some() {}
+    }
+    let view = &world.nodes[0].engine.peers[&device].lanes[&LaneId::Normal];
+    assert_eq!(view.held.0.len(), RECEIPT_AUTHORS_MAX);
+    assert_ne!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}
