@@ -71,6 +71,7 @@ impl Engine {
                 } else if self.peers.entry(device).or_default().says(run.lane).is_some() {
                     let ours = &self.held.lane(store, run.lane).receipt.held;
                     self.peers.entry(device).or_default().compare(run.lane, ours, now.wall);
+                    self.tell_if_in_sync(store, conn);
                 }
                 self.waiting |= received.entries > 0 && store.waits(run.lane);
                 if self.waiting {

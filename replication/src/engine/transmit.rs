@@ -60,6 +60,9 @@ impl Engine {
         lanes: impl Iterator<Item = LaneId>,
     ) {
         let lanes: BTreeSet<LaneId> = lanes.collect();
+        if lanes.is_empty() {
+            return;
+        }
         let open = self.sessions.values().filter(|session| session.is_open());
         for conn in open.map(|session| session.conn).collect::<Vec<_>>() {
             let Some(session) = self.sessions.get(&conn) else { continue };
@@ -71,9 +74,7 @@ impl Engine {
             }
             self.tell_if_in_sync(store, conn);
         }
-        if !lanes.is_empty() {
-            self.save_peers_soon(now.mono);
-        }
+        self.save_peers_soon(now.mono);
     }
 
     /// The next frame to send, and on which connection. `None` while a turn is open, and after a
