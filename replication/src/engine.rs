@@ -670,8 +670,10 @@ impl Engine {
                 });
                 if session.digest_at <= now.mono {
                     session.digest_at = now.mono.after_ms(DIGEST_EVERY_MS);
-                    // Where it is equal the peer takes it for what was said: so that is said first.
-                    self.send_receipt(store, now, conn, false, false);
+                    // Where it is equal the peer takes it for what was said: so what is due is said first.
+                    if session.receipt_at.is_some() {
+                        self.send_receipt(store, now, conn, false, false);
+                    }
                     let Some(session) = self.sessions.get_mut(&conn) else { return };
                     let digest = self.held.digest(store, &session.lanes);
                     session.send(&Message::Digest(digest));

@@ -333,3 +333,21 @@ fn refused_runs_of_ever_other_journals_take_no_memory() {
     assert_eq!(view.held.0.len(), RECEIPT_AUTHORS_MAX);
     assert_ne!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
 }
+
+#[test]
+fn devices_in_step_say_nothing_but_digests() {
+    let mut world = World::mesh(2);
+    connect_all(&mut world);
+    world.cut_all();
+    world.run();
+    world.connect(0, 1);
+    assert_eq!(count(&mut world), Count::default(), "equal digests say it all");
+    for _ in 0..3 {
+        let before = world.bytes;
+        world.now += DIGEST_EVERY_MS;
+        world.timeouts();
+        assert_eq!(count(&mut world), Count::default());
+        assert_eq!(world.bytes - before, 2 * 34, "a digest each");
+    }
+    assert_all_in_sync(&world);
+}
