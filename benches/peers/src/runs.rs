@@ -26,7 +26,7 @@ pub(crate) const AWAY_CHANGES: u64 = 1_000;
 pub(crate) const AWAY_AT_A: u64 = 1_000_000;
 pub(crate) const AWAY_AT_B: u64 = 2_000_000;
 const ONE_BY_ONE: u64 = 3_000_000;
-/// Longest wait for one change to be seen: as long as for anything else, unless less is asked for.
+/// Longest wait for one change to be seen, whatever `--limit` says: as long as that is by default.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Longest time for all changes that are timed: a slow peer is timed with fewer.
 const CHANGES_TIME_MAX: Duration = Duration::from_secs(20);
