@@ -171,8 +171,13 @@ impl World {
 
     /// Delivers and passes time until nothing is left to do but digests.
     fn run(&mut self) {
+        self.run_by(Self::step);
+    }
+
+    /// The same, with another way to deliver.
+    fn run_by(&mut self, mut step: impl FnMut(&mut Self) -> bool) {
         for _ in 0..100_000 {
-            if self.step() {
+            if step(self) {
                 continue;
             }
             let now = self.clock();

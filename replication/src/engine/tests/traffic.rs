@@ -31,20 +31,8 @@ impl Count {
 /// Delivers and passes time until nothing is left to do, and counts what goes over the links.
 fn count(world: &mut World) -> Count {
     let mut count = Count::default();
-    loop {
-        if count.step(world) {
-            continue;
-        }
-        let now = world.clock();
-        let due = world.nodes.iter().filter_map(|node| node.engine.poll_timeout(now)).min();
-        match due {
-            Some(due) if due.0 < world.now + HANDSHAKE_MS => {
-                world.now = world.now.max(due.0);
-                world.timeouts();
-            }
-            _ => return count,
-        }
-    }
+    world.run_by(|world| count.step(world));
+    count
 }
 
 fn assert_all_in_sync(world: &World) {
