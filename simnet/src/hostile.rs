@@ -10,7 +10,7 @@ use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::{Author, DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
-use srcos_lanes::journal::{Entry, sign_header, write_entry};
+use srcos_lanes::journal::{Body, Entry, sign_header, write_entry};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::signature::Signer as _;
 use srcos_replication::roster::RecordBytes;
@@ -59,6 +59,8 @@ pub enum Trick {
     FalseReceipt,
     /// Hundreds of small messages at once.
     Flood,
+    /// A run whose last body is not the one that was signed, before the run itself.
+    Body,
     /// Entries that a device wrote after it was put out.
     Smuggle,
     /// It takes in a device that nobody knows, without telling, and hands on what that one writes. Then
@@ -76,7 +78,7 @@ pub enum Trick {
 
 impl Trick {
     /// Every trick.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BitFlip,
         Self::Truncate,
         Self::Replay,
@@ -88,6 +90,7 @@ impl Trick {
         Self::Equivocate,
         Self::FalseReceipt,
         Self::Flood,
+        Self::Body,
         Self::Smuggle,
         Self::Accomplice,
         Self::Journals,
@@ -97,7 +100,10 @@ impl Trick {
 
     /// Whether it consists of properly signed runs.
     const fn is_told(self) -> bool {
-        matches!(self, Self::Smuggle | Self::Accomplice | Self::Journals | Self::FarLife)
+        matches!(
+            self,
+            Self::Body | Self::Smuggle | Self::Accomplice | Self::Journals | Self::FarLife
+        )
     }
 
     /// Whether what it does to a frame is decided by the receiver, and not now and then.
@@ -225,6 +231,12 @@ impl Tamperer {
             }
             Trick::Forge | Trick::Stranger => sent.extend(self.forged(trick)),
             Trick::FalseReceipt => sent.extend(self.false_receipt(to)),
+            Trick::Body => {
+                let altered = sent.last().and_then(|frame| self.other_body(frame));
+                if let Some(altered) = altered {
+                    sent.insert(sent.len() - 1, altered);
+                }
+            }
             Trick::Flood => {
                 for _ in 0..FLOOD_FRAMES {
                     let message = match self.stream.below(4) {
@@ -364,6 +376,30 @@ impl Tamperer {
         frames(run.encode()).pop()
     }
 
+    /// The run in a frame with another last body, under the header that was signed.
+    fn other_body(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        let run = |message: Message<'_>| match message {
+            Message::Run { lane, author, whole, entries } => Some((
+                (lane, author, whole),
+                entries.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>(),
+            )),
+            _ => None,
+        };
+        let ((lane, author, whole), mut entries) = whole(frame, run)?;
+        let last = entries.pop()?;
+        let entry = Entry::read(&last).ok()?;
+        let mut bodies = entry.bodies.clone();
+        let at = bodies.iter().rposition(|body| matches!(body, Body::Here(_)))?;
+        let Body::Here(signed) = bodies[at] else { return None };
+        let mut other = signed.to_vec();
+        // Its end is within the change.
+        *other.last_mut()? ^= 1 << self.stream.below(8);
+        bodies[at] = Body::Here(&other);
+        entries.push(write_entry(&entry.signature, entry.header_bytes, &bodies));
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        frames(Message::Run { lane, author, whole, entries }.encode()).pop()
+    }
+
     fn false_receipt(&mut self, to: Target) -> Option<Vec<u8>> {
         let lane = self.stream.pick(&[LaneId::Normal, LaneId::Archive, LaneId::Tombstone]);
         let device = if self.stream.percent(50) { to.device } else { self.stranger.device() };
@@ -375,7 +411,7 @@ impl Tamperer {
         let incarnation = incarnation.unwrap_or(Incarnation::first(1));
         let tip = Tip { seq: self.stream.between(1, 1_000), hash: EntryHash(self.stream.bytes()) };
         let held = Frontier([(Author { device, incarnation }, tip)].into());
-        let said = LaneReceipt { lane: lane.code(), held, unapplied: Vec::new() };
+        let said = LaneReceipt { lane: lane.code(), held, ..LaneReceipt::default() };
         let at = WallMillis(self.stream.below(1 << 50));
         let reset = self.stream.percent(20);
         let receipt = Receipt::new(self.mesh, at, vec![said], reset, &self.key);

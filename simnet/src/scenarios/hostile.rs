@@ -38,6 +38,13 @@ pub(super) const ALL: &[Scenario] = &[
     )
     .shaped(|options| options.tricks = BTreeMap::from([(Trick::Forge, 1)])),
     Scenario::new(
+        "altered-bodies",
+        "a member hands on entries with other bodies than were signed: nobody takes them",
+        3,
+        altered_bodies,
+    )
+    .shaped(|options| options.tricks = BTreeMap::from([(Trick::Body, 2)])),
+    Scenario::new(
         "withheld-entries",
         "a member leaves out frames: what was left out is asked for again",
         3,
@@ -133,6 +140,27 @@ fn forged_entry(world: &mut World) -> Checked {
     world.mend_network();
     world.put(1, Normal, "another", json!(2))?;
     world.pass(60_000)?;
+    world.come_to_rest()
+}
+
+fn altered_bodies(world: &mut World) -> Checked {
+    world.part(&[0]);
+    for number in 0..8 {
+        world.put(1, Normal, &format!("note/{number}"), json!(number))?;
+        world.pass(1_000)?;
+    }
+    // Now the first hears of the notes from the third only.
+    world.mend_network();
+    world.part(&[1]);
+    for number in 0..8 {
+        world.put(2, Normal, &format!("other/{number}"), json!(number))?;
+        world.pass(10_000)?;
+    }
+    let shown =
+        |world: &World, id: String, value| world.shows(0, Normal, &id) == Some(json!(value));
+    let notes = (0..8).filter(|number| shown(world, format!("note/{number}"), *number)).count();
+    world.claim(notes == 8, "what was signed is taken, in spite of what came before it")?;
+    world.mend_network();
     world.come_to_rest()
 }
 
