@@ -130,9 +130,12 @@ impl Comparison<'_> {
                     waits.push(format!("n{number} has {lag} of {lane} by {by} unapplied"));
                 }
             }
+        }
+        let opened = Some(LaneId::Secure).filter(|lane| !self.skipped.contains(lane));
+        for lane in self.lanes().chain(opened) {
             let reports = node.engine.lane_peers(&node.store, lane);
             for other in self.core.iter().copied().filter(|other| joined(number, *other)) {
-                if self.nodes[other].running.is_none() {
+                if self.nodes[other].running.is_none() || !self.exchange(lane, number, other) {
                     continue;
                 }
                 let device = self.nodes[other].device();
@@ -143,6 +146,14 @@ impl Comparison<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the policy of each of two devices gives a lane to the other.
+    fn exchange(&self, lane: LaneId, a: usize, b: usize) -> bool {
+        let gives = |from: usize, to: usize| {
+            self.nodes[from].policy.lane(lane, self.nodes[to].device()).allows()
+        };
+        gives(a, b) && gives(b, a)
     }
 
     /// How far the journals of a lane are held whose authors have one history.
