@@ -99,6 +99,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         lane: LaneId::Memory.code(),
         held: Frontier([(author(), tip)].into()),
         unapplied: vec![(author(), 2)],
+        part: true,
     }];
     let hello = Hello {
         version: PROTOCOL_VERSION,

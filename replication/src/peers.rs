@@ -147,6 +147,30 @@ impl Peer {
         view.heard_at = at;
     }
 
+    /// Takes in what the peer says has changed of a lane: of the rest stands what it said before.
+    pub(crate) fn hear_part(
+        &mut self,
+        lane: LaneId,
+        changed: &Frontier,
+        unapplied: &[(Author, u64)],
+        at: WallMillis,
+    ) {
+        if !self.spoke_of.contains(&lane) {
+            // What is remembered of an earlier conversation stands for nothing.
+            return self.hear(lane, changed, unapplied, at);
+        }
+        self.more.remove(&lane);
+        let view = self.lanes.entry(lane).or_default();
+        for (author, tip) in &changed.0 {
+            self.unsaved |= view.held.0.insert(*author, *tip) != Some(*tip);
+        }
+        if view.unapplied != unapplied {
+            self.unsaved = true;
+            view.unapplied = unapplied.to_vec();
+        }
+        view.heard_at = at;
+    }
+
     /// Takes in that the peer sent a journal up to here, which it holds so far. With what it said before
     /// that is all, if it says so.
     pub(crate) fn hear_run(
@@ -296,5 +320,48 @@ impl Peer {
             missing_there: spoke.then_some(difference.missing_there),
             confirmed_at,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use srcos_lanes::ids::{EntryHash, Incarnation};
+
+    use super::*;
+
+    #[test]
+    fn part_adds_to_what_was_said_on_this_connection_and_to_nothing_older() {
+        let author = |n| Author { device: DeviceId([n; 32]), incarnation: Incarnation(1) };
+        let tip = |seq| Tip { seq, hash: EntryHash([seq as u8; 32]) };
+        let at = WallMillis(1);
+        let mut peer = Peer::default();
+        peer.hear(
+            LaneId::Normal,
+            &Frontier([(author(1), tip(5)), (author(2), tip(5))].into()),
+            &[],
+            at,
+        );
+        peer.begin(Now::default());
+        // Memory of an earlier connection: it may have lost that since.
+        let changed = Frontier([(author(2), tip(6))].into());
+        peer.hear_part(LaneId::Normal, &changed, &[], at);
+        assert_eq!(peer.says(LaneId::Normal), Some(&changed));
+        peer.hear_part(
+            LaneId::Normal,
+            &Frontier([(author(1), tip(7))].into()),
+            &[(author(1), 6)],
+            at,
+        );
+        let both = Frontier([(author(1), tip(7)), (author(2), tip(6))].into());
+        assert_eq!(peer.says(LaneId::Normal), Some(&both));
+        assert!(!peer.compare(LaneId::Normal, &both, at), "it has not applied all of it");
+        peer.hear_part(
+            LaneId::Normal,
+            &Frontier([(author(1), Tip::TWO_HISTORIES)].into()),
+            &[],
+            at,
+        );
+        let forked = Frontier([(author(1), Tip::TWO_HISTORIES), (author(2), tip(6))].into());
+        assert!(peer.compare(LaneId::Normal, &forked, at));
     }
 }

@@ -17,7 +17,7 @@ use srcos_lanes::signature::{Signature, Signer, verify};
 use crate::roster::{RecordBytes, RecordId};
 
 /// The protocol version spoken.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// Most payload of one frame, in bytes, so that no reader reserves more for one.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Most bytes of one message: the largest entry with some room.
@@ -76,10 +76,13 @@ pub struct Receipt {
 pub struct LaneReceipt {
     /// The lane's code, 0 only in a default value.
     pub lane: u8,
-    /// How far each journal is held.
+    /// How far each journal is held that is named.
     pub held: Frontier,
-    /// Journals that are not applied as far as they are held, and how far they are.
+    /// Journals that are not applied as far as they are held, and how far they are: all of them.
     pub unapplied: Vec<(Author, u64)>,
+    /// Only journals are named that changed since this conversation was last told of the lane. Else all
+    /// that are held, or as many as a receipt may name.
+    pub part: bool,
 }
 
 impl Receipt {
@@ -103,7 +106,7 @@ impl Receipt {
     }
 
     fn signing_bytes(&self, mesh: MeshId) -> Vec<u8> {
-        let mut bytes = b"srcos receipt 1\0".to_vec();
+        let mut bytes = b"srcos receipt 2\0".to_vec();
         bytes.extend_from_slice(&mesh.0);
         let unsigned = (self.at, &self.lanes, self.reset);
         // Encoding plain data into a Vec has no way to fail.
@@ -461,8 +464,12 @@ mod tests {
             digest: [3; 32],
             credit: 9,
         };
-        let lanes =
-            vec![LaneReceipt { lane: 1, held: Frontier::default(), unapplied: vec![(author, 3)] }];
+        let lanes = vec![LaneReceipt {
+            lane: 1,
+            unapplied: vec![(author, 3)],
+            part: true,
+            ..Default::default()
+        }];
         let receipt = Receipt::new(MeshId([1; 32]), WallMillis(7), lanes, true, &key);
         assert!(receipt.verify(MeshId([1; 32]), key.device()));
         assert!(!receipt.verify(MeshId([2; 32]), key.device()));
@@ -556,7 +563,7 @@ mod tests {
     #[test]
     fn receipt_that_names_more_lanes_than_there_are_is_refused() {
         let key = SigningKey::from_bytes(&[1; 32]);
-        let said = LaneReceipt { lane: 1, held: Frontier::default(), unapplied: Vec::new() };
+        let said = LaneReceipt { lane: 1, ..LaneReceipt::default() };
         let receipt = |lanes: usize| {
             let lanes = vec![said.clone(); lanes];
             Message::Receipt(Receipt::new(MeshId([1; 32]), WallMillis(7), lanes, false, &key))

@@ -27,14 +27,10 @@ pub const FORKS_SHOWN_MAX: usize = 8;
 
 impl Engine {
     /// The journals in what a peer says it holds of a lane, of which another history can be shown to it.
-    pub(super) fn forked(
-        &self,
-        store: &Store,
-        conn: ConnId,
-        lane: LaneId,
-        held: &Frontier,
-    ) -> Vec<(Author, Tip)> {
+    pub(super) fn forked(&self, store: &Store, conn: ConnId, lane: LaneId) -> Vec<(Author, Tip)> {
         let Some(session) = self.sessions.get(&conn) else { return Vec::new() };
+        let peer = self.peers.get(&session.device);
+        let Some(held) = peer.and_then(|peer| peer.says(lane)) else { return Vec::new() };
         let unshown = |author: &Author| {
             [true, false].iter().any(|ours| !session.forks_shown.contains(&(lane, *author, *ours)))
         };

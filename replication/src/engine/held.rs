@@ -47,6 +47,21 @@ impl HeldLane {
         self.named.as_ref().unwrap_or(&self.receipt).clone()
     }
 
+    /// What a receipt says of it to a peer that was told so much before: what changed since then, where
+    /// the rest still stands.
+    pub(super) fn since(&self, told: Option<&Told>) -> LaneReceipt {
+        let (Some(Told { all: Some(before), .. }), None) = (told, &self.named) else {
+            return self.named();
+        };
+        let LaneReceipt { lane, held, unapplied, .. } = &*self.receipt;
+        if before.held.0.keys().any(|author| !held.0.contains_key(author)) {
+            return self.named();
+        }
+        let changed = held.0.iter().filter(|(author, tip)| before.held.0.get(author) != Some(tip));
+        let held = Frontier(changed.map(|(author, tip)| (*author, *tip)).collect());
+        LaneReceipt { lane: *lane, held, unapplied: unapplied.clone(), part: true }
+    }
+
     /// Whether a receipt names all of it.
     pub(super) fn is_named_whole(&self) -> bool {
         self.named.is_none()
@@ -101,7 +116,8 @@ fn read(store: &Store, lane: LaneId, version: u64) -> HeldLane {
     let mut unapplied: Vec<_> = unapplied.map(|(author, row)| (author, row.applied)).collect();
     // The same on every device that holds the same.
     unapplied.sort_unstable();
-    let receipt = LaneReceipt { lane: lane.code(), held: store.frontier(lane), unapplied };
+    let held = store.frontier(lane);
+    let receipt = LaneReceipt { lane: lane.code(), held, unapplied, part: false };
     let named = (receipt.held.0.len() > RECEIPT_AUTHORS_MAX).then(|| shortened(&receipt));
     HeldLane { version, digest: receipt.digest(), named, receipt: Arc::new(receipt) }
 }
@@ -124,7 +140,7 @@ fn shortened(all: &LaneReceipt) -> LaneReceipt {
     // More devices than a roster has come with a store that was in another mesh.
     let held = Frontier(latest(of_each).take(RECEIPT_AUTHORS_MAX).collect());
     let unapplied = all.unapplied.iter().filter(|(author, _)| held.0.contains_key(author));
-    LaneReceipt { lane: all.lane, unapplied: unapplied.copied().collect(), held }
+    LaneReceipt { lane: all.lane, unapplied: unapplied.copied().collect(), held, part: false }
 }
 
 #[cfg(test)]
@@ -148,7 +164,7 @@ mod tests {
         let tip = Tip { seq: u64::MAX, hash: EntryHash([255; 32]) };
         let held = Frontier(authors.map(|author| (author, tip)).collect());
         let unapplied = held.0.keys().map(|author| (*author, u64::MAX - 1)).collect();
-        LaneReceipt { lane: code, held, unapplied }
+        LaneReceipt { lane: code, held, unapplied, part: false }
     }
 
     #[test]
@@ -176,5 +192,27 @@ mod tests {
             assert_eq!(seen.len(), devices.min(RECEIPT_AUTHORS_MAX), "{devices} of {of_each}");
             assert_eq!(named.unapplied.len(), named.held.0.len());
         }
+    }
+
+    #[test]
+    fn part_names_what_changed_and_everything_is_named_where_a_journal_is_gone() {
+        let held = |all: &LaneReceipt| HeldLane {
+            version: 0,
+            digest: all.digest(),
+            named: None,
+            receipt: Arc::new(all.clone()),
+        };
+        let before = lane(1, 3, 2);
+        let told = held(&before).told();
+        let mut after = before.clone();
+        let first = *after.held.0.keys().next().unwrap();
+        let tip = Tip { seq: u64::MAX, hash: EntryHash([1; 32]) };
+        after.held.0.insert(first, tip);
+        let part = held(&after).since(Some(&told));
+        assert_eq!(part.held, Frontier([(first, tip)].into()));
+        assert_eq!((part.part, part.unapplied), (true, before.unapplied.clone()));
+        assert_eq!(held(&after).since(None), after);
+        after.held.0.remove(&first);
+        assert_eq!(held(&after).since(Some(&told)), after, "nobody can be told that it is gone");
     }
 }

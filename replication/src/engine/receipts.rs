@@ -12,6 +12,8 @@ use super::{ConnId, Engine, Event, RECEIPT_AUTHORS_MAX, RESET_EVERY_MS};
 use crate::peers::{Contact, LaneState};
 use crate::wire::{AbortReason, LaneReceipt, Message, Receipt};
 
+const MORE_JOURNALS: &str = "a receipt names more journals than any may";
+
 impl Engine {
     pub(super) fn handle_receipt(
         &mut self,
@@ -30,8 +32,12 @@ impl Engine {
         let too_many = |said: &LaneReceipt| {
             said.held.0.len() > RECEIPT_AUTHORS_MAX || said.unapplied.len() > RECEIPT_AUTHORS_MAX
         };
+        if receipt.reset && receipt.lanes.iter().any(|said| said.part) {
+            self.abort(conn, AbortReason::Protocol, "a receipt asks for all and names a part");
+            return Ok(());
+        }
         if receipt.lanes.iter().any(too_many) {
-            self.abort(conn, AbortReason::Protocol, "a receipt names more journals than any may");
+            self.abort(conn, AbortReason::Protocol, MORE_JOURNALS);
             return Ok(());
         }
         let own = store.author();
@@ -61,11 +67,20 @@ impl Engine {
                 }
             }
             session.note_ahead(lane, ours, &self.taken_in);
-            note_forked(store, session, lane, ours, &said.held);
             let peer = self.peers.entry(device).or_default();
-            peer.hear(lane, &said.held, &said.unapplied, now.wall);
+            if said.part {
+                peer.hear_part(lane, &said.held, &said.unapplied, now.wall);
+            } else {
+                peer.hear(lane, &said.held, &said.unapplied, now.wall);
+            }
             peer.compare(lane, ours, now.wall);
-            for (author, tip) in self.forked(store, conn, lane, &said.held) {
+            let theirs = peer.says(lane).unwrap_or(&said.held);
+            if theirs.0.len() > RECEIPT_AUTHORS_MAX {
+                self.abort(conn, AbortReason::Protocol, MORE_JOURNALS);
+                return Ok(());
+            }
+            note_forked(store, session, lane, ours, theirs);
+            for (author, tip) in self.forked(store, conn, lane) {
                 self.show_fork(store, conn, lane, author, tip)?;
             }
         }
@@ -168,7 +183,7 @@ impl Engine {
                 held.follows(told, |author| shown(author).filter(|tip| has(says, author, tip)))
             });
             if in_part || !knows {
-                lanes.push(held.named());
+                lanes.push(held.since(told));
             }
             session.told.insert(*lane, held.told());
             session.shown.retain(|(of, _), _| of != lane);

@@ -379,11 +379,19 @@ fn a_peer_that_names_the_journal_before_the_place_where_the_two_part_has_no_proo
     world.connect(1, 2);
     world.run();
     let (at, conn) = world.links[0].ends[0];
-    let node = &world.nodes[at];
+    let node = &mut world.nodes[at];
+    let peer = node.engine.sessions[&conn].device;
     let hash = Entry::read(&two.one[0]).unwrap().hash;
-    for tip in [Tip::TWO_HISTORIES, Tip { seq: 1, hash }] {
+    for (tip, found) in [
+        (Tip::TWO_HISTORIES, 0),
+        (Tip { seq: 1, hash }, 0),
+        (Tip { seq: 3, hash: EntryHash([9; 32]) }, 1),
+    ] {
         let held = Frontier([(two.author, tip)].into());
-        assert_eq!(node.engine.forked(&node.store, conn, LaneId::Normal, &held), []);
+        let peer = node.engine.peers.get_mut(&peer).unwrap();
+        peer.hear(LaneId::Normal, &held, &[], WallMillis(1));
+        node.engine.sessions.get_mut(&conn).unwrap().forks_shown.clear();
+        assert_eq!(node.engine.forked(&node.store, conn, LaneId::Normal).len(), found, "{tip:?}");
     }
 }
 
@@ -392,8 +400,11 @@ impl Two {
     fn name_again(&self, world: &mut World, tip: Tip) -> Vec<i64> {
         let (at, conn) = world.links[0].ends[0];
         let held = Frontier([(self.author, tip)].into());
-        let lane =
-            crate::wire::LaneReceipt { lane: LaneId::Normal.code(), held, unapplied: vec![] };
+        let lane = crate::wire::LaneReceipt {
+            lane: LaneId::Normal.code(),
+            held,
+            ..crate::wire::LaneReceipt::default()
+        };
         let mesh = world.nodes[at].engine.roster().mesh();
         let key = &world.nodes[2].key;
         let receipt = crate::wire::Receipt::new(mesh, WallMillis(1), vec![lane], false, key);

@@ -65,7 +65,8 @@ impl Attack {
 
     /// Mallory's receipt for the normal lane.
     fn receipt(&self, held: Frontier, signer: usize) -> Message<'static> {
-        let lanes = vec![LaneReceipt { lane: LaneId::Normal.code(), held, unapplied: Vec::new() }];
+        let lane = LaneId::Normal.code();
+        let lanes = vec![LaneReceipt { lane, held, ..LaneReceipt::default() }];
         let mesh = self.world.nodes[VICTIM].engine.roster().mesh();
         let key = &self.world.nodes[signer].key;
         Message::Receipt(Receipt::new(mesh, WallMillis(1), lanes, false, key))
@@ -275,6 +276,18 @@ fn forged_receipt_ends_the_connection_and_proves_nothing() {
     let everything = attack.world.nodes[VICTIM].store.frontier(LaneId::Normal);
     let forged = attack.receipt(everything, FRIEND);
     attack.say(&forged);
+    assert_eq!(attack.closed_with(), Some(AbortReason::Protocol));
+    attack.did_no_harm();
+}
+
+#[test]
+fn receipt_that_asks_for_all_and_names_a_part_ends_the_connection() {
+    let mut attack = Attack::new();
+    let (lane, mesh) = (LaneId::Normal.code(), attack.world.nodes[VICTIM].engine.roster().mesh());
+    let lanes = vec![LaneReceipt { lane, part: true, ..LaneReceipt::default() }];
+    let key = &attack.world.nodes[MALLORY].key;
+    let receipt = Message::Receipt(Receipt::new(mesh, WallMillis(1), lanes, true, key));
+    attack.say(&receipt);
     assert_eq!(attack.closed_with(), Some(AbortReason::Protocol));
     attack.did_no_harm();
 }

@@ -7,6 +7,8 @@ use super::*;
 struct Count {
     runs: usize,
     receipts: usize,
+    /// Journals that receipts named.
+    named: usize,
 }
 
 impl Count {
@@ -20,7 +22,10 @@ impl Count {
             let message = crate::wire::Assembler::default().push(frame).unwrap().unwrap();
             match Message::decode(&message).unwrap() {
                 Message::Run { .. } => self.runs += 1,
-                Message::Receipt(_) => self.receipts += 1,
+                Message::Receipt(receipt) => {
+                    self.receipts += 1;
+                    self.named += receipt.lanes.iter().map(|lane| lane.held.0.len()).sum::<usize>();
+                }
                 _ => {}
             }
         }
@@ -69,6 +74,7 @@ fn change_crosses_each_link_of_its_author_once_and_no_other() {
             let count = count(&mut world);
             assert_eq!(count.runs, others, "{devices} devices");
             assert_eq!(count.receipts, others * others, "each who got it tells all: {devices}");
+            assert_eq!(count.named, count.receipts, "and names the one journal that changed");
             assert_all_in_sync(&world);
         }
     }
@@ -80,7 +86,7 @@ fn author_knows_and_is_known_to_be_in_step_without_a_receipt_of_its_own() {
     connect_all(&mut world);
     world.put(0, "x", json!(1));
     world.put(0, "y", json!(2));
-    assert_eq!(count(&mut world), Count { runs: 2, receipts: 1 });
+    assert_eq!(count(&mut world), Count { runs: 2, receipts: 1, named: 1 });
     assert_all_in_sync(&world);
     let peers = world.nodes[1].engine.lane_peers(&world.nodes[1].store, LaneId::Normal);
     assert!(peers[0].confirmed_at.is_some_and(|at| at.0 + 1_000 > world.now));
