@@ -18,6 +18,9 @@ use crate::tables::{self, Loc, ObjectRow};
 
 /// Memory for loaded documents, in bytes, by their own estimate.
 const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Memory for one document that is larger than that, in bytes. One with a hundred thousand edits takes
+/// seconds to build; of two such that are edited in turns, each waits for that.
+pub const LARGE_DOCUMENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Changes that may follow a saved document before it is saved again, at least.
 const TAIL_CHANGES_MIN: u32 = 16;
 
@@ -84,6 +87,8 @@ pub(super) fn rebuild(
 pub(super) struct DocumentCache {
     documents: LruCache<Vec<u8>, (Object, usize)>,
     bytes: usize,
+    /// One that would push out all others.
+    large: Option<(Vec<u8>, Object)>,
 }
 
 impl std::fmt::Debug for DocumentCache {
@@ -94,7 +99,7 @@ impl std::fmt::Debug for DocumentCache {
 
 impl DocumentCache {
     pub(super) fn new() -> Self {
-        Self { documents: LruCache::unbounded(), bytes: 0 }
+        Self { documents: LruCache::unbounded(), bytes: 0, large: None }
     }
 
     pub(super) fn clear(&mut self) {
@@ -103,6 +108,9 @@ impl DocumentCache {
 
     /// Takes a document out; the taker puts it back when it is still the committed one.
     pub(super) fn take(&mut self, key: &[u8]) -> Option<Object> {
+        if let Some((_, object)) = self.large.take_if(|(large, _)| large == key) {
+            return Some(object);
+        }
         let (object, bytes) = self.documents.pop(key)?;
         self.bytes -= bytes;
         Some(object)
@@ -111,8 +119,10 @@ impl DocumentCache {
     pub(super) fn put(&mut self, key: Vec<u8>, object: Object) {
         let bytes = object.size_estimate();
         if bytes > CACHE_BYTES_MAX {
-            // It would push out all others, and then itself.
             self.take(&key);
+            if bytes <= LARGE_DOCUMENT_BYTES_MAX {
+                self.large = Some((key, object));
+            }
             return;
         }
         self.bytes += bytes;
