@@ -271,7 +271,7 @@ fn limits_in_the_documents_are_those_of_the_code() {
     check("store::DEVICE_JOURNALS_MAX", store::DEVICE_JOURNALS_MAX as u64);
     check("store::REVOKED_JOURNALS_MAX", store::REVOKED_JOURNALS_MAX as u64);
     check("store::CACHE_BYTES", store::CACHE_BYTES as u64);
-    check("store::LARGE_DOCUMENT_BYTES_MAX", store::LARGE_DOCUMENT_BYTES_MAX as u64);
+    check("store::LARGE_DOCUMENTS_BYTES_MAX", store::LARGE_DOCUMENTS_BYTES_MAX as u64);
     check("store::WORK_BYTES_TARGET", store::WORK_BYTES_TARGET as u64);
     check("store::VERIFY_TAIL_ENTRIES", store::VERIFY_TAIL_ENTRIES);
     check("wire::FRAME_BYTES_MAX", wire::FRAME_BYTES_MAX as u64);

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use redb::{Database, Table, WriteTransaction};
 
-pub use documents::LARGE_DOCUMENT_BYTES_MAX;
+pub use documents::LARGE_DOCUMENTS_BYTES_MAX;
 pub use journals::{DEVICE_JOURNALS_MAX, REVOKED_JOURNALS_MAX};
 pub use open::{CACHE_BYTES, OpenOptions, STORE_VERSION, VERIFY_TAIL_ENTRIES};
 pub use read::{

@@ -18,9 +18,9 @@ use crate::tables::{self, Loc, ObjectRow};
 
 /// Memory for loaded documents, in bytes, by their own estimate.
 const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Memory for one document that is larger than that, in bytes. One with a hundred thousand edits takes
-/// seconds to build; of two such that are edited in turns, each waits for that.
-pub const LARGE_DOCUMENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Memory for those that are larger than that, in bytes, so that they push out no others. One with a
+/// hundred thousand edits takes seconds to build.
+pub const LARGE_DOCUMENTS_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Changes that may follow a saved document before it is saved again, at least.
 const TAIL_CHANGES_MIN: u32 = 16;
 
@@ -83,23 +83,54 @@ pub(super) fn rebuild(
     Ok(object)
 }
 
-/// Documents that were used lately.
-pub(super) struct DocumentCache {
+/// Documents that were used lately, by the memory that they take.
+struct Lately {
     documents: LruCache<Vec<u8>, (Object, usize)>,
     bytes: usize,
-    /// One that would push out all others.
-    large: Option<(Vec<u8>, Object)>,
+    bytes_max: usize,
+}
+
+impl Lately {
+    fn new(bytes_max: usize) -> Self {
+        Self { documents: LruCache::unbounded(), bytes: 0, bytes_max }
+    }
+
+    fn take(&mut self, key: &[u8]) -> Option<Object> {
+        let (object, bytes) = self.documents.pop(key)?;
+        self.bytes -= bytes;
+        Some(object)
+    }
+
+    fn put(&mut self, key: Vec<u8>, object: Object, bytes: usize) {
+        self.bytes += bytes;
+        if let Some((_, (_, old))) = self.documents.push(key, (object, bytes)) {
+            self.bytes -= old;
+        }
+        while self.bytes > self.bytes_max {
+            let Some((_, (_, old))) = self.documents.pop_lru() else { break };
+            self.bytes -= old;
+        }
+    }
+}
+
+/// Documents that were used lately.
+pub(super) struct DocumentCache {
+    small: Lately,
+    /// Those that would push out all others.
+    large: Lately,
 }
 
 impl std::fmt::Debug for DocumentCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DocumentCache({} documents, {} bytes)", self.documents.len(), self.bytes)
+        let Self { small, large } = self;
+        let of = |lately: &Lately| format!("{} in {} bytes", lately.documents.len(), lately.bytes);
+        write!(f, "DocumentCache({}, large: {})", of(small), of(large))
     }
 }
 
 impl DocumentCache {
     pub(super) fn new() -> Self {
-        Self { documents: LruCache::unbounded(), bytes: 0, large: None }
+        Self { small: Lately::new(CACHE_BYTES_MAX), large: Lately::new(LARGE_DOCUMENTS_BYTES_MAX) }
     }
 
     pub(super) fn clear(&mut self) {
@@ -108,31 +139,15 @@ impl DocumentCache {
 
     /// Takes a document out; the taker puts it back when it is still the committed one.
     pub(super) fn take(&mut self, key: &[u8]) -> Option<Object> {
-        if let Some((_, object)) = self.large.take_if(|(large, _)| large == key) {
-            return Some(object);
-        }
-        let (object, bytes) = self.documents.pop(key)?;
-        self.bytes -= bytes;
-        Some(object)
+        self.small.take(key).or_else(|| self.large.take(key))
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, object: Object) {
+        // It may have grown from one to the other.
+        self.take(&key);
         let bytes = object.size_estimate();
-        if bytes > CACHE_BYTES_MAX {
-            self.take(&key);
-            if bytes <= LARGE_DOCUMENT_BYTES_MAX {
-                self.large = Some((key, object));
-            }
-            return;
-        }
-        self.bytes += bytes;
-        if let Some((_, (_, old))) = self.documents.push(key, (object, bytes)) {
-            self.bytes -= old;
-        }
-        while self.bytes > CACHE_BYTES_MAX {
-            let Some((_, (_, old))) = self.documents.pop_lru() else { break };
-            self.bytes -= old;
-        }
+        let of_its_size = if bytes > CACHE_BYTES_MAX { &mut self.large } else { &mut self.small };
+        of_its_size.put(key, object, bytes);
     }
 }
 

@@ -290,7 +290,7 @@ impl Snapshot {
         }
     }
 
-    /// What was applied after a cursor, oldest first: about `limit` changes, whole rows.
+    /// What was applied after a cursor, oldest first: `limit` changes, or one more.
     pub fn feed(
         &self,
         after: Option<(u64, u32)>,
@@ -311,7 +311,8 @@ impl Snapshot {
             let row = tables::unseal(tables::FEED, key.value(), value.value())
                 .and_then(|bytes| tables::decode::<FeedRow>(tables::FEED, key.value(), bytes));
             let lanes = row.as_ref().map_or(LaneId::ALL.to_vec(), |row| vec![row.lane()]);
-            match row.and_then(|row| self.feed_row(number, &row, now, after, &mut applied)) {
+            let of_row = |row| self.feed_row(number, &row, now, after, limit, &mut applied);
+            match row.and_then(of_row) {
                 Ok(()) => {}
                 // Whoever follows the feed goes on, and knows that something was missed.
                 Err(StoreError::Damaged { .. }) => {
@@ -337,6 +338,7 @@ impl Snapshot {
         row: &FeedRow,
         now: WallMillis,
         after: Option<(u64, u32)>,
+        limit: usize,
         applied: &mut Vec<Applied>,
     ) -> Result<(), StoreError> {
         let (lane, author, seq) = match row {
@@ -370,6 +372,10 @@ impl Snapshot {
             // What was delivered already need not be read again.
             if after >= Some((number, 2 * index as u32 + 1)) {
                 continue;
+            }
+            // The next read begins within the row.
+            if applied.len() >= limit {
+                return Ok(());
             }
             let object = self.shown_life(lane, id, life, now)?;
             let cursor = (number, 2 * index as u32);

@@ -622,6 +622,10 @@ fn feed_gives_each_applied_change_once_and_resumes() {
     for (index, change) in all.iter().enumerate() {
         let rest = snapshot.feed(Some(change.cursor), 100, WallMillis(0)).unwrap();
         assert_eq!(rest, all[index + 1..]);
+        // Five were written by one entry: no more of it is read than is wanted.
+        let next = snapshot.feed(Some(change.cursor), 1, WallMillis(0)).unwrap();
+        assert!(next.len() <= 2 && all[index + 1..].starts_with(&next), "{next:?}");
+        assert_eq!(next.is_empty(), index + 1 == all.len());
     }
 }
 
