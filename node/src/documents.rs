@@ -44,6 +44,11 @@ pub fn place(cursor: Cursor) -> Option<(u64, u32)> {
     Some((at / CHANGES_PER_ROW, (at % CHANGES_PER_ROW) as u32))
 }
 
+/// In how many feed rows a change may lie that is after one cursor and not after another.
+pub fn rows_between(after: Cursor, last: Cursor) -> u64 {
+    last.0.saturating_sub(after.0).div_ceil(CHANGES_PER_ROW)
+}
+
 /// The cursor behind everything before a feed row.
 pub fn cursor_before(row: u64) -> Cursor {
     match row.checked_sub(1) {

@@ -21,6 +21,7 @@ use super::Shared;
 use super::reply::Reply;
 use crate::api::{ApiError, Cursor, ErrorKind};
 use crate::contain::contained;
+use crate::documents::rows_between;
 
 /// Time between signs of life on a quiet stream, in milliseconds: shorter than what proxies and
 /// readers take for a dead connection.
@@ -30,8 +31,10 @@ pub(crate) const KEEP_ALIVE_MS: u64 = 15_000;
 const PAGE: usize = 64;
 
 /// Changes read on the spot once a reader that has all hears of more: what was committed a moment ago
-/// is in memory, and another thread would be woken for longer than reading it takes.
-const FRESH: usize = 4;
+/// is in memory. One, since that thread serves others too, and an object may be large.
+const FRESH: usize = 1;
+/// Rows of the feed that are looked through for it, at most: not all hold something to show.
+const FRESH_ROWS_MAX: u64 = 4;
 
 /// What `/changes` is asked for.
 #[derive(Deserialize)]
@@ -123,9 +126,10 @@ impl Follower {
                 return Some(event(&change));
             }
             // Marked as seen before reading: a change that comes in between is a tick that waits.
-            self.ticks.borrow_and_update();
+            let last = Cursor(*self.ticks.borrow_and_update());
             let after = self.cursor;
-            let page = if std::mem::take(&mut self.fresh) {
+            let near = rows_between(after, last) <= FRESH_ROWS_MAX;
+            let page = if std::mem::take(&mut self.fresh) && near {
                 contained(|| self.shared.node.changes(after, FRESH))
             } else {
                 self.shared.ask(move |node| node.changes(after, PAGE)).await
