@@ -147,20 +147,24 @@ impl Peer {
         view.heard_at = at;
     }
 
-    /// Takes in what the peer says has changed of a lane: of the rest stands what it said before.
+    /// Takes in what the peer says has changed of a lane: of the rest stands what it said before. Refused,
+    /// with the reason, where it said nothing before on this connection, or names too much with that.
     pub(crate) fn hear_part(
         &mut self,
         lane: LaneId,
         changed: &Frontier,
         unapplied: &[(Author, u64)],
         at: WallMillis,
-    ) {
+    ) -> Result<(), &'static str> {
         if !self.spoke_of.contains(&lane) {
-            // What is remembered of an earlier conversation stands for nothing.
-            return self.hear(lane, changed, unapplied, at);
+            return Err("a receipt names a part of what was not said");
+        }
+        let view = self.lanes.entry(lane).or_default();
+        let new = changed.0.keys().filter(|author| !view.held.0.contains_key(author)).count();
+        if view.held.0.len() + new > RECEIPT_AUTHORS_MAX {
+            return Err("receipts name more journals than any may");
         }
         self.more.remove(&lane);
-        let view = self.lanes.entry(lane).or_default();
         for (author, tip) in &changed.0 {
             self.unsaved |= view.held.0.insert(*author, *tip) != Some(*tip);
         }
@@ -169,6 +173,7 @@ impl Peer {
             view.unapplied = unapplied.to_vec();
         }
         view.heard_at = at;
+        Ok(())
     }
 
     /// Takes in that the peer sent a journal up to here, which it holds so far. With what it said before
@@ -329,39 +334,53 @@ mod tests {
 
     use super::*;
 
+    const LANE: LaneId = LaneId::Normal;
+    const AT: WallMillis = WallMillis(1);
+
+    fn author(n: u64) -> Author {
+        Author { device: DeviceId([1; 32]), incarnation: Incarnation(n) }
+    }
+
+    fn tip(seq: u64) -> Tip {
+        Tip { seq, hash: EntryHash([seq as u8; 32]) }
+    }
+
+    fn tips<const N: usize>(tips: [(u64, Tip); N]) -> Frontier {
+        Frontier(tips.map(|(n, tip)| (author(n), tip)).into())
+    }
+
     #[test]
-    fn part_adds_to_what_was_said_on_this_connection_and_to_nothing_older() {
-        let author = |n| Author { device: DeviceId([n; 32]), incarnation: Incarnation(1) };
-        let tip = |seq| Tip { seq, hash: EntryHash([seq as u8; 32]) };
-        let at = WallMillis(1);
+    fn part_adds_to_what_was_said_on_this_connection() {
         let mut peer = Peer::default();
-        peer.hear(
-            LaneId::Normal,
-            &Frontier([(author(1), tip(5)), (author(2), tip(5))].into()),
-            &[],
-            at,
-        );
-        peer.begin(Now::default());
-        // Memory of an earlier connection: it may have lost that since.
-        let changed = Frontier([(author(2), tip(6))].into());
-        peer.hear_part(LaneId::Normal, &changed, &[], at);
-        assert_eq!(peer.says(LaneId::Normal), Some(&changed));
-        peer.hear_part(
-            LaneId::Normal,
-            &Frontier([(author(1), tip(7))].into()),
-            &[(author(1), 6)],
-            at,
-        );
-        let both = Frontier([(author(1), tip(7)), (author(2), tip(6))].into());
-        assert_eq!(peer.says(LaneId::Normal), Some(&both));
-        assert!(!peer.compare(LaneId::Normal, &both, at), "it has not applied all of it");
-        peer.hear_part(
-            LaneId::Normal,
-            &Frontier([(author(1), Tip::TWO_HISTORIES)].into()),
-            &[],
-            at,
-        );
-        let forked = Frontier([(author(1), Tip::TWO_HISTORIES), (author(2), tip(6))].into());
-        assert!(peer.compare(LaneId::Normal, &forked, at));
+        peer.hear(LANE, &tips([(1, tip(5)), (2, tip(5))]), &[], AT);
+        peer.hear_part(LANE, &tips([(1, tip(7))]), &[(author(1), 6)], AT).unwrap();
+        let both = tips([(1, tip(7)), (2, tip(5))]);
+        assert_eq!(peer.says(LANE), Some(&both));
+        assert!(!peer.compare(LANE, &both, AT), "it has not applied all of it");
+        peer.hear_part(LANE, &tips([(1, Tip::TWO_HISTORIES)]), &[], AT).unwrap();
+        assert!(peer.compare(LANE, &tips([(1, Tip::TWO_HISTORIES), (2, tip(5))]), AT));
+    }
+
+    #[test]
+    fn part_of_what_was_said_on_an_earlier_connection_is_refused() {
+        let mut peer = Peer::default();
+        let known = tips([(1, tip(5)), (2, tip(5))]);
+        peer.hear(LANE, &known, &[], AT);
+        // It may have lost that since.
+        peer.begin(Now { mono: srcos_lanes::ids::MonoMillis(1), wall: AT });
+        assert!(peer.hear_part(LANE, &tips([(2, tip(6))]), &[], AT).is_err());
+        assert_eq!(peer.says(LANE), None);
+        assert_eq!(peer.lanes[&LANE].held, known);
+    }
+
+    #[test]
+    fn parts_name_no_more_journals_together_than_a_receipt_may() {
+        let mut peer = Peer::default();
+        let most = RECEIPT_AUTHORS_MAX as u64;
+        let all = Frontier((0..most).map(|n| (author(n), tip(1))).collect());
+        peer.hear(LANE, &all, &[], AT);
+        assert!(peer.hear_part(LANE, &tips([(0, tip(2)), (most, tip(1))]), &[], AT).is_err());
+        assert_eq!(peer.says(LANE), Some(&all));
+        peer.hear_part(LANE, &tips([(0, tip(2))]), &[], AT).unwrap();
     }
 }

@@ -70,7 +70,7 @@ struct Later {
     at: MonoMillis,
 }
 
-/// What the peer was last told of a lane.
+/// What the peer was last told of a lane, by a receipt or by runs that it said it has.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) digest: [u8; 32],

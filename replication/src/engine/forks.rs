@@ -34,9 +34,11 @@ impl Engine {
         let unshown = |author: &Author| {
             [true, false].iter().any(|ours| !session.forks_shown.contains(&(lane, *author, *ours)))
         };
-        let forked = held.0.iter().filter(|(author, tip)| has_proof(store, lane, author, tip));
-        let forked = forked.filter(|(author, _)| unshown(author));
-        forked.take(FORKS_SHOWN_MAX).map(|(author, tip)| (*author, *tip)).collect()
+        // By what is held here: a peer may name thousands.
+        let ours = store.journals(lane).map(|(author, _)| author);
+        let theirs = ours.filter_map(|author| Some((author, *held.0.get(&author)?)));
+        let forked = theirs.filter(|(author, tip)| has_proof(store, lane, author, tip));
+        forked.filter(|(author, _)| unshown(author)).take(FORKS_SHOWN_MAX).collect()
     }
 
     /// Shows the journals that were just found to have two histories to everybody who holds one. A disk

@@ -117,6 +117,8 @@ impl Engine {
             for lane in session.lanes.clone() {
                 session.note_ahead(lane, &self.held.lane(store, lane).receipt.held, &self.taken_in);
             }
+            // What runs named of it cannot be taken back in part.
+            session.told.clear();
             session.receipt_soon(now.mono);
         }
     }

@@ -12,8 +12,6 @@ use super::{ConnId, Engine, Event, RECEIPT_AUTHORS_MAX, RESET_EVERY_MS};
 use crate::peers::{Contact, LaneState};
 use crate::wire::{AbortReason, LaneReceipt, Message, Receipt};
 
-const MORE_JOURNALS: &str = "a receipt names more journals than any may";
-
 impl Engine {
     pub(super) fn handle_receipt(
         &mut self,
@@ -37,7 +35,7 @@ impl Engine {
             return Ok(());
         }
         if receipt.lanes.iter().any(too_many) {
-            self.abort(conn, AbortReason::Protocol, MORE_JOURNALS);
+            self.abort(conn, AbortReason::Protocol, "a receipt names more journals than any may");
             return Ok(());
         }
         let own = store.author();
@@ -69,17 +67,15 @@ impl Engine {
             session.note_ahead(lane, ours, &self.taken_in);
             let peer = self.peers.entry(device).or_default();
             if said.part {
-                peer.hear_part(lane, &said.held, &said.unapplied, now.wall);
+                if let Err(why) = peer.hear_part(lane, &said.held, &said.unapplied, now.wall) {
+                    self.abort(conn, AbortReason::Protocol, why);
+                    return Ok(());
+                }
             } else {
                 peer.hear(lane, &said.held, &said.unapplied, now.wall);
             }
             peer.compare(lane, ours, now.wall);
-            let theirs = peer.says(lane).unwrap_or(&said.held);
-            if theirs.0.len() > RECEIPT_AUTHORS_MAX {
-                self.abort(conn, AbortReason::Protocol, MORE_JOURNALS);
-                return Ok(());
-            }
-            note_forked(store, session, lane, ours, theirs);
+            note_forked(store, session, lane, ours, peer.says(lane).unwrap_or(&said.held));
             for (author, tip) in self.forked(store, conn, lane) {
                 self.show_fork(store, conn, lane, author, tip)?;
             }
@@ -127,7 +123,7 @@ impl Engine {
             return false;
         }
         // That the peer can compare too is not known: its frontier may have moved since it wrote the
-        // digest. So this tells it nothing yet, and a receipt from it will be answered in full.
+        // digest. So this tells it nothing yet, and what changes first is said to it in full.
         for lane in &session.lanes {
             let LaneReceipt { held, unapplied, .. } = &*self.held.lane(store, *lane).receipt;
             for (author, tip) in &held.0 {

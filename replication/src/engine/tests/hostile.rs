@@ -292,6 +292,28 @@ fn receipt_that_asks_for_all_and_names_a_part_ends_the_connection() {
     attack.did_no_harm();
 }
 
+#[test]
+fn receipts_that_together_name_more_journals_than_any_may_end_the_connection() {
+    let mut attack = Attack::new();
+    let (lane, mesh) = (LaneId::Normal.code(), attack.world.nodes[VICTIM].engine.roster().mesh());
+    let device = attack.world.device(MALLORY);
+    let journals = |from: u64, count: u64| {
+        let author = |n| Author { device, incarnation: Incarnation(n) };
+        let tip = Tip { seq: 1, hash: EntryHash([1; 32]) };
+        Frontier((from..from + count).map(|n| (author(n), tip)).collect())
+    };
+    let all = attack.receipt(journals(0, RECEIPT_AUTHORS_MAX as u64), MALLORY);
+    attack.say(&all);
+    assert_eq!(attack.closed_with(), None);
+    let more = journals(RECEIPT_AUTHORS_MAX as u64, 1);
+    let lanes = vec![LaneReceipt { lane, held: more, part: true, ..LaneReceipt::default() }];
+    let key = &attack.world.nodes[MALLORY].key;
+    let part = Message::Receipt(Receipt::new(mesh, WallMillis(1), lanes, false, key));
+    attack.say(&part);
+    assert_eq!(attack.closed_with(), Some(AbortReason::Protocol));
+    attack.did_no_harm();
+}
+
 /// A device that was restored from a backup learns so from a peer that holds more of its journal. A
 /// peer may lie; then one incarnation is spent, not one for each lie.
 #[test]
