@@ -98,7 +98,7 @@ impl Trick {
         Self::Faces,
     ];
 
-    /// Whether it consists of properly signed runs.
+    /// Whether it consists of runs whose headers are properly signed.
     const fn is_told(self) -> bool {
         matches!(
             self,
@@ -232,9 +232,9 @@ impl Tamperer {
             Trick::Forge | Trick::Stranger => sent.extend(self.forged(trick)),
             Trick::FalseReceipt => sent.extend(self.false_receipt(to)),
             Trick::Body => {
-                let altered = sent.last().and_then(|frame| self.other_body(frame));
+                let altered = sent.first().and_then(|frame| self.other_body(frame));
                 if let Some(altered) = altered {
-                    sent.insert(sent.len() - 1, altered);
+                    sent.insert(0, altered);
                 }
             }
             Trick::Flood => {
@@ -411,7 +411,8 @@ impl Tamperer {
         let incarnation = incarnation.unwrap_or(Incarnation::first(1));
         let tip = Tip { seq: self.stream.between(1, 1_000), hash: EntryHash(self.stream.bytes()) };
         let held = Frontier([(Author { device, incarnation }, tip)].into());
-        let said = LaneReceipt { lane: lane.code(), held, ..LaneReceipt::default() };
+        let part = self.stream.percent(50);
+        let said = LaneReceipt { lane: lane.code(), held, part, ..LaneReceipt::default() };
         let at = WallMillis(self.stream.below(1 << 50));
         let reset = self.stream.percent(20);
         let receipt = Receipt::new(self.mesh, at, vec![said], reset, &self.key);

@@ -131,12 +131,25 @@ impl Comparison<'_> {
                 }
             }
         }
-        let opened = Some(LaneId::Secure).filter(|lane| !self.skipped.contains(lane));
-        for lane in self.lanes().chain(opened) {
+        for lane in self.lanes().chain([LaneId::Secure]) {
             let reports = node.engine.lane_peers(&node.store, lane);
             for other in self.core.iter().copied().filter(|other| joined(number, *other)) {
-                if self.nodes[other].running.is_none() || !self.exchange(lane, number, other) {
-                    continue;
+                let Some(peer) = &self.nodes[other].running else { continue };
+                if lane == LaneId::Secure {
+                    if !self.exchange(lane, number, other) {
+                        continue;
+                    }
+                    let ours = self.undisputed(lane, node);
+                    let lacks = ours.difference(&self.undisputed(lane, peer)).missing_here;
+                    if lacks > 0 {
+                        waits
+                            .push(format!("n{number} lacks {lacks} entries of n{other} in {lane}"));
+                    }
+                    // Entries may wait for ever for those of a device that closed the lane again.
+                    let stranded = node.store.waits(lane) || peer.store.waits(lane);
+                    if stranded || self.skipped.contains(&lane) {
+                        continue;
+                    }
                 }
                 let device = self.nodes[other].device();
                 let state = reports.iter().find(|report| report.device == device);

@@ -43,7 +43,7 @@ pub(super) const ALL: &[Scenario] = &[
         3,
         altered_bodies,
     )
-    .shaped(|options| options.tricks = BTreeMap::from([(Trick::Body, 2)])),
+    .shaped(|options| options.tricks = BTreeMap::from([(Trick::Body, 3)])),
     Scenario::new(
         "withheld-entries",
         "a member leaves out frames: what was left out is asked for again",
@@ -154,12 +154,13 @@ fn altered_bodies(world: &mut World) -> Checked {
     world.part(&[1]);
     for number in 0..8 {
         world.put(2, Normal, &format!("other/{number}"), json!(number))?;
-        world.pass(10_000)?;
+        world.pass(20_000)?;
     }
+    world.claim(world.has_played(2, Trick::Body), "bodies were altered")?;
     let shown =
         |world: &World, id: String, value| world.shows(0, Normal, &id) == Some(json!(value));
     let notes = (0..8).filter(|number| shown(world, format!("note/{number}"), *number)).count();
-    world.claim(notes == 8, "what was signed is taken, in spite of what came before it")?;
+    world.claim(notes == 8, "what was signed comes over a later link")?;
     world.mend_network();
     world.come_to_rest()
 }

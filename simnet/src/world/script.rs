@@ -10,6 +10,7 @@ use srcos_replication::peers::LaneState;
 
 use super::{Happening, Report, Verdict, World};
 use crate::faults::Fault;
+use crate::hostile::Trick;
 use crate::invariants::{Checked, Violation, converged};
 use crate::network::Carried;
 use crate::scheduler::Stream;
@@ -245,6 +246,12 @@ impl World {
                 running.store.journals(lane).any(|(by, row)| by.device == device && row.forked)
             })
         })
+    }
+
+    /// Whether a member has played a trick.
+    pub fn has_played(&self, node: usize, trick: Trick) -> bool {
+        let tamperer = self.nodes[node].tamperer.as_ref();
+        tamperer.is_some_and(|tamperer| tamperer.played.contains_key(&trick))
     }
 
     /// How many journals of a lane a device has for another: one for each incarnation.
