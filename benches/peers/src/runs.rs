@@ -30,6 +30,9 @@ const ONE_BY_ONE: u64 = 3_000_000;
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Longest time for all changes that are timed: a slow peer is timed with fewer.
 const CHANGES_TIME_MAX: Duration = Duration::from_secs(20);
+/// A peer that takes longer for one turn, with all that is measured in it, is not asked to repeat it: one
+/// run tells enough of it, and the whole must end within an hour.
+const REPEATED_TIME_MAX: Duration = Duration::from_secs(200);
 /// Bytes that stand for an object before the node was measured.
 const OBJECT_BYTES: usize = 330;
 /// Disk that is wanted to be free, and how much for each object: a peer with a few files for each
@@ -146,14 +149,20 @@ fn all(
     // Who did not finish once is not asked again, nor for more.
     let mut given_up = BTreeSet::new();
     for &objects in objects {
+        let mut slow = BTreeSet::new();
         for run in 0..runs {
             for &peer in peers {
-                if given_up.contains(&peer) {
+                if given_up.contains(&peer) || slow.contains(&peer) {
                     continue;
                 }
                 machine::refuse_full_disk(turns.scratch, FREE_BYTES)?;
                 report.load_now(machine::busy()?)?;
-                if let Err(error) = turns.turn(peer, objects, run, report) {
+                let began = Instant::now();
+                let turn = turns.turn(peer, objects, run, report);
+                if began.elapsed() > REPEATED_TIME_MAX {
+                    slow.insert(peer);
+                }
+                if let Err(error) = turn {
                     interrupt::check()?;
                     given_up.insert(peer);
                     let slow = error.chain().any(|cause| cause.is::<TooLong>());
