@@ -102,6 +102,10 @@ impl Lately {
     }
 
     fn put(&mut self, key: Vec<u8>, object: Object, bytes: usize) {
+        if bytes > self.bytes_max {
+            // It would push out all others, and then itself.
+            return;
+        }
         self.bytes += bytes;
         if let Some((_, (_, old))) = self.documents.push(key, (object, bytes)) {
             self.bytes -= old;
@@ -190,5 +194,23 @@ impl Store {
         tables::insert(&mut open.documents, tables::DOCUMENTS, key, &object.save())?;
         row.saved_changes = row.changes;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_larger_than_the_memory_for_all_pushes_out_nothing() {
+        let mut lately = Lately::new(1_000);
+        lately.put(b"a".to_vec(), Object::new(), 400);
+        lately.put(b"b".to_vec(), Object::new(), 600);
+        lately.put(b"too large".to_vec(), Object::new(), 1_001);
+        assert!(lately.take(b"too large").is_none());
+        lately.put(b"c".to_vec(), Object::new(), 1);
+        assert!(lately.take(b"a").is_none(), "used least lately");
+        assert!(lately.take(b"b").is_some() && lately.take(b"c").is_some());
+        assert_eq!(lately.bytes, 0);
     }
 }

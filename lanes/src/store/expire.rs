@@ -86,8 +86,9 @@ impl Store {
             Err(error) => return Err(error),
         };
         self.work(ITEM_WORK_BYTES);
-        // Nothing is written on top of what is gone in part.
+        // Nothing is written on top of what is gone in part: from here on it cannot be built.
         self.documents.take(key);
+        open.documents.remove(key)?;
         let mut gone = Vec::new();
         let mut later = false;
         let (first, last) = (tables::tail_key(key, 0), tables::tail_key(key, u32::MAX));
@@ -114,7 +115,6 @@ impl Store {
         if let Some(row) = &row {
             self.note_purge(open, lane, row.first, purge)?;
         }
-        open.documents.remove(key)?;
         self.uncount(open, key, row.as_ref())?;
         open.objects.remove(key)?;
         self.feed(open, &FeedRow::Expired { lane, id: id.to_owned(), life })?;
