@@ -11,7 +11,7 @@ use super::{Checked, durable, look, snapshot, unreadable, violated};
 /// The invariant's name.
 pub const NAME: &str = "tombstone.no_resurrection";
 
-/// Feed rows that one look reads.
+/// Changes of the feed that one look reads.
 const FEED_ROWS: usize = 500;
 
 /// What each node showed and hid.
@@ -21,6 +21,8 @@ pub struct NoResurrection {
     lives: BTreeMap<(usize, LaneId, String), (u32, BTreeSet<u32>)>,
     /// How far a node's feed was followed.
     cursors: BTreeMap<usize, (u64, u32)>,
+    /// Nodes of whose feed there was more than one look reads, perhaps of the last row.
+    cut: BTreeSet<usize>,
 }
 
 impl NoResurrection {
@@ -41,12 +43,18 @@ impl NoResurrection {
     /// A look at what a node's last commits changed.
     pub fn on_commit(&mut self, node: usize, store: &Store) -> Checked {
         let cursor = self.cursors.get(&node).copied();
-        if cursor.map_or(0, |(row, _)| row + 1) >= store.feed_next() {
+        let seen = cursor.map_or(0, |(row, _)| row + 1) >= store.feed_next();
+        if seen && !self.cut.contains(&node) {
             return Ok(());
         }
         let snapshot = snapshot(node, store)?;
         let fed = snapshot.feed(cursor, FEED_ROWS, WallMillis(0));
         let fed = fed.map_err(|error| unreadable(node, &error))?;
+        if fed.len() < FEED_ROWS {
+            self.cut.remove(&node);
+        } else {
+            self.cut.insert(node);
+        }
         // What the feed shows of an object is what the same snapshot shows of it: read once.
         let mut touched: BTreeMap<(LaneId, &str), Option<&ShownObject>> = BTreeMap::new();
         for fed in fed.iter().filter(|fed| fed.lane != LaneId::Tombstone) {
@@ -74,6 +82,7 @@ impl NoResurrection {
     pub fn on_lost(&mut self, node: usize) {
         self.lives.retain(|(of, _, _), _| *of != node);
         self.cursors.remove(&node);
+        self.cut.remove(&node);
     }
 
     fn saw(&mut self, node: usize, lane: LaneId, id: &str, seen: Visibility) -> Checked {
