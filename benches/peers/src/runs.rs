@@ -31,7 +31,7 @@ const CHANGE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Longest time for all changes that are timed: a slow peer is timed with fewer.
 const CHANGES_TIME_MAX: Duration = Duration::from_secs(20);
 /// A peer that takes longer for one turn, with all that is measured in it, is not asked to repeat it: one
-/// run tells enough of it, and the whole must end within an hour.
+/// run tells enough of it.
 const REPEATED_TIME_MAX: Duration = Duration::from_secs(200);
 /// Bytes that stand for an object before the node was measured.
 const OBJECT_BYTES: usize = 330;

@@ -290,7 +290,7 @@ impl Snapshot {
         }
     }
 
-    /// What was applied after a cursor, oldest first: `limit` changes, or one more.
+    /// What was applied after a cursor, oldest first: about `limit` changes.
     pub fn feed(
         &self,
         after: Option<(u64, u32)>,

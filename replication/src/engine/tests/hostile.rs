@@ -65,11 +65,15 @@ impl Attack {
 
     /// Mallory's receipt for the normal lane.
     fn receipt(&self, held: Frontier, signer: usize) -> Message<'static> {
-        let lane = LaneId::Normal.code();
-        let lanes = vec![LaneReceipt { lane, held, ..LaneReceipt::default() }];
+        self.receipt_of(LaneReceipt { held, ..LaneReceipt::default() }, false, signer)
+    }
+
+    /// Mallory's receipt with these words on the normal lane.
+    fn receipt_of(&self, said: LaneReceipt, reset: bool, signer: usize) -> Message<'static> {
+        let lanes = vec![LaneReceipt { lane: LaneId::Normal.code(), ..said }];
         let mesh = self.world.nodes[VICTIM].engine.roster().mesh();
         let key = &self.world.nodes[signer].key;
-        Message::Receipt(Receipt::new(mesh, WallMillis(1), lanes, false, key))
+        Message::Receipt(Receipt::new(mesh, WallMillis(1), lanes, reset, key))
     }
 
     fn closed_with(&self) -> Option<AbortReason> {
@@ -283,10 +287,8 @@ fn forged_receipt_ends_the_connection_and_proves_nothing() {
 #[test]
 fn receipt_that_asks_for_all_and_names_a_part_ends_the_connection() {
     let mut attack = Attack::new();
-    let (lane, mesh) = (LaneId::Normal.code(), attack.world.nodes[VICTIM].engine.roster().mesh());
-    let lanes = vec![LaneReceipt { lane, part: true, ..LaneReceipt::default() }];
-    let key = &attack.world.nodes[MALLORY].key;
-    let receipt = Message::Receipt(Receipt::new(mesh, WallMillis(1), lanes, true, key));
+    let part = LaneReceipt { part: true, ..LaneReceipt::default() };
+    let receipt = attack.receipt_of(part, true, MALLORY);
     attack.say(&receipt);
     assert_eq!(attack.closed_with(), Some(AbortReason::Protocol));
     attack.did_no_harm();
@@ -295,7 +297,6 @@ fn receipt_that_asks_for_all_and_names_a_part_ends_the_connection() {
 #[test]
 fn receipts_that_together_name_more_journals_than_any_may_end_the_connection() {
     let mut attack = Attack::new();
-    let (lane, mesh) = (LaneId::Normal.code(), attack.world.nodes[VICTIM].engine.roster().mesh());
     let device = attack.world.device(MALLORY);
     let journals = |from: u64, count: u64| {
         let author = |n| Author { device, incarnation: Incarnation(n) };
@@ -305,10 +306,9 @@ fn receipts_that_together_name_more_journals_than_any_may_end_the_connection() {
     let all = attack.receipt(journals(0, RECEIPT_AUTHORS_MAX as u64), MALLORY);
     attack.say(&all);
     assert_eq!(attack.closed_with(), None);
-    let more = journals(RECEIPT_AUTHORS_MAX as u64, 1);
-    let lanes = vec![LaneReceipt { lane, held: more, part: true, ..LaneReceipt::default() }];
-    let key = &attack.world.nodes[MALLORY].key;
-    let part = Message::Receipt(Receipt::new(mesh, WallMillis(1), lanes, false, key));
+    let held = journals(RECEIPT_AUTHORS_MAX as u64, 1);
+    let part = LaneReceipt { held, part: true, ..LaneReceipt::default() };
+    let part = attack.receipt_of(part, false, MALLORY);
     attack.say(&part);
     assert_eq!(attack.closed_with(), Some(AbortReason::Protocol));
     attack.did_no_harm();
