@@ -64,8 +64,23 @@ impl Engine {
         now: Now,
         records: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<(), StoreError> {
+        if !self.add_records(store, now, records)? {
+            return Ok(());
+        }
+        // What this device testifies changes nothing of who belongs, and calls for no other testimony.
+        let testimony = self.testimony(store, now);
+        self.add_records(store, now, testimony.iter().map(|record| record.0.as_slice()))?;
+        Ok(())
+    }
+
+    /// Whether any of the records was new.
+    fn add_records<'a>(
+        &mut self,
+        store: &mut Store,
+        now: Now,
+        records: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<bool, StoreError> {
         let members: BTreeSet<DeviceId> = self.roster.members().keys().copied().collect();
-        let revoked: BTreeSet<DeviceId> = self.roster.revoked().keys().copied().collect();
         let mut fresh = Vec::new();
         for record in records {
             // What waits for its parents is sent again by a peer that has them.
@@ -77,7 +92,7 @@ impl Engine {
             }
         }
         if fresh.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         if !bug::active(Bug::ServeRevoked) {
             self.cut_off(&members);
@@ -100,7 +115,7 @@ impl Engine {
             self.peers.entry(device).or_default();
         }
         self.events.push_back(Event::RosterChanged);
-        self.witness(store, now, &revoked)
+        Ok(true)
     }
 
     /// Tells the store whose admission is void: nobody takes their entries, so nobody waits for them and
@@ -169,21 +184,17 @@ impl Engine {
         self.abort(conn, AbortReason::Revoked, "");
     }
 
-    /// Testifies to what is held of devices that were put out, besides those that were before, beyond
-    /// what their revocations name, so that nothing that was accepted in good faith is lost.
-    fn witness(
-        &mut self,
-        store: &mut Store,
-        now: Now,
-        before: &BTreeSet<DeviceId>,
-    ) -> Result<(), StoreError> {
+    /// Testimony to what is held of devices that were put out, beyond what their revocations and other
+    /// witnesses name, so that nothing that was accepted in good faith is lost. It may become less what
+    /// they name: a witness who is put out by somebody who did not hear him counts for nothing.
+    fn testimony(&self, store: &Store, now: Now) -> Vec<RecordBytes> {
+        let mut records = Vec::new();
         if bug::active(Bug::NoWitness) {
-            return Ok(());
+            return records;
         }
         let (own, writers) = (self.device(), authors(store));
-        let mut records = Vec::new();
         for (device, gone) in self.roster.revoked() {
-            if *device == own || before.contains(device) || !writers.contains(device) {
+            if *device == own || !writers.contains(device) {
                 continue;
             }
             let accepted = self.roster.accepted_frontier(*device);
@@ -202,7 +213,7 @@ impl Engine {
                 records.extend(record.ok());
             }
         }
-        self.take_records(store, now, records.iter().map(|record| record.0.as_slice()))
+        records
     }
 
     pub(super) fn other_members(&self) -> impl Iterator<Item = DeviceId> + use<'_> {

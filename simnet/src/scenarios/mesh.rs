@@ -27,6 +27,12 @@ pub(super) const ALL: &[Scenario] = &[
         revoked_on_the_other_side,
     ),
     Scenario::new(
+        "witness-put-out-unheard",
+        "what was taken in on the word of a witness stays, also when the witness is put out by who did not hear it",
+        4,
+        witness_put_out_unheard,
+    ),
+    Scenario::new(
         "revoked-at-the-same-moment",
         "an entry and the revocation of its author cross on their way; in the end all hold it",
         3,
@@ -129,6 +135,25 @@ fn revoked_on_the_other_side(world: &mut World) -> Checked {
     world.come_to_rest()?;
     let shown = world.shows(0, Normal, "unsuspecting");
     world.claim(shown == Some(json!(1)), "what was held in good faith stays")
+}
+
+fn witness_put_out_unheard(world: &mut World) -> Checked {
+    world.pass(5_000)?;
+    world.part(&[1, 2]);
+    world.put_out(0, 2)?;
+    world.put(2, Normal, "unsuspecting", json!(1))?;
+    world.pass(5_000)?;
+    world.claim(world.shows(1, Normal, "unsuspecting").is_some(), "the witness has taken it")?;
+    world.mend_network();
+    world.part(&[3]);
+    world.pass(60_000)?;
+    world.claim(world.shows(0, Normal, "unsuspecting").is_some(), "the witness is believed")?;
+    world.put_out(3, 1)?;
+    world.mend_network();
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    let shown = world.shows(3, Normal, "unsuspecting");
+    world.claim(shown == Some(json!(1)), "who believed the witness testifies in its place")
 }
 
 fn revoked_at_the_same_moment(world: &mut World) -> Checked {

@@ -117,3 +117,33 @@ fn revoked_device_is_shown_its_revocation_and_nothing_later() {
         assert!(kept.revoked().contains_key(&gone));
     }
 }
+
+/// Found by the simulator: the founder held for ever what the others could not be sent.
+#[test]
+fn what_was_held_on_the_word_of_a_witness_that_does_not_count_any_more_reaches_all() {
+    let mut world = World::mesh(4);
+    let (witness, gone) = (world.device(1), world.device(2));
+    world.connect(1, 2);
+    world.put(2, "unsuspecting", json!(1));
+    world.run();
+    world.cut_all();
+    let revoke = |world: &mut World, by: usize, device| {
+        let now = world.clock();
+        let node = &mut world.nodes[by];
+        node.engine.revoke(&mut node.store, now, device, "lost").unwrap();
+        world.settle(by);
+    };
+    revoke(&mut world, 0, gone);
+    world.connect(0, 1);
+    world.run();
+    assert!(world.body(0, LaneId::Normal, "unsuspecting").is_some(), "the witness is believed");
+    world.cut_all();
+    // This revocation does not know what the witness said, so that counts for nothing.
+    revoke(&mut world, 3, witness);
+    world.connect(0, 3);
+    world.run();
+    assert_eq!(world.body(3, LaneId::Normal, "unsuspecting"), Some(json!(1)));
+    for (here, there) in [(0, 3), (3, 0)] {
+        assert_eq!(world.state(here, LaneId::Normal, there), LaneState::InSync);
+    }
+}
