@@ -71,6 +71,9 @@ impl From<redb::StorageError> for StoreError {
     fn from(error: redb::StorageError) -> Self {
         match error {
             redb::StorageError::Corrupted(what) => Self::Damaged { place: "file".into(), what },
+            redb::StorageError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Self::Damaged { place: "file".into(), what: error.to_string() }
+            }
             other => Self::Io(other.to_string()),
         }
     }

@@ -18,6 +18,7 @@ mod forks;
 mod journals;
 mod left_out;
 mod lives;
+mod one_sync;
 mod open;
 mod overlay;
 mod parked;

@@ -5,8 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
 
+use super::one_sync::OneSync;
 use super::{Authors, DocumentCache, Journals, Parked, Reader, Store, WORK_BYTES_TARGET};
 use crate::bug::{self, Bug};
 use crate::error::StoreError;
@@ -39,7 +41,8 @@ impl Store {
         if path.exists() {
             return Err(StoreError::Io(format!("{} exists already", path.display())));
         }
-        let db = guarded(|| builder().create(path))?;
+        let backend = file(path, std::fs::OpenOptions::new().create_new(true))?;
+        let db = guarded(|| builder().create_with_backend(backend))?;
         Self::set_up(db, options)
     }
 
@@ -56,7 +59,8 @@ impl Store {
             }
             Ok(_) => {}
         }
-        let db = guarded(|| builder().open(path))?;
+        let backend = file(path, &mut std::fs::OpenOptions::new())?;
+        let db = guarded(|| builder().create_with_backend(backend))?;
         Self::load(db, options)
     }
 
@@ -66,7 +70,7 @@ impl Store {
         options: &OpenOptions,
     ) -> Result<Self, StoreError> {
         let empty = backend.len().map_err(|error| StoreError::Io(error.to_string()))? == 0;
-        let db = guarded(|| builder().create_with_backend(backend))?;
+        let db = guarded(|| builder().create_with_backend(OneSync::new(backend)))?;
         if empty { Self::set_up(db, options) } else { Self::load(db, options) }
     }
 
@@ -264,6 +268,16 @@ fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     builder
+}
+
+/// A file to write to.
+fn file(
+    path: &Path,
+    options: &mut std::fs::OpenOptions,
+) -> Result<OneSync<FileBackend>, StoreError> {
+    let file = options.read(true).write(true).open(path);
+    let file = file.map_err(|error| StoreError::Io(format!("{}: {error}", path.display())))?;
+    Ok(OneSync::new(FileBackend::new(file)?))
 }
 
 /// Runs an open that panics on some damaged files.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use srcos_lanes::frontier::Frontier;
 use srcos_lanes::ids::Author;
+use srcos_lanes::journal::Entry;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{ShownObject, Store, Visibility};
 use srcos_lanes::tables::RowState;
@@ -123,9 +124,12 @@ impl Comparison<'_> {
         waits: &mut Vec<String>,
     ) {
         for lane in self.lanes() {
+            let stuck = self.stuck(lane, node);
             for (author, row) in node.store.journals(lane) {
                 // Nobody waits for what is held of a device whose admission is void.
-                if row.applied < row.held && !self.excuses.void.contains(&author.device) {
+                let waits_for_nothing =
+                    self.excuses.void.contains(&author.device) || stuck.contains(&author);
+                if row.applied < row.held && !waits_for_nothing {
                     let (by, lag) = (author.device.short(), row.held - row.applied);
                     waits.push(format!("n{number} has {lag} of {lane} by {by} unapplied"));
                 }
@@ -152,11 +156,49 @@ impl Comparison<'_> {
                     }
                 }
                 let device = self.nodes[other].device();
+                let stuck = !self.stuck(lane, peer).is_empty();
+                let wanted = if stuck { LaneState::Ahead } else { LaneState::InSync };
                 let state = reports.iter().find(|report| report.device == device);
                 let state = state.map_or("no member", |report| report.state.name());
-                if state != LaneState::InSync.name() {
+                if state != wanted.name() {
                     waits.push(format!("n{number} reports n{other} {state} in {lane}"));
                 }
+            }
+        }
+    }
+
+    /// Journals of a lane that wait for what went with the disks of all that held it. Who was given the first
+    /// part of a store by one device before that lost its disk has such, and must not be called in step.
+    fn stuck(&self, lane: LaneId, node: &Running) -> BTreeSet<Author> {
+        let mut stuck = BTreeSet::new();
+        let waiting = || node.store.journals(lane).filter(|(_, row)| row.applied < row.held);
+        if self.excuses.shrunk_at_ms.is_empty() || waiting().next().is_none() {
+            return stuck;
+        }
+        let held = |author: &Author, seq: u64| {
+            let stores = self.nodes.iter().filter_map(|node| node.running.as_ref());
+            stores.filter_map(|node| node.store.journal(lane, author)).any(|row| row.held >= seq)
+        };
+        let applied =
+            |author: &Author| node.store.journal(lane, author).map_or(0, |row| row.applied);
+        loop {
+            let before = stuck.len();
+            for (author, row) in waiting() {
+                let next = node.store.entries(lane, &author, row.applied + 1, 1, 1);
+                let next = next.unwrap_or_default();
+                let next = next.first().and_then(|bytes| Entry::read(bytes).ok());
+                let lost = next.is_some_and(|next| {
+                    next.header.after.iter().any(|after| {
+                        let (of, seq) = (after.author, after.seq);
+                        !held(&of, seq) || (stuck.contains(&of) && seq > applied(&of))
+                    })
+                });
+                if lost {
+                    stuck.insert(author);
+                }
+            }
+            if stuck.len() == before {
+                return stuck;
             }
         }
     }

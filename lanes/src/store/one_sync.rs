@@ -1,0 +1,823 @@
+//! Two-phase commits with one sync of the disk (ADR 0022).
+//!
+//! redb commits in two phases: it writes new pages and a second root, syncs, flips the byte of its header
+//! that says which root counts, and syncs again. The first sync orders: should power fail, the flip must
+//! not be on the disk before what it points to. Here the flip is held back, and a *record* is written in
+//! its place, in a part of the first page that redb leaves empty: the new header, and a hash of all that
+//! was written for this commit. One sync makes the pages and the record durable, in any order. A record
+//! whose pages are not all there counts for nothing, and the one before it does.
+//!
+//! The first page:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0 to 320 | redb's header, as it was when the file was opened or closed |
+//! | 512 to 2048, 2048 to 3584 | two records, written in turns |
+//! | 3584 to 3624 | the number of the last record that was synced, itself not synced at once |
+//!
+//! While a store is open its header says so, and the records decide. When it is closed the header says
+//! that, the records are zeroed, and the file is as redb writes it.
+//!
+//! What this takes from redb, and checks: the form of its header, and that no page that the last durable
+//! commit reaches is written to before the next one is durable. A page that the last record names and no
+//! root reaches may be; then the record is replaced first by one that names none.
+
+use std::collections::BTreeMap;
+use std::io::{Error, ErrorKind, Result};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redb::{BackendError, StorageBackend};
+
+/// Pages that one record names, at most: what fits into it.
+const RANGES_MAX: usize = 180;
+/// Bytes that one record vouches for, at most. Hashing more takes longer than the sync that it saves.
+const BYTES_MAX: u64 = 512 * 1024;
+
+const PAGE_BYTES: u64 = 4096;
+const HEADER_BYTES: usize = 320;
+const RECORDS_AT: u64 = 512;
+const RECORD_BYTES: usize = 1536;
+const NOTE_AT: u64 = RECORDS_AT + 2 * RECORD_BYTES as u64;
+const NOTE_BYTES: usize = 8 + HASH_BYTES;
+const HASH_BYTES: usize = 32;
+/// A record: its number, the header, a hash of what it names, how many ranges, and the ranges of pages
+/// (number of the first and how many). Its last bytes are its own hash.
+const RANGES_AT: usize = 8 + HEADER_BYTES + HASH_BYTES + 2;
+const RANGE_BYTES: usize = 6;
+const _: () = assert!(RANGES_AT + RANGES_MAX * RANGE_BYTES + HASH_BYTES <= RECORD_BYTES);
+const _: () = assert!(NOTE_AT + NOTE_BYTES as u64 <= PAGE_BYTES);
+
+/// redb's header, as far as it is looked at: <https://github.com/cberner/redb/blob/master/docs/design.md>.
+const MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1a, 0x0a, 0xa9, 0x0d, 0x0a];
+const FLAGS_AT: usize = 9;
+const PRIMARY: u8 = 1;
+const OPEN: u8 = 2;
+/// Magic, flags, and what never changes.
+const FIXED: std::ops::Range<usize> = 0..24;
+const SLOTS_AT: [usize; 2] = [64, 192];
+const FORMAT_VERSION: u8 = 3;
+
+type Header = [u8; HEADER_BYTES];
+
+/// A file, or what stands for one, under redb.
+#[derive(Debug)]
+pub(super) struct OneSync<B> {
+    inner: B,
+    state: Mutex<Option<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What redb reads: the last that it wrote. `None` in a file that has none yet.
+    header: Option<Header>,
+    /// The header that counts should power fail now.
+    durable: Option<Header>,
+    /// The number of the last record, and which of the two it is.
+    last: (u64, usize),
+    /// The bytes that the last record names, by where they begin: where they end.
+    named: BTreeMap<u64, u64>,
+    /// What was written since the last sync.
+    written: Written,
+}
+
+/// What was written: bytes of pages, by where they begin.
+#[derive(Debug, Default)]
+struct Written {
+    pages: BTreeMap<u64, Vec<u8>>,
+    bytes: u64,
+    /// There are more than a record can name, or they overlap.
+    too_much: bool,
+}
+
+/// What a sync of redb is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// What was written must be durable.
+    Pages,
+    /// What was written must be durable before what comes next.
+    First,
+    /// The new root counts.
+    Second,
+    /// Something else of the header changes.
+    Other,
+}
+
+impl<B: StorageBackend> OneSync<B> {
+    /// Nothing is read before redb has locked the file.
+    pub(super) fn new(inner: B) -> Self {
+        Self { inner, state: Mutex::new(None) }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&B, &mut State) -> Result<T>) -> Result<T> {
+        let mut state: MutexGuard<'_, _> =
+            self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match &mut *state {
+            Some(state) => state,
+            empty => empty.insert(State::read(&self.inner)?),
+        };
+        work(&self.inner, state)
+    }
+}
+
+impl State {
+    /// What the first page says.
+    fn read(inner: &impl StorageBackend) -> Result<Self> {
+        let mut page = [0; PAGE_BYTES as usize];
+        let len = usize::try_from(inner.len()?).unwrap_or(usize::MAX).min(page.len());
+        if len < HEADER_BYTES {
+            return Ok(Self::default());
+        }
+        inner.read(0, &mut page[..len])?;
+        let mut state = Self::default();
+        let on_disk: Header = take(&page, 0);
+        state.header = Some(on_disk);
+        let records: Vec<(usize, Record)> = [0, 1]
+            .into_iter()
+            .filter_map(|place| Some((place, Record::decode(&page, place)?)))
+            .collect();
+        // Numbers go on above what is there, whether it counts or not.
+        let newest = records.iter().max_by_key(|(_, record)| record.number);
+        state.last = newest.map_or((0, 1), |(place, record)| (record.number, *place));
+        if on_disk[FLAGS_AT] & OPEN > 0 && page[RECORDS_AT as usize..].iter().any(|byte| *byte > 0)
+        {
+            let (place, record) = Record::that_counts(inner, &page, records)?;
+            state.last.1 = place;
+            state.header = Some(record.header);
+            state.named = record.ranges.iter().map(|(from, to)| (*from, *to)).collect();
+        }
+        state.durable = state.header;
+        Ok(state)
+    }
+
+    /// What the sync that is asked for is for.
+    fn step(&self) -> Result<Step> {
+        let (Some(header), Some(durable)) = (&self.header, &self.durable) else {
+            return Ok(if self.header.is_some() { Step::Other } else { Step::Pages });
+        };
+        if header == durable {
+            return Ok(Step::Pages);
+        }
+        let known = |header: &Header| {
+            let primary = SLOTS_AT[usize::from(header[FLAGS_AT] & PRIMARY)];
+            header.starts_with(&MAGIC) && header[primary] == FORMAT_VERSION
+        };
+        if !known(durable) {
+            // It is being created.
+            return Ok(Step::Other);
+        }
+        if !known(header) {
+            return Err(Error::new(ErrorKind::Unsupported, "redb's header has another form"));
+        }
+        let mut flipped = *durable;
+        flipped[FLAGS_AT] ^= PRIMARY;
+        Ok(if header[FIXED] == durable[FIXED] {
+            Step::First
+        } else if header[FIXED] == flipped[FIXED] && header[FLAGS_AT] & OPEN > 0 {
+            Step::Second
+        } else {
+            Step::Other
+        })
+    }
+
+    fn sync(&mut self, inner: &impl StorageBackend) -> Result<()> {
+        match (self.step()?, self.header) {
+            // Nothing of this commit counts before its record does.
+            (Step::First, _) => Ok(()),
+            (Step::Second, Some(header)) if !self.written.too_much => {
+                let pages = std::mem::take(&mut self.written.pages);
+                self.record(inner, &header, &pages)?;
+                self.durable = Some(header);
+                self.written = Written::default();
+                Ok(())
+            }
+            (step, header) => {
+                inner.sync_data()?;
+                self.written = Written::default();
+                let (Some(header), true) = (header, step != Step::Pages) else { return Ok(()) };
+                let open = header[FLAGS_AT] & OPEN > 0;
+                if open {
+                    self.record(inner, &header, &BTreeMap::new())?;
+                }
+                if step == Step::Other {
+                    inner.write(0, &header)?;
+                    inner.sync_data()?;
+                    if !open {
+                        self.forget_records(inner)?;
+                    }
+                }
+                self.durable = Some(header);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a record over the last but one, and syncs.
+    fn record(
+        &mut self,
+        inner: &impl StorageBackend,
+        header: &Header,
+        pages: &BTreeMap<u64, Vec<u8>>,
+    ) -> Result<()> {
+        let (number, place) = (self.last.0 + 1, 1 - self.last.1);
+        let ranges = pages.iter().map(|(from, page)| (*from, from + page.len() as u64)).collect();
+        // In one piece, of which many parts are hashed at once.
+        let pages = pages.values().map(Vec::as_slice).collect::<Vec<_>>().concat();
+        let contents = *blake3::hash(&pages).as_bytes();
+        let record = Record { number, header: *header, contents, ranges };
+        inner.write(RECORDS_AT + (place * RECORD_BYTES) as u64, &record.encode())?;
+        inner.sync_data()?;
+        self.last = (number, place);
+        self.named = record.ranges.into_iter().collect();
+        // That it was synced need not be durable at once. Where it is known, a commit that power cut short
+        // is told from one that was damaged later.
+        inner.write(NOTE_AT, &note(number))
+    }
+
+    /// What is there of a file that is closed is as redb alone would have written it.
+    fn forget_records(&mut self, inner: &impl StorageBackend) -> Result<()> {
+        if self.last.0 > 0 {
+            inner.write(RECORDS_AT, &[0; (PAGE_BYTES - RECORDS_AT) as usize])?;
+            inner.sync_data()?;
+            self.named.clear();
+        }
+        Ok(())
+    }
+
+    /// Before a page is written that the last record names: that record is durable, and one that names
+    /// nothing takes its place.
+    fn settle(&mut self, inner: &impl StorageBackend, from: u64, to: u64) -> Result<()> {
+        let before = self.named.range(..to).next_back();
+        if before.is_none_or(|(_, end)| *end <= from) {
+            return Ok(());
+        }
+        let Some(durable) = self.durable else { return Ok(()) };
+        self.record(inner, &durable, &BTreeMap::new())
+    }
+}
+
+impl Written {
+    fn add(&mut self, from: u64, data: &[u8]) {
+        let to = from + data.len() as u64;
+        let aligned = from.is_multiple_of(PAGE_BYTES) && to.is_multiple_of(PAGE_BYTES);
+        let fits = from / PAGE_BYTES <= u64::from(u32::MAX)
+            && (data.len() as u64) / PAGE_BYTES <= u64::from(u16::MAX);
+        // The same again takes the place of what was there.
+        let same = self.pages.get(&from).is_some_and(|page| page.len() == data.len());
+        let before = self.pages.range(..to).next_back();
+        let apart = before.is_none_or(|(at, page)| at + page.len() as u64 <= from);
+        if !same {
+            self.bytes += data.len() as u64;
+        }
+        self.too_much |= !aligned || !fits || (!same && !apart) || self.bytes > BYTES_MAX;
+        if !self.too_much {
+            self.pages.insert(from, data.to_vec());
+            self.too_much = self.pages.len() > RANGES_MAX;
+        }
+        if self.too_much {
+            self.pages.clear();
+        }
+    }
+}
+
+/// What stands for a commit.
+#[derive(Debug)]
+struct Record {
+    number: u64,
+    header: Header,
+    /// The hash of what the ranges held when it was written.
+    contents: [u8; HASH_BYTES],
+    /// Bytes of the file: from, and up to.
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Record {
+    fn encode(&self) -> [u8; RECORD_BYTES] {
+        let mut bytes = Vec::with_capacity(RECORD_BYTES);
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.header);
+        bytes.extend(self.contents);
+        bytes.extend((self.ranges.len() as u16).to_le_bytes());
+        for (from, to) in &self.ranges {
+            bytes.extend(((from / PAGE_BYTES) as u32).to_le_bytes());
+            bytes.extend((((to - from) / PAGE_BYTES) as u16).to_le_bytes());
+        }
+        bytes.resize(RECORD_BYTES - HASH_BYTES, 0);
+        bytes.extend(blake3::hash(&bytes).as_bytes());
+        take(&bytes, 0)
+    }
+
+    /// The record in a place, if it is whole.
+    fn decode(page: &[u8], place: usize) -> Option<Self> {
+        let at = RECORDS_AT as usize + place * RECORD_BYTES;
+        let (fields, hash) = page.get(at..at + RECORD_BYTES)?.split_at(RECORD_BYTES - HASH_BYTES);
+        if blake3::hash(fields).as_bytes() != hash {
+            return None;
+        }
+        let count = usize::from(u16::from_le_bytes(take(fields, RANGES_AT - 2)));
+        let ranges = fields[RANGES_AT..].chunks_exact(RANGE_BYTES).take(count).map(|range| {
+            let from = u64::from(u32::from_le_bytes(take(range, 0))) * PAGE_BYTES;
+            (from, from + u64::from(u16::from_le_bytes(take(range, 4))) * PAGE_BYTES)
+        });
+        Some(Self {
+            number: u64::from_le_bytes(take(fields, 0)),
+            header: take(fields, 8),
+            contents: take(fields, 8 + HEADER_BYTES),
+            ranges: ranges.collect(),
+        })
+    }
+
+    /// Of the records of a file that was not closed: the last one of which all is there. Fails where that
+    /// is not the last one that was synced.
+    fn that_counts(
+        inner: &impl StorageBackend,
+        page: &[u8],
+        mut records: Vec<(usize, Self)>,
+    ) -> Result<(usize, Self)> {
+        records.sort_by_key(|(_, record)| record.number);
+        let mut found = records.pop();
+        if let Some((_, record)) = &found
+            && !record.is_all_there(inner)?
+        {
+            // Power failed within its sync. The one before it was synced, and nothing that it reaches
+            // was written to since.
+            found = records.pop();
+        }
+        let synced = synced(page);
+        found.filter(|(_, record)| synced.is_none_or(|synced| record.number >= synced)).ok_or_else(
+            || {
+                let why = "what records the last commit, or a part of that commit, is damaged";
+                Error::new(ErrorKind::InvalidData, why)
+            },
+        )
+    }
+
+    fn is_all_there(&self, inner: &impl StorageBackend) -> Result<bool> {
+        let (len, mut bytes) = (inner.len()?, Vec::new());
+        for (from, to) in &self.ranges {
+            let held = bytes.len();
+            let more = to - from;
+            if *to > len || held as u64 + more > BYTES_MAX {
+                return Ok(false);
+            }
+            bytes.resize(held + more as usize, 0);
+            inner.read(*from, &mut bytes[held..])?;
+        }
+        Ok(*blake3::hash(&bytes).as_bytes() == self.contents)
+    }
+}
+
+/// That a record was synced.
+fn note(number: u64) -> Vec<u8> {
+    let number = number.to_le_bytes();
+    [&number[..], blake3::hash(&number).as_bytes()].concat()
+}
+
+/// The last record that is known to have been synced.
+fn synced(page: &[u8]) -> Option<u64> {
+    let (number, hash) = page.get(NOTE_AT as usize..)?.get(..NOTE_BYTES)?.split_at(8);
+    (blake3::hash(number).as_bytes() == hash).then(|| u64::from_le_bytes(take(number, 0)))
+}
+
+/// So many bytes of a longer slice.
+fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+impl<B: StorageBackend> StorageBackend for OneSync<B> {
+    fn len(&self) -> Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        if offset >= PAGE_BYTES {
+            return self.inner.read(offset, out);
+        }
+        self.with(|inner, state| {
+            inner.read(offset, out)?;
+            if let Some(header) = state.header {
+                let from = offset as usize;
+                let of_header = header.get(from..).unwrap_or_default();
+                out.iter_mut().zip(of_header).for_each(|(out, byte)| *out = *byte);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.with(|inner, state| {
+            state.settle(inner, len, u64::MAX)?;
+            // What is cut off and comes back is zero.
+            state.written.too_much |=
+                state.written.pages.iter().any(|(from, page)| from + page.len() as u64 > len);
+            inner.set_len(len)
+        })
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.with(|inner, state| state.sync(inner))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.with(|inner, state| {
+            if offset >= PAGE_BYTES {
+                state.settle(inner, offset, offset + data.len() as u64)?;
+                state.written.add(offset, data);
+                return inner.write(offset, data);
+            }
+            match (offset, data.try_into()) {
+                (0, Ok(header)) => state.header = Some(header),
+                _ => return Err(Error::new(ErrorKind::Unsupported, "redb's header is longer")),
+            }
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+
+    fn try_lock_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> std::result::Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> std::result::Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> std::result::Result<(), BackendError> {
+        self.inner.lock_range(start, end)
+    }
+
+    fn lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> std::result::Result<(), BackendError> {
+        self.inner.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> std::result::Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+
+    fn query_lock_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> std::result::Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use redb::{Builder, Database, Durability, ReadableDatabase, TableDefinition};
+
+    use super::*;
+
+    const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("t");
+    const SECTOR_BYTES: usize = 512;
+
+    /// A disk that keeps, of what was not synced when power fails, some sectors and not others.
+    #[derive(Clone, Debug, Default)]
+    struct Disk(Arc<Mutex<Platter>>);
+
+    #[derive(Debug, Default)]
+    struct Platter {
+        live: Vec<u8>,
+        durable: Vec<u8>,
+        unsynced: Vec<Change>,
+        syncs: usize,
+        /// Writes and syncs until power fails.
+        left: Option<u64>,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Length(usize),
+        Bytes(usize, Vec<u8>),
+    }
+
+    impl Disk {
+        fn lock(&self) -> MutexGuard<'_, Platter> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        fn works(&self) -> Result<MutexGuard<'_, Platter>> {
+            let mut platter = self.lock();
+            match &mut platter.left {
+                Some(0) => return Err(Error::other("power has failed")),
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            Ok(platter)
+        }
+
+        /// Power fails. Of what was not synced each sector is kept by chance.
+        fn cut(&self, random: &mut Random) {
+            let mut platter = self.lock();
+            let (mut image, percent) =
+                (platter.durable.clone(), [0, 10, 50, 90, 100][random.below(5)]);
+            for change in std::mem::take(&mut platter.unsynced) {
+                match change {
+                    Change::Length(len) if random.below(100) < percent => image.resize(len, 0),
+                    Change::Length(_) => {}
+                    Change::Bytes(at, bytes) => {
+                        for (n, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                            if random.below(100) < percent {
+                                put(&mut image, at + n * SECTOR_BYTES, sector);
+                            }
+                        }
+                    }
+                }
+            }
+            platter.live.clone_from(&image);
+            platter.durable = image;
+            platter.left = None;
+        }
+    }
+
+    fn put(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+        image.resize(image.len().max(at + bytes.len()), 0);
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> Result<u64> {
+            Ok(self.lock().live.len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+            let at = offset as usize;
+            let platter = self.lock();
+            let bytes = platter.live.get(at..at + out.len()).ok_or(ErrorKind::UnexpectedEof)?;
+            out.copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> Result<()> {
+            let mut platter = self.works()?;
+            platter.live.resize(len as usize, 0);
+            platter.unsynced.push(Change::Length(len as usize));
+            Ok(())
+        }
+
+        fn sync_data(&self) -> Result<()> {
+            let mut platter = self.works()?;
+            platter.syncs += 1;
+            platter.unsynced.clear();
+            platter.durable = platter.live.clone();
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+            let mut platter = self.works()?;
+            put(&mut platter.live, offset as usize, data);
+            platter.unsynced.push(Change::Bytes(offset as usize, data.to_vec()));
+            Ok(())
+        }
+    }
+
+    /// Numbers from a seed.
+    struct Random(blake3::OutputReader);
+
+    impl Random {
+        fn new(seed: u64) -> Self {
+            Self(blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof())
+        }
+
+        fn below(&mut self, end: usize) -> usize {
+            let mut bytes = [0; 8];
+            self.0.fill(&mut bytes);
+            usize::try_from(u64::from_le_bytes(bytes) % end as u64).unwrap()
+        }
+    }
+
+    fn open(disk: &Disk) -> std::result::Result<Database, redb::DatabaseError> {
+        // Small, so that pages leave it before the commit.
+        Builder::new().set_cache_size(64 * 1024).create_with_backend(OneSync::new(disk.clone()))
+    }
+
+    type Rows = BTreeMap<u64, Vec<u8>>;
+
+    fn rows(db: &Database) -> Rows {
+        let read = db.begin_read().unwrap();
+        let Ok(table) = read.open_table(TABLE) else { return Rows::new() };
+        let row = |row: std::result::Result<
+            (redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>),
+            _,
+        >| {
+            let (key, value) = row.unwrap();
+            (key.value(), value.value().to_vec())
+        };
+        redb::ReadableTable::iter(&table).unwrap().map(row).collect()
+    }
+
+    /// Changes some rows and commits, unless the disk fails. What is committed then is in the rows.
+    fn commit(
+        db: &Database,
+        rows: &mut Rows,
+        random: &mut Random,
+    ) -> std::result::Result<(), redb::Error> {
+        let mut turn = db.begin_write()?;
+        turn.set_two_phase_commit(true);
+        let changes = [1, 1, 2, 5, 40][random.below(5)];
+        let bytes = [10, 200, 5_000, 60_000][random.below(4)];
+        {
+            let mut table = turn.open_table(TABLE)?;
+            for _ in 0..changes {
+                let (key, byte) = (random.below(60) as u64, random.below(256) as u8);
+                if random.below(4) == 0 {
+                    table.remove(key)?;
+                    rows.remove(&key);
+                } else {
+                    let value = vec![byte; random.below(bytes)];
+                    table.insert(key, &*value)?;
+                    rows.insert(key, value);
+                }
+            }
+        }
+        turn.commit()?;
+        Ok(())
+    }
+
+    #[test]
+    fn after_a_power_cut_all_of_the_last_commit_is_there_or_of_the_one_that_was_cut_short() {
+        for seed in 0..150 {
+            let (disk, mut random) = (Disk::default(), Random::new(seed));
+            let mut known = Rows::new();
+            for _ in 0..6 {
+                let db = open(&disk).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+                assert_eq!(rows(&db), known, "seed {seed}");
+                let after = random.below(200) as u64;
+                disk.lock().left = Some(after);
+                let mut next = known.clone();
+                while commit(&db, &mut next, &mut random).is_ok() {
+                    known.clone_from(&next);
+                    if random.below(12) == 0 {
+                        break;
+                    }
+                }
+                // Closed, or not: that fails as well then.
+                drop(db);
+                disk.cut(&mut random);
+                // What was cut short may be there, and if it is, it stays.
+                let db = open(&disk).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+                let found = rows(&db);
+                assert!(found == known || found == next, "seed {seed}");
+                known = found;
+                let mut again = known.clone();
+                commit(&db, &mut again, &mut random).unwrap();
+                known = again;
+            }
+        }
+    }
+
+    #[test]
+    fn small_commit_is_one_sync_and_a_large_one_two() {
+        let (disk, mut random) = (Disk::default(), Random::new(1));
+        let db = Builder::new().create_with_backend(OneSync::new(disk.clone())).unwrap();
+        // Room for all that follows.
+        let write = |bytes: usize| {
+            let mut turn = db.begin_write().unwrap();
+            turn.set_two_phase_commit(true);
+            let value = vec![random.below(256) as u8; bytes];
+            turn.open_table(TABLE).unwrap().insert(1, &*value).unwrap();
+            let before = disk.lock().syncs;
+            turn.commit().unwrap();
+            disk.lock().syncs - before
+        };
+        let mut write = write;
+        write(2 * BYTES_MAX as usize);
+        write(1);
+        for _ in 0..50 {
+            assert_eq!(write(20_000), 1);
+        }
+        assert_eq!(write(2 * BYTES_MAX as usize), 2);
+    }
+
+    #[test]
+    fn closed_file_is_as_redb_alone_would_have_written_it() {
+        let (disk, mut random) = (Disk::default(), Random::new(2));
+        let mut known = Rows::new();
+        for round in 0..6 {
+            let db = match round % 2 {
+                0 => open(&disk).unwrap(),
+                _ => Builder::new().create_with_backend(disk.clone()).unwrap(),
+            };
+            assert_eq!(rows(&db), known);
+            commit(&db, &mut known, &mut random).unwrap();
+            commit(&db, &mut known, &mut random).unwrap();
+            if round == 4 {
+                assert!(
+                    disk.lock().live[RECORDS_AT as usize..PAGE_BYTES as usize]
+                        .iter()
+                        .any(|b| *b > 0)
+                );
+            }
+            db.close().unwrap();
+            assert!(
+                disk.lock().durable[RECORDS_AT as usize..PAGE_BYTES as usize]
+                    .iter()
+                    .all(|b| *b == 0)
+            );
+        }
+        // Also where redb alone did not close it.
+        let db = Builder::new().create_with_backend(disk.clone()).unwrap();
+        commit(&db, &mut known, &mut random).unwrap();
+        disk.lock().left = Some(0);
+        drop(db);
+        disk.cut(&mut random);
+        assert_eq!(rows(&open(&disk).unwrap()), known);
+    }
+
+    #[test]
+    fn damage_to_the_last_commit_is_told_and_no_earlier_one_takes_its_place() {
+        let (disk, mut random) = (Disk::default(), Random::new(3));
+        let db = open(&disk).unwrap();
+        let mut known = Rows::new();
+        for _ in 0..9 {
+            commit(&db, &mut known, &mut random).unwrap();
+        }
+        // The process is gone, and the disk has all.
+        disk.lock().left = Some(0);
+        drop(db);
+        disk.lock().left = None;
+        let good = disk.lock().live.clone();
+        let newest = [0, 1].map(|place| Record::decode(&good, place).unwrap().number);
+        let place = usize::from(newest[1] > newest[0]);
+        let record = Record::decode(&good, place).unwrap();
+        let at = RECORDS_AT as usize + place * RECORD_BYTES;
+        let mut places = vec![at, at + 100, at + RECORD_BYTES - 1];
+        places.extend(
+            record.ranges.iter().map(|(from, to)| usize::midpoint(*from as usize, *to as usize)),
+        );
+        assert!(places.len() > 4);
+        for at in places {
+            disk.lock().live.clone_from(&good);
+            disk.lock().live[at] ^= 1;
+            let Err(why) = open(&disk) else { panic!("damage at {at} is not seen") };
+            let why = crate::error::StoreError::from(why);
+            assert!(matches!(why, crate::error::StoreError::Damaged { .. }), "{why}");
+        }
+        disk.lock().live = good;
+        assert_eq!(rows(&open(&disk).unwrap()), known);
+    }
+
+    #[test]
+    fn page_that_the_last_record_names_is_written_to_only_after_a_record_that_names_none() {
+        let (disk, mut random) = (Disk::default(), Random::new(4));
+        let db = open(&disk).unwrap();
+        let mut known = Rows::new();
+        commit(&db, &mut known, &mut random).unwrap();
+        disk.lock().left = Some(0);
+        drop(db);
+        disk.lock().left = None;
+        let named = |disk: &Disk| {
+            let page = disk.lock().durable[..PAGE_BYTES as usize].to_vec();
+            let records = [0, 1].into_iter().filter_map(|place| Record::decode(&page, place));
+            records.max_by_key(|record| record.number).unwrap().ranges
+        };
+        let (first, _) = named(&disk)[0];
+        let backend = OneSync::new(disk.clone());
+        backend.write(first, &[7; PAGE_BYTES as usize]).unwrap();
+        assert_eq!(named(&disk), [], "durable before the page is");
+    }
+
+    #[test]
+    fn what_is_not_durable_changes_no_root() {
+        let (disk, mut random) = (Disk::default(), Random::new(5));
+        let db = open(&disk).unwrap();
+        let mut known = Rows::new();
+        commit(&db, &mut known, &mut random).unwrap();
+        let mut turn = db.begin_write().unwrap();
+        turn.set_durability(Durability::None).unwrap();
+        turn.open_table(TABLE).unwrap().insert(99, &[1][..]).unwrap();
+        turn.commit().unwrap();
+        disk.lock().left = Some(0);
+        drop(db);
+        disk.cut(&mut random);
+        assert_eq!(rows(&open(&disk).unwrap()), known);
+    }
+}
