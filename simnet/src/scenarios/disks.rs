@@ -5,6 +5,7 @@ use srcos_lanes::lane::LaneId::Normal;
 
 use super::Scenario;
 use crate::invariants::Checked;
+use crate::scheduler::Stream;
 use crate::world::World;
 
 pub(super) const ALL: &[Scenario] = &[
@@ -62,6 +63,13 @@ pub(super) const ALL: &[Scenario] = &[
         2,
         |world| bit_rot(world, Part::Row),
     ),
+    Scenario::new(
+        "lost-with-both-disks",
+        "two disks are lost one after the other, the second before the first has all back: nobody says in step",
+        2,
+        lost_with_both_disks,
+    )
+    .shaped(|options| options.links.bytes_per_ms = 20),
     Scenario::new(
         "restart-in-every-state",
         "a device restarts after each of its commits, cleanly and not",
@@ -193,6 +201,34 @@ fn bit_rot(world: &mut World, part: Part) -> Checked {
     let shown = world.shows(0, Normal, "treasured");
     let expected = json!({ "text": "what-rots-in-the-row" });
     world.claim(shown == Some(expected), "the mesh gave back what was lost")
+}
+
+fn lost_with_both_disks(world: &mut World) -> Checked {
+    let mut stream = Stream::new(1, "bulk", 0);
+    world.put(1, Normal, "base", json!({ "n": 1 }))?;
+    for n in 0..40 {
+        world.put(1, Normal, &format!("bulk/{n}"), json!(stream.text(8_000)))?;
+    }
+    world.pass(60_000)?;
+    world.put(0, Normal, "base", json!({ "n": 2 }))?;
+    world.pass(5_000)?;
+    world.lose(1);
+    world.pass(60_000)?;
+    world.take_in(0, 1)?;
+    // Each device sends first what it wrote itself.
+    while world.incarnations(1, 0, Normal) == 0 {
+        world.pass(20)?;
+    }
+    let lacks = world.incarnations(1, 1, Normal) == 0;
+    world.claim(lacks, "what the first had written is still on its way")?;
+    world.lose(0);
+    world.pass(60_000)?;
+    world.take_in(1, 0)?;
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    world.claim(world.shows(1, Normal, "base").is_none(), "it builds on what is nowhere")?;
+    let in_step = world.says_in_step(0, 1, Normal) || world.says_in_step(1, 0, Normal);
+    world.claim(!in_step, "nobody says that all is well")
 }
 
 fn restart_in_every_state(world: &mut World) -> Checked {
