@@ -233,7 +233,8 @@ impl Turns<'_> {
         report.add(name, objects, run, Figure::WriteS, began.elapsed().as_secs_f64())?;
         settle()?;
 
-        let (took, bytes) = pair.link(objects, self.limit).context("first sync")?;
+        let (took, bytes) =
+            pair.link(objects, [objects - 1; 2], self.limit).context("first sync")?;
         report.add(name, objects, run, Figure::FirstSyncS, took.as_secs_f64())?;
         report.add(name, objects, run, Figure::FirstSyncBytes, bytes)?;
 
@@ -254,7 +255,8 @@ impl Turns<'_> {
         pair.b.ask(&format!("write {AWAY_AT_B} {AWAY_CHANGES}"), self.limit)?;
         settle()?;
         let there = objects + latency.sent_ms.len() as u64 + 2 * AWAY_CHANGES;
-        let (took, bytes) = pair.link(there, self.limit).context("reconnect")?;
+        let last = [AWAY_AT_B, AWAY_AT_A].map(|first| first + AWAY_CHANGES - 1);
+        let (took, bytes) = pair.link(there, last, self.limit).context("reconnect")?;
         report.add(name, objects, run, Figure::ReconnectS, took.as_secs_f64())?;
         report.add(name, objects, run, Figure::ReconnectBytes, bytes)
     }
@@ -270,15 +272,21 @@ struct Latency {
 
 impl Pair {
     /// Lets the link be, and waits until both hold so much; also the bytes that it took.
-    fn link(&mut self, objects: u64, limit: Duration) -> anyhow::Result<(Duration, f64)> {
+    /// `last` is the object that comes last to A, and to B.
+    fn link(
+        &mut self,
+        objects: u64,
+        last: [u64; 2],
+        limit: Duration,
+    ) -> anyhow::Result<(Duration, f64)> {
         self.a.ask("connect", ANSWER_TIME_MAX)?;
         let bytes = machine::loopback_bytes()?;
         let began = self.b.tell("connect")?;
         self.b.answer(limit)?;
         let left = limit.saturating_sub(began.elapsed());
-        let hold = format!("hold {objects} {}", left.as_millis());
-        self.b.tell(&hold)?;
-        self.a.tell(&hold)?;
+        let hold = |last| format!("hold {objects} {last} {}", left.as_millis());
+        self.b.tell(&hold(last[1]))?;
+        self.a.tell(&hold(last[0]))?;
         let (b_at, b_held) = self.b.answer(left + ANSWER_TIME_MAX)?;
         let (a_at, a_held) = self.a.answer(left + ANSWER_TIME_MAX)?;
         let held = b_held.parse::<u64>()?.min(a_held.parse()?);

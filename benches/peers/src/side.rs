@@ -32,6 +32,11 @@ pub(crate) trait Side {
     fn disconnect(&mut self) -> anyhow::Result<()>;
     /// How many objects can be read here.
     fn held(&mut self) -> anyhow::Result<u64>;
+    /// Whether this object can be read here, where that is said sooner than how many can: who looks must not
+    /// have to wait for a peer that is busy with what is looked for.
+    fn may_hold(&mut self, _number: u64) -> anyhow::Result<bool> {
+        Ok(true)
+    }
     /// Begins to look out for an object.
     fn expect(&mut self, number: u64) -> anyhow::Result<()>;
     /// Waits until the expected object can be read here; false if it could not in that time.
@@ -119,8 +124,8 @@ fn obey(side: &mut dyn Side, line: &str) -> anyhow::Result<String> {
         "connect" => side.connect()?,
         "disconnect" => side.disconnect()?,
         "hold" => {
-            let (count, limit) = (number()?, Duration::from_millis(number()?));
-            told = hold(side, count, limit)?.to_string();
+            let (count, last, limit) = (number()?, number()?, Duration::from_millis(number()?));
+            told = hold(side, count, last, limit)?.to_string();
         }
         "expect" => side.expect(number()?)?,
         "seen" => told = side.seen(Duration::from_millis(number()?))?.to_string(),
@@ -130,17 +135,20 @@ fn obey(side: &mut dyn Side, line: &str) -> anyhow::Result<String> {
     Ok(told)
 }
 
-/// Waits until a side holds so many objects, and tells how many it holds then.
+/// Waits until a side holds so many objects, of which this one comes last, and tells how many it holds then.
 ///
 /// Looks rarely enough that looking costs the peer next to nothing: after 1 % of the time that has
 /// passed, or 10 times what the last look took.
-fn hold(side: &mut dyn Side, count: u64, limit: Duration) -> anyhow::Result<u64> {
+fn hold(side: &mut dyn Side, count: u64, last: u64, limit: Duration) -> anyhow::Result<u64> {
     let began = Instant::now();
     loop {
         let looked = Instant::now();
-        let held = side.held()?;
-        if held >= count || began.elapsed() >= limit {
-            return Ok(held);
+        let late = began.elapsed() >= limit;
+        if late || side.may_hold(last)? {
+            let held = side.held()?;
+            if late || held >= count {
+                return Ok(held);
+            }
         }
         let pause = (began.elapsed() / 100).max(looked.elapsed() * 10);
         std::thread::sleep(pause.clamp(LOOK_TIME_MIN, LOOK_TIME_MAX));

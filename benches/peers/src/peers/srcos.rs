@@ -129,6 +129,14 @@ impl Side for Srcos {
         status["lanes"][0]["objects"]["live"].as_u64().context("no count of objects in the status")
     }
 
+    /// The status is told by the writer, which takes objects in; a list is read beside it.
+    fn may_hold(&mut self, number: u64) -> anyhow::Result<bool> {
+        let id = workload::id("bench", number);
+        let page = self.client.get(&format!("/lanes/{LANE}/objects?limit=1&prefix={id}"))?;
+        let objects = page["objects"].as_array().context("a list without objects")?;
+        Ok(!objects.is_empty())
+    }
+
     fn expect(&mut self, number: u64) -> anyhow::Result<()> {
         self.expected = workload::id("bench", number);
         self.follow()?;
