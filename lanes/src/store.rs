@@ -1,7 +1,7 @@
 //! The store: journals, objects and everything else that a node keeps, in one redb file.
 //!
 //! A [`Store`] is the one writer. Its calls gather in a *turn*; [`Store::commit`] makes the turn
-//! durable, all of it or nothing, with two syncs. What a turn produced must not be told to anyone
+//! durable, all of it or nothing, with one sync, or two when it is large. What a turn produced must not be told to anyone
 //! before its commit returned. [`Reader`]s see what was committed, and never wait for the writer.
 //!
 //! After a failed write the store latches: every later write is refused until it is opened again,
