@@ -205,13 +205,14 @@ impl Engine {
         let mut entries =
             store.entries(lane, &author, from, session.window.run_bytes(), RUN_ENTRIES_MAX)?;
         entries.truncate(usize::try_from(to - from + 1).unwrap_or(usize::MAX));
-        // A run must end with a signature that holds. Our own entries have one each, and so has the
-        // last that is held of a journal: that is how it came. Entries before it that came under its
-        // signature were not checked singly, so the end moves back to one that verifies; only where
-        // there is none, on to the next. That never leads beyond the run in which they came.
+        // A run must end with a signature that holds. What this incarnation wrote has one each, and so has
+        // the last that is held of a journal: that is how it came. Entries before it that came under its
+        // signature were not checked singly, also our own of before a loss, so the end moves back to one
+        // that verifies; only where there is none, on to the next. That never leads beyond the run in which
+        // they came.
         let row = store.journal(lane, &author);
         let held = row.map_or(0, |row| row.held);
-        let own = author.device == store.device();
+        let own = author == store.author();
         let verifies = |seq: u64, bytes: &[u8]| {
             own || seq == held || Entry::read(bytes).is_ok_and(|entry| entry.verify_signature())
         };

@@ -1,6 +1,9 @@
 //! Devices that leave, are put out, come back, or would take their store elsewhere.
 
+use srcos_lanes::store::Run;
+
 use super::*;
+use crate::wire::RUN_BYTES_TARGET;
 
 /// Found by a user: what it wrote later built on entries that no member of the new mesh has, waited
 /// there for ever, and everybody said "in sync".
@@ -146,4 +149,40 @@ fn what_was_held_on_the_word_of_a_witness_that_does_not_count_any_more_reaches_a
     for (here, there) in [(0, 3), (3, 0)] {
         assert_eq!(world.state(here, LaneId::Normal, there), LaneState::InSync);
     }
+}
+
+/// Found by the simulator: a member that broke the rules gave a device that had lost its store its own entries
+/// back, with a signature that did not hold within the run; the device handed that on as the end of a run.
+#[test]
+fn own_entries_that_came_back_from_others_go_on_as_anybodys_do() {
+    let mut world = World::mesh(2);
+    for n in 0..3 {
+        world.put(1, &format!("x{n}"), json!("a".repeat(RUN_BYTES_TARGET)));
+    }
+    let author = world.nodes[1].store.author();
+    let snapshot = world.nodes[1].store.reader().snapshot().unwrap();
+    let mut entries = snapshot.entries(LaneId::Normal, &author, 1, usize::MAX, 99).unwrap();
+    // The one after it vouches for it.
+    entries[0][0] ^= 1;
+    let back = world.add_node(2);
+    assert_eq!(world.device(back), world.device(1));
+    world.nodes[back].store.begin_incarnation(99).unwrap();
+    let records: Vec<Vec<u8>> =
+        world.nodes[0].engine.roster().records_in_order().map(|record| record.0.clone()).collect();
+    let now = world.clock();
+    let node = &mut world.nodes[back];
+    node.engine.join(&mut node.store, now, &records).unwrap();
+    let meshes = node.engine.roster().allowed_meshes(author.device);
+    let entries = entries.iter().map(Vec::as_slice).collect();
+    node.store
+        .receive(&Run { lane: LaneId::Normal, author, entries }, &meshes, WallMillis(1))
+        .unwrap();
+    world.settle(back);
+    world.connect(0, back);
+    world.run();
+    for n in 0..3 {
+        assert!(world.body(0, LaneId::Normal, &format!("x{n}")).is_some(), "x{n}");
+    }
+    let refused = |event: &Event| matches!(event, Event::Refused { .. } | Event::Close { .. });
+    assert!(!world.nodes[0].events.iter().any(refused), "{:?}", world.nodes[0].events);
 }
