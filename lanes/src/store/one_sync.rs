@@ -12,7 +12,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0 to 320 | redb's header. While the records count it is an old one, whose checksums are inverted |
-//! | 320 to 336 | a mark while the records count, zeros else |
+//! | 320 to 344 | while the records count, a mark and the number of the first that does; zeros else |
 //! | 512 to 2048, 2048 to 3584 | two records, written in turns |
 //! | 3584 to 3624 | the number of the last record that was synced, itself not synced at once |
 //!
@@ -47,11 +47,12 @@ const HEADER_BYTES: usize = 320;
 const RECORDS_AT: u64 = 512;
 const RECORD_BYTES: usize = 1536;
 const NOTE_AT: u64 = RECORDS_AT + 2 * RECORD_BYTES as u64;
-const NOTE_BYTES: usize = 8 + HASH_BYTES;
+const NOTE_BYTES: usize = NUMBER_BYTES + HASH_BYTES;
 const HASH_BYTES: usize = 32;
+const NUMBER_BYTES: usize = 8;
 /// A record: its number, the header, a hash of what it names, how many ranges, and the ranges of pages
 /// (number of the first and how many). Its last bytes are its own hash.
-const RANGES_AT: usize = 8 + HEADER_BYTES + HASH_BYTES + 2;
+const RANGES_AT: usize = NUMBER_BYTES + HEADER_BYTES + HASH_BYTES + 2;
 const RANGE_BYTES: usize = 6;
 const _: () = assert!(RANGES_AT + RANGES_MAX * RANGE_BYTES + HASH_BYTES <= RECORD_BYTES);
 const _: () = assert!(NOTE_AT + NOTE_BYTES as u64 <= PAGE_BYTES);
@@ -158,31 +159,46 @@ impl State {
         state.last = (newest.max(synced.unwrap_or(0)), 1);
         let (mark, rest) = page[HEADER_BYTES..SECTOR_BYTES].split_at(MARK.len());
         if mark == [0; MARK.len()] {
+            state.last.1 = records.last().map_or(1, |(place, _)| *place);
             state.header = Some(take(&page, 0));
             state.durable = state.header;
+            if page.starts_with(&MAGIC) && len >= SECTOR_BYTES {
+                inner.write(0, &page[..SECTOR_BYTES])?;
+                inner.sync_data()?;
+            }
             return Ok(state);
         }
+        let (first, rest) = rest.split_at(NUMBER_BYTES);
         if mark != MARK || rest.iter().any(|byte| *byte > 0) {
             return Err(damaged());
         }
-        let (place, record) = Record::that_counts(inner, records)?;
-        if synced.is_some_and(|synced| record.number < synced) {
+        let first = u64::from_le_bytes(take(first, 0));
+        records.retain(|(_, record)| record.number >= first);
+        let found = Found::of(inner, records)?;
+        let header = found.record.header;
+        let open = header[FLAGS_AT] & OPEN > 0 && is_known(&header);
+        if !open || synced.is_some_and(|synced| found.record.number < synced) {
             return Err(damaged());
         }
-        state.last.1 = place;
-        state.header = Some(record.header);
+        state.last.1 = found.place;
+        state.header = Some(header);
         state.durable = state.header;
-        state.adopt(inner, &record)?;
+        state.adopt(inner, &found)?;
         Ok(state)
     }
 
     /// Makes durable what was found. It was read, and that says nothing of the disk where a sync had failed.
-    fn adopt(&mut self, inner: &impl StorageBackend, found: &Record) -> Result<()> {
-        for ((from, _), bytes) in found.ranges.iter().zip(found.read(inner)?) {
-            inner.write(*from, &bytes)?;
+    fn adopt(&mut self, inner: &impl StorageBackend, found: &Found) -> Result<()> {
+        // The record too, before another is written over the one before it, which may be all that the disk has.
+        inner.write(place_of(found.place), &found.record.encode())?;
+        let mut from = 0;
+        for (at, end) in &found.record.ranges {
+            let to = from + (end - at) as usize;
+            inner.write(*at, &found.contents[from..to])?;
+            from = to;
         }
         inner.sync_data()?;
-        self.begin_records(inner, &found.header)
+        self.begin_records(inner, &found.record.header)
     }
 
     /// What the sync that is asked for is for.
@@ -252,7 +268,8 @@ impl State {
             let end = slot + SLOT_BYTES;
             sector[end - CHECKSUM_BYTES..end].iter_mut().for_each(|byte| *byte ^= 0xff);
         }
-        sector[HEADER_BYTES..HEADER_BYTES + MARK.len()].copy_from_slice(&MARK);
+        let mark = [&MARK[..], &self.last.0.to_le_bytes()].concat();
+        sector[HEADER_BYTES..HEADER_BYTES + mark.len()].copy_from_slice(&mark);
         inner.write(0, &sector)?;
         inner.sync_data()?;
         self.records_count = true;
@@ -278,12 +295,15 @@ impl State {
         pages: &BTreeMap<u64, Vec<u8>>,
     ) -> Result<()> {
         let (number, place) = (self.last.0 + 1, 1 - self.last.1);
+        if number >= NUMBER_END {
+            return Err(damaged());
+        }
         let ranges = pages.iter().map(|(from, page)| (*from, from + page.len() as u64)).collect();
         // In one piece, of which many parts are hashed at once.
         let pages = pages.values().map(Vec::as_slice).collect::<Vec<_>>().concat();
         let contents = *blake3::hash(&pages).as_bytes();
         let record = Record { number, header: *header, contents, ranges };
-        inner.write(RECORDS_AT + (place * RECORD_BYTES) as u64, &record.encode())?;
+        inner.write(place_of(place), &record.encode())?;
         inner.sync_data()?;
         self.last = (number, place);
         self.named = record.ranges.into_iter().collect();
@@ -308,6 +328,7 @@ impl State {
         if self.failed {
             return Err(Error::other("an earlier write to the store's file failed"));
         }
+        self.failed = true;
         let done = work(self);
         self.failed = done.is_err();
         done
@@ -386,43 +407,54 @@ impl Record {
                 && count == ranges.len()
                 && count <= RANGES_MAX
                 && number < NUMBER_END;
-        let (header, contents) = (take(fields, 8), take(fields, 8 + HEADER_BYTES));
+        let header = take(fields, NUMBER_BYTES);
+        let contents = take(fields, NUMBER_BYTES + HEADER_BYTES);
         sound.then_some(Self { number, header, contents, ranges })
     }
 
-    /// Of the records of a file that was not closed, in order: the last one of which all is there.
-    fn that_counts(
-        inner: &impl StorageBackend,
-        mut records: Vec<(usize, Self)>,
-    ) -> Result<(usize, Self)> {
+    /// What its ranges hold, one after the other, if that is what they should.
+    fn contents(&self, inner: &impl StorageBackend) -> Result<Option<Vec<u8>>> {
+        let bytes: u64 = self.ranges.iter().map(|(from, to)| to - from).sum();
+        let end = self.ranges.last().map_or(0, |(_, to)| *to);
+        if bytes > BYTES_MAX || end > inner.len()? {
+            return Ok(None);
+        }
+        let (mut contents, mut at) = (vec![0; bytes as usize], 0);
+        for (from, to) in &self.ranges {
+            let next = at + (to - from) as usize;
+            inner.read(*from, &mut contents[at..next])?;
+            at = next;
+        }
+        let fits = *blake3::hash(&contents).as_bytes() == self.contents;
+        Ok(fits.then_some(contents))
+    }
+}
+
+/// The record that counts, in a file that was not closed.
+struct Found {
+    place: usize,
+    record: Record,
+    /// What its ranges hold, as it was read once.
+    contents: Vec<u8>,
+}
+
+impl Found {
+    /// Of some records, in order: the last one of which all is there.
+    fn of(inner: &impl StorageBackend, mut records: Vec<(usize, Record)>) -> Result<Self> {
         // Where power failed within the sync of one, the one before it was synced, and nothing that it names
         // or reaches was written to since.
         while let Some((place, record)) = records.pop() {
-            if record.is_all_there(inner)? {
-                return Ok((place, record));
+            if let Some(contents) = record.contents(inner)? {
+                return Ok(Self { place, record, contents });
             }
         }
         Err(damaged())
     }
+}
 
-    fn is_all_there(&self, inner: &impl StorageBackend) -> Result<bool> {
-        let bytes: u64 = self.ranges.iter().map(|(from, to)| to - from).sum();
-        let end = self.ranges.last().map_or(0, |(_, to)| *to);
-        if bytes > BYTES_MAX || end > inner.len()? {
-            return Ok(false);
-        }
-        Ok(*blake3::hash(&self.read(inner)?.concat()).as_bytes() == self.contents)
-    }
-
-    /// What is in its ranges.
-    fn read(&self, inner: &impl StorageBackend) -> Result<Vec<Vec<u8>>> {
-        let range = |(from, to): &(u64, u64)| {
-            let mut bytes = vec![0; (to - from) as usize];
-            inner.read(*from, &mut bytes)?;
-            Ok(bytes)
-        };
-        self.ranges.iter().map(range).collect()
-    }
+/// Where a record lies.
+fn place_of(place: usize) -> u64 {
+    RECORDS_AT + (place * RECORD_BYTES) as u64
 }
 
 fn damaged() -> Error {
@@ -448,7 +480,7 @@ fn note(number: u64) -> Vec<u8> {
 
 /// The last record that is known to have been synced.
 fn synced(page: &[u8]) -> Option<u64> {
-    let (number, hash) = page.get(NOTE_AT as usize..)?.get(..NOTE_BYTES)?.split_at(8);
+    let (number, hash) = page.get(NOTE_AT as usize..)?.get(..NOTE_BYTES)?.split_at(NUMBER_BYTES);
     let synced = u64::from_le_bytes(take(number, 0));
     (blake3::hash(number).as_bytes() == hash && synced < NUMBER_END).then_some(synced)
 }

@@ -263,6 +263,49 @@ fn whatever_fails_all_of_the_last_commit_is_there_or_of_the_one_that_was_cut_sho
     }
 }
 
+/// A sync fails in a commit or when the file is closed, and the process begins anew: it is shown what is not on
+/// the disk, and power fails while it mends that.
+#[test]
+fn what_a_failed_sync_left_is_made_durable_before_anything_takes_its_place() {
+    for seed in 0..1_500 {
+        let (disk, mut random) = (Disk::default(), Random::new(seed));
+        let opened = || Builder::new().create_with_backend(OneSync::new(disk.clone()));
+        let db = opened().unwrap();
+        let mut known = Rows::new();
+        let put =
+            |db: &Database, rows: &mut Rows, key: u64| -> std::result::Result<(), redb::Error> {
+                let mut turn = db.begin_write()?;
+                turn.set_two_phase_commit(true);
+                turn.open_table(TABLE)?.insert(key, &[key as u8; 9][..])?;
+                turn.commit()?;
+                rows.insert(key, vec![key as u8; 9]);
+                Ok(())
+            };
+        for key in 0..2 + random.below(3) as u64 {
+            put(&db, &mut known, key).unwrap();
+        }
+        disk.lock().syncs_left = Some(random.below(5) as u64);
+        let mut next = known.clone();
+        next.insert(50, vec![50; 9]);
+        if random.below(2) == 0 {
+            let done = put(&db, &mut known, 50);
+            assert!(done.is_ok() || !known.contains_key(&50));
+            disk.lock().left = Some(0);
+            drop(db);
+        } else {
+            drop(db.close());
+        }
+        let mut platter = disk.lock();
+        (platter.syncs_left, platter.left) = (None, Some(random.below(16) as u64));
+        drop(platter);
+        drop(opened());
+        disk.cut(&mut random);
+        let db = opened().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        let found = rows(&db);
+        assert!(found == known || found == next, "seed {seed}: {found:?}");
+    }
+}
+
 #[test]
 fn small_commit_is_one_sync_and_a_large_one_two() {
     let (disk, mut random) = (Disk::default(), Random::new(1));
