@@ -34,6 +34,8 @@ use std::sync::{Mutex, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
+use crate::bug::{self, Bug};
+
 /// Pages that one record names, at most: what fits into it.
 const RANGES_MAX: usize = 180;
 /// Bytes that one record vouches for, at most. Hashing more takes longer than the sync that it saves.
@@ -425,7 +427,8 @@ impl Record {
             inner.read(*from, &mut contents[at..next])?;
             at = next;
         }
-        let fits = *blake3::hash(&contents).as_bytes() == self.contents;
+        let fits =
+            *blake3::hash(&contents).as_bytes() == self.contents || bug::active(Bug::TrustRecord);
         Ok(fits.then_some(contents))
     }
 }
