@@ -217,9 +217,9 @@ impl State {
         let primary = primary(durable);
         let mut flipped = *durable;
         flipped[FLAGS_AT] ^= PRIMARY;
-        let written = (0..HEADER_BYTES).filter(|at| header[*at] != durable[*at]);
+        let mut changed = (0..HEADER_BYTES).filter(|at| header[*at] != durable[*at]);
         let of_slots = |at: usize| at >= SLOTS_AT[0] && !primary.contains(&at);
-        Ok(if header[FIXED] == durable[FIXED] && written.clone().any(of_slots) {
+        Ok(if header[FIXED] == durable[FIXED] && changed.any(of_slots) {
             match header[primary.clone()] == durable[primary] {
                 true => Step::First,
                 false => Step::Other,

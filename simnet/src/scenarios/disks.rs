@@ -216,11 +216,13 @@ fn lost_with_both_disks(world: &mut World) -> Checked {
     world.pass(60_000)?;
     world.take_in(0, 1)?;
     // Each device sends first what it wrote itself.
-    while world.incarnations(1, 0, Normal) == 0 {
+    let mut waited_ms = 0;
+    while world.incarnations(1, 0, Normal) == 0 && waited_ms < 120_000 {
         world.pass(20)?;
+        waited_ms += 20;
     }
-    let lacks = world.incarnations(1, 1, Normal) == 0;
-    world.claim(lacks, "what the first had written is still on its way")?;
+    let halfway = world.incarnations(1, 0, Normal) == 1 && world.incarnations(1, 1, Normal) == 0;
+    world.claim(halfway, "what the first had written is still on its way")?;
     world.lose(0);
     world.pass(60_000)?;
     world.take_in(1, 0)?;

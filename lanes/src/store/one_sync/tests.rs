@@ -47,6 +47,13 @@ impl Disk {
         Ok(platter)
     }
 
+    /// The process is gone: nothing more is written, not even to close the file. What it wrote is still shown.
+    fn kill(&self, db: Database) {
+        self.lock().left = Some(0);
+        drop(db);
+        self.lock().left = None;
+    }
+
     /// Power fails. Of what was not synced each sector is kept by chance.
     fn cut(&self, random: &mut Random) {
         let mut platter = self.lock();
@@ -255,8 +262,7 @@ fn whatever_fails_all_of_the_last_commit_is_there_or_of_the_one_that_was_cut_sho
             known = again;
             // Not closed, and not cut off: the next one finds it so.
             if random.below(2) == 0 {
-                disk.lock().left = Some(0);
-                drop(db);
+                disk.kill(db);
                 disk.cut(&mut random);
             }
         }
@@ -290,8 +296,7 @@ fn what_a_failed_sync_left_is_made_durable_before_anything_takes_its_place() {
         if random.below(2) == 0 {
             let done = put(&db, &mut known, 50);
             assert!(done.is_ok() || !known.contains_key(&50));
-            disk.lock().left = Some(0);
-            drop(db);
+            disk.kill(db);
         } else {
             drop(db.close());
         }
@@ -349,8 +354,7 @@ fn closed_file_is_as_redb_alone_would_have_written_it() {
     // Also where redb alone did not close it.
     let db = Builder::new().create_with_backend(disk.clone()).unwrap();
     commit(&db, &mut known, &mut random).unwrap();
-    disk.lock().left = Some(0);
-    drop(db);
+    disk.kill(db);
     disk.cut(&mut random);
     // And that is told from records of before, which are still there.
     for _ in 0..3 {
@@ -360,8 +364,7 @@ fn closed_file_is_as_redb_alone_would_have_written_it() {
         db.close().unwrap();
         let db = Builder::new().create_with_backend(disk.clone()).unwrap();
         commit(&db, &mut known, &mut random).unwrap();
-        disk.lock().left = Some(0);
-        drop(db);
+        disk.kill(db);
         disk.cut(&mut random);
     }
     assert_eq!(rows(&open(&disk).unwrap()), known);
@@ -375,8 +378,7 @@ fn redb_alone_refuses_a_file_that_was_not_closed() {
     for _ in 0..3 {
         commit(&db, &mut known, &mut random).unwrap();
     }
-    disk.lock().left = Some(0);
-    drop(db);
+    disk.kill(db);
     disk.cut(&mut random);
     let before = disk.lock().live.clone();
     let alone = Builder::new().create_with_backend(disk.clone());
@@ -393,9 +395,7 @@ fn no_first_page_is_too_strange_to_be_read() {
     let db = open(&disk).unwrap();
     let mut known = Rows::new();
     commit(&db, &mut known, &mut random).unwrap();
-    disk.lock().left = Some(0);
-    drop(db);
-    disk.lock().left = None;
+    disk.kill(db);
     let good = disk.lock().live.clone();
     // Records with hashes that fit, of numbers and ranges that nobody wrote.
     for number in [0, 1, u64::from(u32::MAX), NUMBER_END - 1, NUMBER_END, u64::MAX] {
@@ -443,9 +443,7 @@ fn damage_to_the_last_commit_is_told_and_no_earlier_one_takes_its_place() {
         known.insert(n, vec![1, 2, 3]);
     }
     // The process is gone, and the disk has all.
-    disk.lock().left = Some(0);
-    drop(db);
-    disk.lock().left = None;
+    disk.kill(db);
     let good = disk.lock().live.clone();
     let newest = [0, 1].map(|place| Record::decode(&good, place).unwrap().number);
     let place = usize::from(newest[1] > newest[0]);
@@ -487,9 +485,7 @@ fn page_that_could_not_be_written_is_in_no_record() {
     let db = open(&disk).unwrap();
     let mut known = Rows::new();
     commit(&db, &mut known, &mut Random::new(8)).unwrap();
-    disk.lock().left = Some(0);
-    drop(db);
-    disk.lock().left = None;
+    disk.kill(db);
     let backend = OneSync::new(disk.clone());
     let mut header: Header = [0; HEADER_BYTES];
     backend.read(0, &mut header).unwrap();
@@ -519,9 +515,7 @@ fn note_of_an_earlier_time_takes_nothing_for_damaged() {
     let stale = disk.lock().live[NOTE_AT as usize..][..NOTE_BYTES].to_vec();
     let db = open(&disk).unwrap();
     commit(&db, &mut known, &mut random).unwrap();
-    disk.lock().left = Some(0);
-    drop(db);
-    disk.lock().left = None;
+    disk.kill(db);
     // Power failed, and newer ones were lost.
     disk.lock().live[NOTE_AT as usize..][..NOTE_BYTES].copy_from_slice(&stale);
     assert_eq!(rows(&open(&disk).unwrap()), known);
@@ -533,9 +527,7 @@ fn page_that_the_last_record_names_is_written_to_only_after_a_record_that_names_
     let db = open(&disk).unwrap();
     let mut known = Rows::new();
     commit(&db, &mut known, &mut random).unwrap();
-    disk.lock().left = Some(0);
-    drop(db);
-    disk.lock().left = None;
+    disk.kill(db);
     let named = |disk: &Disk| {
         let page = disk.lock().durable[..PAGE_BYTES as usize].to_vec();
         let records = [0, 1].into_iter().filter_map(|place| Record::decode(&page, place));
@@ -557,8 +549,7 @@ fn what_is_not_durable_changes_no_root() {
     turn.set_durability(Durability::None).unwrap();
     turn.open_table(TABLE).unwrap().insert(99, &[1][..]).unwrap();
     turn.commit().unwrap();
-    disk.lock().left = Some(0);
-    drop(db);
+    disk.kill(db);
     disk.cut(&mut random);
     assert_eq!(rows(&open(&disk).unwrap()), known);
 }
