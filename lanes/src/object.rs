@@ -108,7 +108,8 @@ pub struct HistoryItem {
 /// One life of one object.
 #[derive(Debug, Clone)]
 pub struct Object {
-    doc: Automerge,
+    /// Apart, since it is large and objects are moved often.
+    doc: Box<Automerge>,
     /// Bytes of the snapshot and of all changes since.
     bytes: usize,
     size: size::Size,
@@ -144,7 +145,7 @@ impl Object {
     pub fn new() -> Self {
         let doc = skeleton().doc.clone();
         Self {
-            doc,
+            doc: Box::new(doc),
             bytes: 0,
             size: size::Size::default(),
             elements: OnceLock::new(),
@@ -171,7 +172,7 @@ impl Object {
             }
         }
         Ok(Self {
-            doc,
+            doc: Box::new(doc),
             bytes: snapshot.len(),
             size,
             elements: OnceLock::new(),

@@ -179,6 +179,10 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Values that a column is given room for before it is read: most changes have fewer operations, and room
+/// that grows step by step is what reading one would spend most of its time on.
+const ROOM: usize = 16;
+
 /// Expands a run-length encoded column to at most `limit` values.
 fn run_lengths<'a, T: Clone>(
     column: &'a [u8],
@@ -186,7 +190,7 @@ fn run_lengths<'a, T: Clone>(
     mut read: impl FnMut(&mut Cursor<'a>) -> Result<T>,
 ) -> Result<Vec<Option<T>>> {
     let mut cursor = Cursor(column);
-    let mut values = Vec::new();
+    let mut values = Vec::with_capacity(if column.is_empty() { 0 } else { limit.min(ROOM) });
     while !cursor.0.is_empty() {
         let count = cursor.signed()?;
         let (count, run) = match count {
@@ -227,7 +231,7 @@ fn summed(mut values: Vec<Option<i64>>) -> Result<Vec<Option<i64>>> {
 
 fn booleans(column: &[u8], limit: usize) -> Result<Vec<bool>> {
     let mut cursor = Cursor(column);
-    let mut values = Vec::new();
+    let mut values = Vec::with_capacity(limit.min(ROOM));
     let mut value = false;
     while !cursor.0.is_empty() {
         let count = cursor.unsigned()?;

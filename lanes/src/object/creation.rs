@@ -38,8 +38,12 @@ enum RowKey {
     After(Option<u64>),
 }
 
+/// Operations, and bytes of keys and of values, that there is room for from the start: most objects have
+/// fewer.
+const ROWS_ROOM: usize = 16;
+const BYTES_ROOM: usize = 256;
+
 /// Collects the operations of a first change.
-#[derive(Default)]
 struct Encoder {
     rows: Vec<Row>,
     keys: String,
@@ -49,6 +53,15 @@ struct Encoder {
 }
 
 impl Encoder {
+    fn new() -> Self {
+        Self {
+            rows: Vec::with_capacity(ROWS_ROOM),
+            keys: String::with_capacity(BYTES_ROOM),
+            values: Vec::with_capacity(BYTES_ROOM),
+            last: BTreeMap::new(),
+        }
+    }
+
     fn row(&mut self, object: Option<OpRef>, key: RowKey, action: u64, meta: u64) -> u64 {
         self.rows.push(Row { object, key, action, meta });
         START_OP + self.rows.len() as u64 - 1
@@ -176,7 +189,7 @@ pub(super) fn create(content: &Content, actor: [u8; 16], now: WallMillis) -> Enc
 
 /// The bytes of a creating change after its header.
 fn body(content: &Content, actor: [u8; 16], time: i64) -> Vec<u8> {
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new();
     let Ok(()) = write::fill(&mut encoder, [&None, &Some(LABELS), &Some(BODY)], content);
     let mut body = Vec::with_capacity(256 + encoder.keys.len() + encoder.values.len());
     body.push(1);
@@ -296,6 +309,7 @@ pub(super) fn run_lengths<T: PartialEq>(
 ) {
     let mut values = values.peekable();
     let mut written = false;
+    // It takes no room until something is put into it.
     let mut literal: Vec<T> = Vec::new();
     let flush = |out: &mut Vec<u8>, literal: &mut Vec<T>| {
         if !literal.is_empty() {
@@ -317,7 +331,12 @@ pub(super) fn run_lengths<T: PartialEq>(
                 signed(out, 0);
                 unsigned(out, run);
             }
-            Some(value) if run == 1 => literal.push(value),
+            Some(value) if run == 1 => {
+                if literal.capacity() == 0 {
+                    literal.reserve(ROWS_ROOM);
+                }
+                literal.push(value);
+            }
             Some(value) => {
                 flush(out, &mut literal);
                 signed(out, run as i64);
