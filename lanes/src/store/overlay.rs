@@ -229,7 +229,7 @@ impl Touched {
             kind: content.kind().to_owned(),
             class: content.class().to_owned(),
             labels: content.labels().clone(),
-            body: content.body().to_string(),
+            body: json(content.body()),
             conflicts: view.conflicts.iter().map(conflict_row).collect(),
             author,
             updated_at,
@@ -242,6 +242,11 @@ impl Touched {
             types: content.types().clone(),
         });
     }
+}
+
+/// A value as JSON: as its `Display` says it, without the detour through a formatter.
+fn json(value: &serde_json::Value) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| value.to_string())
 }
 
 fn conflict_row(conflict: &Conflict) -> ConflictRow {
