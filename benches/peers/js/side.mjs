@@ -91,7 +91,7 @@ const commands = {
       const here = held()
       const now = performance.now()
       if (here >= count || now - began >= limit) return here
-      await pause(Math.min(Math.max((now - began) / 100, (now - looked) * 10, 1), 20))
+      await pause(Math.min(Math.max((now - began) / 100, (now - looked) * 4, 1), 20))
     }
   },
   async expect(number) {

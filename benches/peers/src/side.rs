@@ -16,8 +16,7 @@ use crate::peers::Peer;
 
 /// Shortest time between two looks at how much a side holds.
 const LOOK_TIME_MIN: Duration = Duration::from_micros(500);
-/// Pause after a look, in times of what it took: a look that has to wait for a processor seems to be dear
-/// and is not, so a longer one made the quickest seem slower than they are.
+/// Pause after a look, in times of what looks take.
 const PAUSE_LOOKS: u32 = 4;
 /// Longest time between two looks.
 const LOOK_TIME_MAX: Duration = Duration::from_millis(20);
@@ -140,10 +139,12 @@ fn obey(side: &mut dyn Side, line: &str) -> anyhow::Result<String> {
 
 /// Waits until a side holds so many objects, of which this one comes last, and tells how many it holds then.
 ///
-/// Looks rarely enough that looking costs the peer little, and often enough that what takes 20 ms is not
-/// found 10 ms late: after 1 % of the time that has passed, or [`PAUSE_LOOKS`] times what the last look took.
+/// Looks rarely enough that looking costs the peer little: after 1 % of the time that has passed, or
+/// [`PAUSE_LOOKS`] times what a look takes. That is the quicker of the last two: one that had to wait for a
+/// processor seems dear and is not, and a pause after it would make the quickest peer seem slow.
 fn hold(side: &mut dyn Side, count: u64, last: u64, limit: Duration) -> anyhow::Result<u64> {
     let began = Instant::now();
+    let mut last_look = Duration::MAX;
     loop {
         let looked = Instant::now();
         let late = began.elapsed() >= limit;
@@ -153,7 +154,9 @@ fn hold(side: &mut dyn Side, count: u64, last: u64, limit: Duration) -> anyhow::
                 return Ok(held);
             }
         }
-        let pause = (began.elapsed() / 100).max(looked.elapsed() * PAUSE_LOOKS);
+        let look = looked.elapsed();
+        let takes = look.min(std::mem::replace(&mut last_look, look));
+        let pause = (began.elapsed() / 100).max(takes * PAUSE_LOOKS);
         std::thread::sleep(pause.clamp(LOOK_TIME_MIN, LOOK_TIME_MAX));
     }
 }
