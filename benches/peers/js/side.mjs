@@ -84,7 +84,7 @@ const commands = {
   async disconnect() {
     dialer?.disconnect()
   },
-  async hold(count, limit) {
+  async hold(count, _last, limit) {
     const began = performance.now()
     for (;;) {
       const looked = performance.now()
