@@ -179,8 +179,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Values that a column is given room for before it is read: most changes have fewer operations, and room
-/// that grows step by step is what reading one would spend most of its time on.
+/// Values that a column is given room for before it is read: most changes have fewer operations, so that
+/// memory is asked for once.
 const ROOM: usize = 16;
 
 /// Expands a run-length encoded column to at most `limit` values.

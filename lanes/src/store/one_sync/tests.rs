@@ -451,9 +451,8 @@ fn no_first_page_is_too_strange_to_be_read() {
     }
 }
 
-#[test]
-fn damage_to_the_last_commit_is_told_and_no_earlier_one_takes_its_place() {
-    let disk = Disk::default();
+/// Nine commits of a row each, after which the process is gone, and the disk has all. What they wrote.
+fn nine_commits(disk: &Disk) -> Rows {
     // Nothing is written but what is committed.
     let db = Builder::new().create_with_backend(OneSync::new(disk.clone())).unwrap();
     let mut known = Rows::new();
@@ -464,8 +463,14 @@ fn damage_to_the_last_commit_is_told_and_no_earlier_one_takes_its_place() {
         turn.commit().unwrap();
         known.insert(n, vec![1, 2, 3]);
     }
-    // The process is gone, and the disk has all.
     disk.kill(db);
+    known
+}
+
+#[test]
+fn damage_to_the_last_commit_is_told_and_no_earlier_one_takes_its_place() {
+    let disk = Disk::default();
+    let known = nine_commits(&disk);
     let good = disk.lock().live.clone();
     let newest = [0, 1].map(|place| Record::decode(&good, place).unwrap().number);
     let place = usize::from(newest[1] > newest[0]);
@@ -490,17 +495,9 @@ fn damage_to_the_last_commit_is_told_and_no_earlier_one_takes_its_place() {
 #[test]
 fn page_that_cannot_be_read_costs_only_a_commit_that_nobody_was_told_of() {
     let disk = Disk::default();
-    let db = Builder::new().create_with_backend(OneSync::new(disk.clone())).unwrap();
-    let (mut known, mut before) = (Rows::new(), Rows::new());
-    for n in 0..9 {
-        before.clone_from(&known);
-        let mut turn = db.begin_write().unwrap();
-        turn.set_two_phase_commit(true);
-        turn.open_table(TABLE).unwrap().insert(n, &[1, 2, 3][..]).unwrap();
-        turn.commit().unwrap();
-        known.insert(n, vec![1, 2, 3]);
-    }
-    disk.kill(db);
+    let known = nine_commits(&disk);
+    let mut before = known.clone();
+    before.pop_last();
     let good = disk.lock().live.clone();
     let records = [0, 1].map(|place| Record::decode(&good, place).unwrap());
     let record = records.into_iter().max_by_key(|record| record.number).unwrap();
