@@ -86,12 +86,17 @@ const commands = {
   },
   async hold(count, _last, limit) {
     const began = performance.now()
+    let lastLook = Infinity
     for (;;) {
       const looked = performance.now()
       const here = held()
       const now = performance.now()
       if (here >= count || now - began >= limit) return here
-      await pause(Math.min(Math.max((now - began) / 100, (now - looked) * 4, 1), 20))
+      // As the sides in Rust look (side.rs); a timer here has no less than a millisecond.
+      const look = now - looked
+      const takes = Math.min(look, lastLook)
+      lastLook = look
+      await pause(Math.min(Math.max((now - began) / 100, takes * 4, 1), 20))
     }
   },
   async expect(number) {

@@ -139,7 +139,7 @@ fn obey(side: &mut dyn Side, line: &str) -> anyhow::Result<String> {
 
 /// Waits until a side holds so many objects, of which this one comes last, and tells how many it holds then.
 ///
-/// Looks rarely enough that looking costs the peer little: after 1 % of the time that has passed, or
+/// Looks rarely: at first it takes a fifth of a processor, and later less. After 1 % of the time that has passed, or
 /// [`PAUSE_LOOKS`] times what a look takes. That is the quicker of the last two: one that had to wait for a
 /// processor seems dear and is not, and a pause after it would make the quickest peer seem slow.
 fn hold(side: &mut dyn Side, count: u64, last: u64, limit: Duration) -> anyhow::Result<u64> {
