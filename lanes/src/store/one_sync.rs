@@ -176,7 +176,7 @@ impl State {
         }
         let first = u64::from_le_bytes(take(first, 0));
         records.retain(|(_, record)| record.number >= first);
-        let found = Found::of(inner, records)?;
+        let found = Found::of(inner, records, synced)?;
         let header = found.record.header;
         let open = header[FLAGS_AT] & OPEN > 0 && is_known(&header);
         if !open || synced.is_some_and(|synced| found.record.number < synced) {
@@ -185,12 +185,12 @@ impl State {
         state.last.1 = found.place;
         state.header = Some(header);
         state.durable = state.header;
-        state.adopt(inner, &found)?;
+        state.adopt(inner, found)?;
         Ok(state)
     }
 
     /// Makes durable what was found. It was read, and that says nothing of the disk where a sync had failed.
-    fn adopt(&mut self, inner: &impl StorageBackend, found: &Found) -> Result<()> {
+    fn adopt(&mut self, inner: &impl StorageBackend, found: Found) -> Result<()> {
         // The record too, before another is written over the one before it, which may be all that the disk has.
         inner.write(place_of(found.place), &found.record.encode())?;
         let mut from = 0;
@@ -200,6 +200,13 @@ impl State {
             from = to;
         }
         inner.sync_data()?;
+        // The disk works, and a newer record is written over next, if its pages still cannot be read. If they
+        // can, it was not the pages that failed: that record is left as it is, for who opens the store again.
+        if let Some((record, why)) = found.unread
+            && record.contents(inner).is_ok()
+        {
+            return Err(why);
+        }
         self.begin_records(inner, &found.record.header)
     }
 
@@ -439,19 +446,31 @@ struct Found {
     record: Record,
     /// What its ranges hold, as it was read once.
     contents: Vec<u8>,
+    /// A newer one, whose ranges could not be read, and why.
+    unread: Option<(Record, Error)>,
 }
 
 impl Found {
-    /// Of some records, in order: the last one of which all is there.
-    fn of(inner: &impl StorageBackend, mut records: Vec<(usize, Record)>) -> Result<Self> {
+    /// Of some records, in order: the last one of which all is there. The note says which was synced.
+    fn of(
+        inner: &impl StorageBackend,
+        mut records: Vec<(usize, Record)>,
+        synced: Option<u64>,
+    ) -> Result<Self> {
         // Where power failed within the sync of one, the one before it was synced, and nothing that it names
         // or reaches was written to since.
+        let mut unread = None;
         while let Some((place, record)) = records.pop() {
-            if let Some(contents) = record.contents(inner)? {
-                return Ok(Self { place, record, contents });
+            // What power cut short may be unreadable, but what is known to have been synced was not cut short.
+            let cut = unread.is_none() && synced.is_some_and(|synced| record.number > synced);
+            match record.contents(inner) {
+                Ok(Some(contents)) => return Ok(Self { place, record, contents, unread }),
+                Ok(None) => {}
+                Err(why) if cut => unread = Some((record, why)),
+                Err(why) => return Err(why),
             }
         }
-        Err(damaged())
+        Err(unread.map_or_else(damaged, |(_, why)| why))
     }
 }
 
