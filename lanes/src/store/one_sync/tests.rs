@@ -512,7 +512,8 @@ fn page_that_cannot_be_read_costs_only_a_commit_that_nobody_was_told_of() {
     };
     let refused = |image: &[u8]| {
         disk.lock().live = image.to_vec();
-        let why = crate::error::StoreError::from(open(&disk).err().expect("it is refused"));
+        let Err(why) = open(&disk) else { panic!("it is opened") };
+        let why = crate::error::StoreError::from(why);
         assert!(matches!(why, crate::error::StoreError::Io(_)), "{why}");
     };
     for (from, _) in &record.ranges {
