@@ -53,6 +53,7 @@ bugs! {
     IgnoreGap, "ignore-gap", "does not ask again for entries that were left out";
     IgnoreFork, "ignore-fork", "does not compare a second history with the one it holds";
     LoseJournalRow, "lose-journal-row", "commits only one of several journals that grew";
+    TrustRead, "trust-read", "takes what it reads after a failed sync for what is on the disk";
     TrustRecord, "trust-record", "takes the last commit for whole without looking whether its pages are there";
     SkipSeal, "skip-seal", "reads a value whose seal is broken";
 }

@@ -11,6 +11,8 @@ use crate::scheduler::Stream;
 
 /// Bytes that a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
+/// Bytes of a page of the store's file.
+const PAGE_BYTES: u64 = 4_096;
 
 /// A disk that outlives the node that uses it. Clones of the handle are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,9 @@ struct State {
     /// What was asked since the last sync, in order, as what takes it back. Syncs are many and power
     /// cuts few, so a sync only forgets this, and a cut has the work.
     unsynced: Vec<Undo>,
+    /// What is on the disk, since a sync failed and lost some of it: until power fails, what is read back is
+    /// not what is there.
+    apart: Option<Vec<u8>>,
     /// Counts the times the disk was opened: a handle of an earlier time is dead.
     generation: u64,
     /// Operations until the power fails, when that is planned.
@@ -59,6 +64,9 @@ struct Failing {
     left: u64,
     /// All after it fail too, and those of other kinds.
     for_ever: bool,
+    /// Which writes a failed sync loses, by their number modulo 64; the others reach the disk. With none, all
+    /// wait for the next sync.
+    lost: u64,
 }
 
 /// The bytes of a disk at one moment, as a backup has them.
@@ -122,6 +130,15 @@ impl Undo {
         }
         change
     }
+
+    /// Makes the change on another image, as all changes since have left it.
+    fn redo(&self, live: &[u8], disk: &mut Vec<u8>) {
+        let end = self.written.map_or(live.len(), |len| (self.at + len).min(live.len()));
+        if self.written.is_none() {
+            disk.resize(self.at, 0);
+        }
+        put(disk, self.at as u64, live.get(self.at..end).unwrap_or_default());
+    }
 }
 
 /// Writes bytes into an image. Returns what takes it back.
@@ -139,19 +156,56 @@ impl State {
         let mut changes: Vec<Change> =
             self.unsynced.iter().rev().map(|undo| undo.apply(&mut image)).collect();
         changes.reverse();
-        (image, changes)
+        (self.apart.clone().unwrap_or(image), changes)
     }
 
     /// How long the image is that a power cut leaves for certain.
     fn durable_len(&self) -> usize {
-        self.unsynced.first().map_or(self.live.len(), |undo| undo.before)
+        let rewound = || self.unsynced.first().map_or(self.live.len(), |undo| undo.before);
+        self.apart.as_ref().map_or_else(rewound, Vec::len)
     }
 
     /// The byte that a power cut would leave at a place, where it is another than the live one.
     fn durable_byte(&mut self, at: usize) -> Option<&mut u8> {
+        if let Some(apart) = &mut self.apart {
+            return apart.get_mut(at);
+        }
         let holds = |undo: &&mut Undo| (undo.at..undo.at + undo.bytes.len()).contains(&at);
         let undo = self.unsynced.iter_mut().find(holds)?;
         undo.bytes.get_mut(at - undo.at)
+    }
+
+    /// A sync did its work.
+    fn make_durable(&mut self) {
+        if let Some(disk) = &mut self.apart {
+            self.unsynced.iter().for_each(|undo| undo.redo(&self.live, disk));
+        }
+        self.unsynced.clear();
+    }
+
+    /// A sync failed. What it loses is still read back, and reaches the disk only if it is written again, as on
+    /// Linux. Lengths are not lost: they are in the file system's journal.
+    fn lose(&mut self, lost: u64) {
+        if lost == 0 {
+            return;
+        }
+        let (mut disk, changes) = self.rewound();
+        for (n, change) in changes.iter().enumerate() {
+            let is_lost = matches!(change, Change::Bytes(..)) && lost >> (n % 64) & 1 == 1;
+            if !is_lost {
+                drop(change.apply(&mut disk));
+            }
+        }
+        self.unsynced.clear();
+        self.apart = Some(disk);
+    }
+
+    /// Power has failed, and left this.
+    fn darken(&mut self, image: Vec<u8>) {
+        (self.live, self.apart) = (image, None);
+        self.unsynced.clear();
+        self.dark = true;
+        self.failed = Some("the power failed");
     }
 }
 
@@ -184,9 +238,10 @@ impl Disk {
         self.lock().power_left = Some(operations);
     }
 
-    /// Plans a failure: this many operations of a kind still work, then one fails, or all do.
-    pub fn fail_after(&self, io: Io, operations: u64, for_ever: bool) {
-        self.lock().failing = Some(Failing { io, left: operations, for_ever });
+    /// Plans a failure: this many operations of a kind still work, then one fails, or all do. A sync that fails
+    /// loses these of the writes that it was for, by their number modulo 64.
+    pub fn fail_after(&self, io: Io, operations: u64, for_ever: bool, lost: u64) {
+        self.lock().failing = Some(Failing { io, left: operations, for_ever, lost });
     }
 
     /// There is no more room, or there is again.
@@ -208,10 +263,23 @@ impl Disk {
                 change.tear(&mut image, chance);
             }
         }
-        state.live = image;
-        state.unsynced.clear();
-        state.dark = true;
-        state.failed = Some("the power failed");
+        state.darken(image);
+    }
+
+    /// Cuts the power. Of what was not synced, lengths reach the disk, and what begins in a page that is kept.
+    pub fn cut_power_keeping(&self, kept: impl Fn(u64) -> bool) {
+        let mut state = self.lock();
+        let (mut image, changes) = state.rewound();
+        for change in changes {
+            let reaches = match &change {
+                Change::Length(_) => true,
+                Change::Bytes(at, _) => kept(at / PAGE_BYTES),
+            };
+            if reaches {
+                drop(change.apply(&mut image));
+            }
+        }
+        state.darken(image);
     }
 
     /// Ends all planned failures: the disk works from now on.
@@ -247,6 +315,7 @@ impl Disk {
     pub fn restore(&self, image: &Image) {
         let mut state = self.lock();
         state.live.clone_from(&image.0);
+        state.apart = None;
         state.unsynced.clear();
         state.generation += 1;
     }
@@ -333,8 +402,12 @@ impl DiskHandle {
             if failing.left > 0 {
                 failing.left -= 1;
             } else {
-                if !failing.for_ever {
+                let Failing { for_ever, lost, .. } = *failing;
+                if !for_ever {
                     state.failing = None;
+                }
+                if io == Io::Sync {
+                    state.lose(lost);
                 }
                 state.failed = Some("an operation failed");
                 return Err(io::Error::other("the simulated disk failed"));
@@ -372,7 +445,7 @@ impl StorageBackend for DiskHandle {
         let mut state = self.works(Io::Sync)?;
         state.syncs += 1;
         if !state.lies {
-            state.unsynced.clear();
+            state.make_durable();
         }
         Ok(())
     }
@@ -415,17 +488,34 @@ mod tests {
         for seed in 0..300 {
             let mut stream = Stream::new(seed, "test", 1);
             let (disk, mut durable) = (Disk::default(), Vec::new());
+            let mut pending: Vec<Change> = Vec::new();
             let handle = disk.open();
             for _ in 0..stream.between(1, 25) {
-                match stream.below(8) {
+                match stream.below(9) {
                     0 => {
                         handle.sync_data().unwrap();
-                        durable = disk.lock().live.clone();
+                        pending.drain(..).for_each(|change| drop(change.apply(&mut durable)));
                     }
-                    1 | 2 => handle.set_len(stream.below(40)).unwrap(),
+                    1 => {
+                        let lost = u64::from(stream.bits()) << 1 | 1;
+                        disk.fail_after(Io::Sync, 0, false, lost);
+                        assert!(handle.sync_data().is_err());
+                        for (n, change) in pending.drain(..).enumerate() {
+                            if matches!(change, Change::Length(_)) || lost >> (n % 64) & 1 == 0 {
+                                drop(change.apply(&mut durable));
+                            }
+                        }
+                    }
+                    2 | 3 => {
+                        let len = stream.below(40);
+                        handle.set_len(len).unwrap();
+                        pending.push(Change::Length(len));
+                    }
                     _ => {
                         let new: [u8; 9] = stream.bytes();
-                        handle.write(stream.below(40), &new[..stream.index(10)]).unwrap();
+                        let (at, new) = (stream.below(40), &new[..stream.index(10)]);
+                        handle.write(at, new).unwrap();
+                        pending.push(Change::Bytes(at, new.to_vec()));
                     }
                 }
             }
@@ -433,15 +523,35 @@ mod tests {
             assert_eq!(image, durable, "seed {seed}");
             assert_eq!(disk.lock().durable_len(), durable.len());
             changes.iter().for_each(|change| drop(change.apply(&mut image)));
-            assert_eq!(image, disk.lock().live, "seed {seed}");
+            let mut replayed = durable.clone();
+            pending.iter().for_each(|change| drop(change.apply(&mut replayed)));
+            assert_eq!(image, replayed, "seed {seed}");
+            let live = disk.lock().live.clone();
+            assert!(disk.lock().apart.is_some() || image == live, "seed {seed}");
             // What rots, rots in both.
-            let live = image;
             if let Some(at) = disk.rot(1, &mut stream) {
                 let at = at as usize;
                 assert_ne!(disk.lock().live[at], live[at], "seed {seed}");
                 assert_ne!(disk.lock().rewound().0[at], durable[at], "seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_failed_sync_lost_is_read_back_until_power_fails_unless_it_is_written_again() {
+        let disk = Disk::default();
+        let handle = disk.open();
+        handle.write(0, b"aaaa").unwrap();
+        handle.sync_data().unwrap();
+        disk.fail_after(Io::Sync, 0, false, u64::MAX);
+        handle.write(0, b"bbbb").unwrap();
+        assert!(handle.sync_data().is_err());
+        let next = disk.open();
+        next.write(1, b"cc").unwrap();
+        next.sync_data().unwrap();
+        assert_eq!(read(&disk, 4), b"bccb");
+        disk.cut_power(&mut Stream::new(1, "test", 0));
+        assert_eq!(read(&disk, 4), b"acca");
     }
 
     #[test]
@@ -483,11 +593,11 @@ mod tests {
     fn one_failure_is_one_and_a_dead_disk_stays_dead_until_it_is_mended() {
         let disk = Disk::default();
         let handle = disk.open();
-        disk.fail_after(Io::Write, 1, false);
+        disk.fail_after(Io::Write, 1, false, 0);
         handle.write(0, b"a").unwrap();
         assert!(handle.write(0, b"b").is_err() && disk.failed().is_some());
         handle.write(0, b"c").unwrap();
-        disk.fail_after(Io::Sync, 0, true);
+        disk.fail_after(Io::Sync, 0, true, 0);
         assert!(handle.sync_data().is_err() && handle.write(0, b"d").is_err());
         assert!(disk.open().len().is_err());
         disk.mend();

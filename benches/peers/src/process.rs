@@ -39,6 +39,8 @@ pub(crate) struct Process {
     child: Child,
     commands: ChildStdin,
     answers: Receiver<(Instant, String)>,
+    /// Answers that are still to come.
+    owed: u32,
     log: PathBuf,
     pub(crate) invitation: String,
 }
@@ -72,7 +74,8 @@ impl Process {
             }
         });
         let invitation = String::new();
-        let mut process = Self { name, child, commands, answers, log, invitation };
+        // The first answer is the invitation.
+        let mut process = Self { name, child, commands, answers, owed: 1, log, invitation };
         process.invitation = process.answer(ANSWER_TIME_MAX)?.1;
         Ok(process)
     }
@@ -84,6 +87,7 @@ impl Process {
         if sent.is_err() {
             bail!("{} is gone{}", self.name, last_words(&self.log));
         }
+        self.owed += 1;
         Ok(at)
     }
 
@@ -92,7 +96,9 @@ impl Process {
         let began = Instant::now();
         loop {
             interrupt::check()?;
-            match self.answers.recv_timeout(LOOK_TIME) {
+            let answer = self.answers.recv_timeout(LOOK_TIME);
+            self.owed -= u32::from(answer.is_ok());
+            match answer {
                 Ok((at, line)) => match line.split_once(' ') {
                     Some(("ok", text)) => return Ok((at, text.to_owned())),
                     _ if line == "ok" => return Ok((at, String::new())),
@@ -110,6 +116,14 @@ impl Process {
 
     /// Sends a command and waits for its answer.
     pub(crate) fn ask(&mut self, command: &str, limit: Duration) -> anyhow::Result<String> {
+        // What answers an earlier command, for which nobody waited to the end, says nothing of this one.
+        while self.owed > 0 {
+            let owed = self.owed;
+            let answer = self.answer(limit);
+            if self.owed == owed {
+                answer.context("waiting for the answer to an earlier command")?;
+            }
+        }
         self.tell(command)?;
         let (_, text) = self.answer(limit).with_context(|| command.to_owned())?;
         Ok(text)

@@ -293,6 +293,12 @@ impl Report {
 
     /// Prints the tables and stores all; returns whether all was measured.
     pub(crate) fn finish(&mut self, interrupted: Option<String>) -> anyhow::Result<bool> {
+        // Without the node there is nothing to compare: that replaces nothing.
+        let failed = |((peer, objects), why): (&(String, u64), &String)| {
+            let is_it = peer == Peer::Srcos.name() && why.starts_with("failed");
+            is_it.then(|| format!("{peer} with {objects}: {why}"))
+        };
+        let interrupted = interrupted.or_else(|| self.ended.iter().find_map(failed));
         let end = match &interrupted {
             Some(why) => json!({"partial": true, "why": why, "load_after": machine::load()}),
             None => json!({"complete": true, "load_after": machine::load()}),

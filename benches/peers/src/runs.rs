@@ -39,6 +39,9 @@ const OBJECT_BYTES: usize = 330;
 /// object takes that much on both sides.
 const FREE_BYTES: u64 = 500_000_000;
 const FREE_BYTES_EACH: u64 = 40_000;
+/// What a whole run measures, and how often.
+const OBJECTS: [u64; 3] = [1_000, 10_000, 100_000];
+const RUNS: usize = 3;
 /// The small run: what it measures, and how often.
 const QUICK_OBJECTS: [u64; 2] = [1_000, 10_000];
 const QUICK_RUNS: usize = 2;
@@ -53,10 +56,10 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// Objects, one table each
-    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = OBJECTS)]
     objects: Vec<u64>,
     /// Runs of which the median is taken
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = RUNS)]
     runs: usize,
     /// Changes that are timed one after the other
     #[arg(long, default_value_t = 300)]
@@ -73,7 +76,8 @@ pub(crate) struct Options {
     /// Put the stores here: a real disk, not memory [default: the temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Write the tables, the JSON lines and the pictures here [default: benches/results]
+    /// Write the tables, the JSON lines and the pictures here [default: benches/results for a whole run, with all
+    /// peers, numbers of objects and runs; a part of one is only printed]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
 }
@@ -93,8 +97,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let node = node.unwrap_or_else(|| root.join("target/release/srcos-node"));
     refuse_missing_node(&node)?;
     let node = node.canonicalize()?;
-    let results = options.results.clone().unwrap_or_else(|| root.join("benches/results"));
+    let stored_results = root.join("benches/results");
     let quick = options.quick;
+    // What is stored is what the small run compares with, so a part does not take the place of the whole.
+    let whole = options.peers.is_empty() && options.objects == OBJECTS && options.runs >= RUNS;
+    let results = match &options.results {
+        _ if quick => None,
+        Some(results) => Some(results.as_path()),
+        None => whole.then_some(stored_results.as_path()),
+    };
     let objects = if quick { &QUICK_OBJECTS } else { options.objects.as_slice() };
     let runs = if quick { QUICK_RUNS } else { options.runs };
     let samples = if quick { QUICK_SAMPLES } else { options.samples };
@@ -107,8 +118,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let prefix = format!("{SCRATCH}{}-", std::process::id());
     let scratch = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent)?;
 
-    let stored = quick.then(|| Report::load(&results.join("peers.jsonl"))).transpose()?;
-    let mut report = Report::new(if quick { None } else { Some(&results) })?;
+    let compared = options.results.as_ref().unwrap_or(&stored_results);
+    let stored = quick.then(|| Report::load(&compared.join("peers.jsonl"))).transpose()?;
+    let mut report = Report::new(results)?;
     let mut peers = Vec::new();
     for peer in Peer::ALL {
         let asked = match (quick, options.peers.is_empty()) {
@@ -132,6 +144,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let outcome = all(&turns, objects, runs, &peers, &mut report);
     // What was measured before something went wrong is told all the same.
     let complete = report.finish(outcome.as_ref().err().map(|error| format!("{error:#}")))?;
+    if results.is_none() && !quick {
+        println!("not stored, since it is a part of the comparison: --results DIR stores it there");
+    }
     if let Some(stored) = stored {
         print!("{}", aims::moved(&stored, &report));
     }
@@ -377,11 +392,10 @@ fn remove_left_behind(parent: &Path) -> anyhow::Result<()> {
     for entry in listing {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(process) = name.strip_prefix(SCRATCH).and_then(|rest| rest.split('-').next())
-        else {
-            continue;
-        };
-        if !Path::new("/proc").join(process).exists() {
+        let rest = name.strip_prefix(SCRATCH).and_then(|rest| rest.split('-').next());
+        // What has another name, or is a file, somebody else made.
+        let Some(process) = rest.and_then(|rest| rest.parse::<u32>().ok()) else { continue };
+        if entry.file_type()?.is_dir() && !Path::new("/proc").join(process.to_string()).exists() {
             std::fs::remove_dir_all(entry.path())
                 .with_context(|| format!("cannot remove {}", entry.path().display()))?;
         }

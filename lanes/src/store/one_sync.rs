@@ -191,6 +191,9 @@ impl State {
 
     /// Makes durable what was found. It was read, and that says nothing of the disk where a sync had failed.
     fn adopt(&mut self, inner: &impl StorageBackend, found: Found) -> Result<()> {
+        if bug::active(Bug::TrustRead) {
+            return self.begin_records(inner, &found.record.header);
+        }
         // The record too, before another is written over the one before it, which may be all that the disk has.
         inner.write(place_of(found.place), &found.record.encode())?;
         let mut from = 0;

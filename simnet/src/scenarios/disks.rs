@@ -71,6 +71,18 @@ pub(super) const ALL: &[Scenario] = &[
     )
     .shaped(|options| options.links.bytes_per_ms = 20),
     Scenario::new(
+        "record-without-its-pages",
+        "power fails in a commit: the disk has its record and lacks its pages",
+        2,
+        record_without_its_pages,
+    ),
+    Scenario::new(
+        "sync-loses",
+        "a sync fails and loses what it was for, which is read back all the same; power fails after that",
+        2,
+        sync_loses,
+    ),
+    Scenario::new(
         "restart-in-every-state",
         "a device restarts after each of its commits, cleanly and not",
         2,
@@ -90,6 +102,50 @@ fn crash_in_first_sync(world: &mut World) -> Checked {
     world.pass(60_000)?;
     world.come_to_rest()?;
     world.claim(world.shows(0, Normal, "by/1") == Some(json!(1)), "each has what the other wrote")
+}
+
+fn record_without_its_pages(world: &mut World) -> Checked {
+    world.put(0, Normal, "before", json!(1))?;
+    world.pass(5_000)?;
+    world.part(&[0]);
+    // The record is in the first page.
+    let kept: [fn(u64) -> bool; 4] = [
+        |page| page == 0,
+        |page| page == 0,
+        |page| page.is_multiple_of(2),
+        |page| page == 0 || !page.is_multiple_of(2),
+    ];
+    for (round, kept) in kept.into_iter().enumerate() {
+        world.fail_sync(0, 0);
+        world.put(0, Normal, "during", json!(round))?;
+        world.claim(!world.runs(0), "a node whose sync fails stops")?;
+        world.cut_power_keeping(0, kept);
+        world.pass(60_000)?;
+        world.claim(world.runs(0), "it starts again")?;
+        let there = world.shows(0, Normal, "before") == Some(json!(1));
+        world.claim(there, "the commit before it counts")?;
+        let whole = world.shows(0, Normal, "during").is_some();
+        world.claim(round > 1 || !whole, "a record whose pages are lost counts for nothing")?;
+    }
+    world.mend_network();
+    world.put(0, Normal, "after", json!(1))?;
+    world.come_to_rest()
+}
+
+fn sync_loses(world: &mut World) -> Checked {
+    world.put(0, Normal, "before", json!(1))?;
+    world.pass(5_000)?;
+    world.part(&[0]);
+    world.fail_sync(0, u64::MAX);
+    world.put(0, Normal, "during", json!(1))?;
+    world.pass(60_000)?;
+    let read_back = world.shows(0, Normal, "during").is_some();
+    world.claim(read_back, "what is not on the disk is read back")?;
+    world.cut_power_keeping(0, |_| false);
+    world.pass(60_000)?;
+    world.claim(world.shows(0, Normal, "during").is_some(), "it was written again")?;
+    world.mend_network();
+    world.come_to_rest()
 }
 
 fn backup_restored(world: &mut World) -> Checked {

@@ -95,12 +95,18 @@ impl World {
                 self.nodes[number].away_until_ms = back_ms;
                 self.stop(number)?;
             }
-            Fault::SyncFails => self.plan_io(&name, number, Io::Sync, stream.below(6), false),
-            Fault::WriteFails => self.plan_io(&name, number, Io::Write, stream.below(60), false),
-            Fault::ReadFails => self.plan_io(&name, number, Io::Read, stream.below(60), false),
+            Fault::SyncFails => {
+                let after = stream.below(6);
+                self.plan_io(&name, number, (Io::Sync, after), false, lost(stream));
+            }
+            Fault::WriteFails => {
+                self.plan_io(&name, number, (Io::Write, stream.below(60)), false, 0)
+            }
+            Fault::ReadFails => self.plan_io(&name, number, (Io::Read, stream.below(60)), false, 0),
             Fault::DiskDead => {
                 let io = stream.pick(&[Io::Read, Io::Write, Io::Sync]);
-                self.plan_io(&name, number, io, stream.below(20), true);
+                let after = stream.below(20);
+                self.plan_io(&name, number, (io, after), true, lost(stream));
                 self.scheduler.at(until_ms, Happening::Mend { node: number });
             }
             Fault::DiskFull => {
@@ -223,9 +229,16 @@ impl World {
         }
     }
 
-    fn plan_io(&mut self, name: &str, number: usize, io: Io, operations: u64, for_ever: bool) {
-        self.fault(name, &format!("n{number} {io:?} after {operations}"));
-        self.nodes[number].disk.fail_after(io, operations, for_ever);
+    fn plan_io(
+        &mut self,
+        name: &str,
+        number: usize,
+        (io, operations): (Io, u64),
+        for_ever: bool,
+        lost: u64,
+    ) {
+        self.fault(name, &format!("n{number} {io:?} after {operations}, losing {lost:x}"));
+        self.nodes[number].disk.fail_after(io, operations, for_ever, lost);
     }
 
     pub(super) fn freeze(&mut self, number: usize, until_ms: u64) {
@@ -527,5 +540,14 @@ impl World {
         self.nodes[number].kill();
         self.nodes[number].retired = true;
         self.forget(number);
+    }
+}
+
+/// What a failed sync loses: nothing, all, or some.
+fn lost(stream: &mut Stream) -> u64 {
+    match stream.below(4) {
+        0 | 1 => 0,
+        2 => u64::MAX,
+        _ => u64::from(stream.bits()) << 32 | u64::from(stream.bits()),
     }
 }

@@ -9,6 +9,7 @@ use srcos_lanes::store::{Action, Op, PutContent, Visibility};
 use srcos_replication::peers::LaneState;
 
 use super::{Happening, Report, Verdict, World};
+use crate::disk::Io;
 use crate::faults::Fault;
 use crate::hostile::Trick;
 use crate::invariants::{Checked, Violation, converged};
@@ -121,6 +122,19 @@ impl World {
     /// The power of a device fails in the middle of its next commits.
     pub fn cut_power_soon(&mut self, node: usize, operations: u64) {
         self.nodes[node].disk.fail_power_after(operations);
+    }
+
+    /// The next sync of a device fails, and loses these of the writes that it was for, by their number.
+    pub fn fail_sync(&mut self, node: usize, lost: u64) {
+        self.nodes[node].disk.fail_after(Io::Sync, 0, false, lost);
+    }
+
+    /// The power of a device fails, whether it runs or not. Of what was not synced only these pages stay.
+    pub fn cut_power_keeping(&mut self, node: usize, kept: impl Fn(u64) -> bool) {
+        self.nodes[node].disk.cut_power_keeping(kept);
+        if self.nodes[node].running.take().is_some() {
+            self.leave(node);
+        }
     }
 
     /// Everything sleeps for days.
