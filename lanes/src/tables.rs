@@ -461,9 +461,6 @@ pub fn insert(
     Ok(())
 }
 
-/// Bytes of a row that is encoded without asking for memory: most are shorter.
-const ROW_ROOM_BYTES: usize = 1024;
-
 /// Encodes and writes a row.
 pub fn insert_row<T: Serialize>(
     table: &mut Table<'_, &'static [u8], &'static [u8]>,
@@ -471,12 +468,7 @@ pub fn insert_row<T: Serialize>(
     key: &[u8],
     row: &T,
 ) -> Result<(), StoreError> {
-    let mut room = [0; ROW_ROOM_BYTES];
-    match postcard::to_slice(row, &mut room) {
-        Ok(bytes) => insert(table, definition, key, bytes),
-        // It is longer.
-        Err(_) => insert(table, definition, key, &encode(row)),
-    }
+    insert(table, definition, key, &encode(row))
 }
 
 /// Reads a value, checks its seal, and hands it to `read`.

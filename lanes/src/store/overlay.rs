@@ -19,8 +19,7 @@ use crate::tables::{
 /// Objects by key, as a step leaves them.
 #[derive(Default)]
 pub(super) struct Overlay {
-    /// Boxed, since a map moves what lies in it.
-    touched: BTreeMap<Vec<u8>, Box<Touched>>,
+    touched: BTreeMap<Vec<u8>, Touched>,
     /// Deletions that the step records, by the key of what they delete.
     graves: BTreeMap<Vec<u8>, TombstoneRow>,
     /// Lives whose time has come by these deletions.
@@ -104,7 +103,7 @@ impl Overlay {
             self.bytes += row.as_ref().map_or(0, row_bytes) + key.len();
             let (tail, pending) = (Vec::new(), Vec::new());
             let touched = Touched { before, row, tail, document: None, pending, damaged };
-            self.touched.insert(key.to_vec(), Box::new(touched));
+            self.touched.insert(key.to_vec(), touched);
         }
         // Inserted above when it was not there.
         Ok(self.touched.get_mut(key).expect("the key is present"))
@@ -127,7 +126,7 @@ impl Overlay {
 
     /// The object under a key that was touched before.
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Touched> {
-        self.touched.get_mut(key).map(Box::as_mut)
+        self.touched.get_mut(key)
     }
 
     /// The record of an object's deletion, if it was deleted.
@@ -245,15 +244,9 @@ impl Touched {
     }
 }
 
-/// Room for a body as JSON: most are shorter.
-const JSON_ROOM_BYTES: usize = 256;
-
 /// A value as JSON: as its `Display` says it, without the detour through a formatter.
 fn json(value: &serde_json::Value) -> String {
-    let mut bytes = Vec::with_capacity(JSON_ROOM_BYTES);
-    let written = serde_json::to_writer(&mut bytes, value).ok();
-    let text = written.and_then(|()| String::from_utf8(bytes).ok());
-    text.unwrap_or_else(|| value.to_string())
+    serde_json::to_string(value).unwrap_or_else(|_| value.to_string())
 }
 
 fn conflict_row(conflict: &Conflict) -> ConflictRow {
