@@ -17,6 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::canonical::is_canonical;
 use crate::ids::{Author, ChangeHash, EntryHash, MeshId, ObjectKey, WallMillis};
 use crate::lane::LaneId;
 use crate::signature::{Signature, Signer, verify};
@@ -207,7 +208,7 @@ impl Header {
         }
         let header: Self =
             postcard::from_bytes(bytes).map_err(|_| EntryError::Malformed("the header"))?;
-        if header.to_bytes() != bytes {
+        if !is_canonical(&header, bytes) {
             return Err(EntryError::Malformed("the header is not canonical"));
         }
         header.check()?;

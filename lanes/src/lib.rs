@@ -15,6 +15,7 @@
 //! | how far journals are held, and what two devices differ by | [`frontier`] |
 //! | the store: writing, receiving, applying, reading, verifying | [`store`] |
 //! | every table with its bytes | [`tables`] |
+//! | what may be written in one form only | [`canonical`] |
 //! | deliberate bugs, in no release | [`bug`] |
 //!
 //! Invariants:
@@ -26,6 +27,7 @@
 //! - Reads show committed rows and never load a document.
 
 pub mod bug;
+pub mod canonical;
 pub mod error;
 pub mod frontier;
 pub mod ids;

@@ -1,5 +1,7 @@
 //! Ed25519 signatures: made by a [`Signer`] that the caller owns, checked here.
 
+use std::cell::RefCell;
+
 use ed25519_dalek::{Signature as DalekSignature, SigningKey, VerifyingKey};
 
 use crate::ids::DeviceId;
@@ -38,10 +40,30 @@ impl Signer for SigningKey {
 /// Strict: refuses weak keys and signatures that are malleable. A device id that is no valid key
 /// verifies nothing.
 pub fn verify(device: DeviceId, message: &[u8], signature: &Signature) -> bool {
-    let Ok(key) = VerifyingKey::from_bytes(&device.0) else {
+    let Some(key) = decoded(device) else {
         return false;
     };
     key.verify_strict(message, &DalekSignature::from_bytes(&signature.0)).is_ok()
+}
+
+/// How many keys a thread keeps that it decoded lately: decoding takes a tenth of a check, and few devices
+/// write most entries.
+const KEYS_KEPT: usize = 16;
+
+/// The key that a device's id is, if it is one.
+fn decoded(device: DeviceId) -> Option<VerifyingKey> {
+    thread_local! {
+        static KEYS: RefCell<Vec<VerifyingKey>> = const { RefCell::new(Vec::new()) };
+    }
+    KEYS.with_borrow_mut(|keys| {
+        let key = match keys.iter().position(|key| *key.as_bytes() == device.0) {
+            Some(at) => keys.remove(at),
+            None => VerifyingKey::from_bytes(&device.0).ok()?,
+        };
+        keys.truncate(KEYS_KEPT - 1);
+        keys.insert(0, key);
+        Some(key)
+    })
 }
 
 #[cfg(test)]

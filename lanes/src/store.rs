@@ -270,9 +270,10 @@ impl Store {
             let _ = turn.set_durability(redb::Durability::None);
         }
         self.latching(|store| {
-            {
+            // A turn may be about neither, and to open a table takes a while too.
+            let mut changed = std::mem::take(&mut store.changed_journals);
+            if !changed.is_empty() {
                 let mut journals = turn.open_table(tables::JOURNALS)?;
-                let mut changed = std::mem::take(&mut store.changed_journals);
                 while bug::active(Bug::LoseJournalRow) && changed.len() > 1 {
                     changed.pop_last();
                 }
@@ -282,8 +283,11 @@ impl Store {
                     tables::insert_row(&mut journals, tables::JOURNALS, &key, row)?;
                     committed.journals.extend(store.authors.get(number).map(|a| (lane, a)));
                 }
+            }
+            let changed = std::mem::take(&mut store.changed_counts);
+            if !changed.is_empty() {
                 let mut counts = turn.open_table(tables::COUNTS)?;
-                for lane in std::mem::take(&mut store.changed_counts) {
+                for lane in changed {
                     let row = store.counts.get(&lane).copied().unwrap_or_default();
                     tables::insert_row(&mut counts, tables::COUNTS, &[lane.code()], &row)?;
                 }

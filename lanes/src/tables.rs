@@ -492,10 +492,13 @@ pub fn read_row<T: DeserializeOwned>(
     row.transpose()
 }
 
+/// Room for a row that is encoded: most are shorter.
+const ROW_ROOM_BYTES: usize = 512;
+
 /// Encodes a row.
 pub fn encode<T: Serialize>(row: &T) -> Vec<u8> {
     // Encoding plain data into a Vec has no way to fail.
-    postcard::to_stdvec(row).expect("a row encodes")
+    postcard::to_extend(row, Vec::with_capacity(ROW_ROOM_BYTES)).expect("a row encodes")
 }
 
 /// Decodes a row.

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use data_encoding::{Encoding, Specification};
 use serde::{Deserialize, Serialize};
+use srcos_lanes::canonical::is_canonical;
 use srcos_lanes::ids::{DeviceId, MeshId, WallMillis};
 
 /// What every ticket begins with; the digit is the version of the text form.
@@ -154,11 +155,7 @@ impl FromStr for Ticket {
             return Err(TicketError::Addresses);
         }
         // One ticket has one text.
-        if postcard::to_stdvec(&ticket).is_ok_and(|again| again == body) {
-            Ok(ticket)
-        } else {
-            Err(TicketError::Malformed)
-        }
+        if is_canonical(&ticket, body) { Ok(ticket) } else { Err(TicketError::Malformed) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use srcos_lanes::canonical::is_canonical;
 use srcos_lanes::ids::{DeviceId, EntryHash, Incarnation, MeshId, WallMillis};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::signature::{Signature, Signer, verify};
@@ -200,7 +201,7 @@ impl Record {
             bytes.split_last_chunk::<SIGNATURE_BYTES>().ok_or(RosterError::Malformed)?;
         let record: Self = postcard::from_bytes(body).map_err(|_| RosterError::Malformed)?;
         // One record has one form: no longer number, no byte left over.
-        if postcard::to_stdvec(&record).map_err(|_| RosterError::Malformed)? != body {
+        if !is_canonical(&record, body) {
             return Err(RosterError::Malformed);
         }
         record.check()?;
