@@ -75,7 +75,7 @@ pub const RENEW_EVERY_MS: u64 = 600_000;
 /// the latest of each device are named, and such a receipt of all lanes fits into one message.
 pub const RECEIPT_AUTHORS_MAX: usize = 4_096;
 /// Time for which what peers said may stay unwritten, in milliseconds.
-pub const PEERS_SAVE_MS: u64 = 5_000;
+pub const PEERS_SAVE_MS: u64 = 30_000;
 /// Bytes of roster records that a revoked device is shown when it is turned away, at most: those of a
 /// large household over years. Beyond that it is told in one word only, since it may come often.
 pub const REVOKED_TOLD_BYTES_MAX: usize = 128 * 1024;
