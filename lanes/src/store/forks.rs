@@ -63,7 +63,8 @@ impl Store {
         let number = self.authors.number(author);
         let kept = number.and_then(|number| self.forks.0.get(&(lane, number)));
         let Some(Kept { row, .. }) = kept else { return Ok(None) };
-        let table = self.reader().snapshot()?.table(EVIDENCE)?;
-        tables::read_row(&table, EVIDENCE, &row.to_be_bytes())
+        let snapshot = self.reader().snapshot()?;
+        let table = snapshot.table(EVIDENCE)?;
+        tables::read_row(table, EVIDENCE, &row.to_be_bytes())
     }
 }

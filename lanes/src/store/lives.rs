@@ -73,11 +73,11 @@ impl Snapshot {
     pub(super) fn current_life(&self, lane: LaneId, id: &str) -> Result<u32, StoreError> {
         let graves = self.table(tables::TOMBSTONES)?;
         if lane.definition().ttl.is_some() {
-            let deleted = highest(&graves, lane, id)?;
-            let last = highest(&self.table(tables::OBJECTS)?, lane, id)?;
+            let deleted = highest(graves, lane, id)?;
+            let last = highest(self.table(tables::OBJECTS)?, lane, id)?;
             return Ok(last.max(deleted.saturating_add(1)));
         }
-        Ok(ended(&graves, lane, id, 0)?.saturating_add(1))
+        Ok(ended(graves, lane, id, 0)?.saturating_add(1))
     }
 }
 

@@ -183,9 +183,10 @@ impl Store {
         if clean != Some(true) {
             snapshot.verify_tails(&store, VERIFY_TAIL_ENTRIES)?;
         }
-        let left_out = store.reader().snapshot()?.table(tables::LEFT_OUT)?;
-        store.leaves_out = !redb::ReadableTableMetadata::is_empty(&left_out)?;
-        drop((left_out, snapshot));
+        let snapshot = store.reader().snapshot()?;
+        let left_out = snapshot.table(tables::LEFT_OUT)?;
+        store.leaves_out = !redb::ReadableTableMetadata::is_empty(left_out)?;
+        drop(snapshot);
         if bug::active(Bug::ForgetTombstones) {
             store.with_turn(|_, turn| Ok(turn.delete_table(tables::TOMBSTONES).map(drop)?))?;
             store.with_turn(|_, turn| Ok(turn.open_table(tables::TOMBSTONES).map(drop)?))?;
@@ -295,7 +296,7 @@ impl super::Snapshot {
         read: impl FnOnce([u8; N]) -> T,
     ) -> Result<Option<T>, StoreError> {
         let table = self.table(tables::META)?;
-        let value = tables::read_with(&table, tables::META, name.as_bytes(), |bytes| {
+        let value = tables::read_with(table, tables::META, name.as_bytes(), |bytes| {
             <[u8; N]>::try_from(bytes)
         })?;
         match value {

@@ -325,8 +325,8 @@ impl Snapshot {
             let row = tables::unseal(tables::OBJECTS, key, value.value())
                 .and_then(|bytes| tables::decode::<ObjectRow>(tables::OBJECTS, key, bytes));
             let one = match row {
-                Ok(row) => count_at(&graves, key, Some(&row))?,
-                Err(_) => count_damaged(&graves, key)?,
+                Ok(row) => count_at(graves, key, Some(&row))?,
+                Err(_) => count_damaged(graves, key)?,
             };
             total.live += one.live;
             total.hidden += one.hidden;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use redb::{Database, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadTransaction, ReadableTable, ReadableTableMetadata, TableHandle};
 use serde::Deserialize;
 
 use super::apply::TombstoneBody;
@@ -37,6 +37,8 @@ pub struct Reader {
 /// The store as it was at one commit.
 pub struct Snapshot {
     txn: ReadTransaction,
+    /// Tables that were opened, in the order of [`tables::ALL`].
+    opened: [OnceLock<ReadTable>; tables::ALL.len()],
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -172,15 +174,23 @@ impl Reader {
 
     /// The store as it is now.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot { txn: self.source.begin_read()? })
+        let opened = std::array::from_fn(|_| OnceLock::new());
+        Ok(Snapshot { txn: self.source.begin_read()?, opened })
     }
 }
 
 type ReadTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 impl Snapshot {
-    pub(super) fn table(&self, table: Bytes) -> Result<ReadTable, StoreError> {
-        Ok(self.txn.open_table(table)?)
+    pub(super) fn table(&self, table: Bytes) -> Result<&ReadTable, StoreError> {
+        let is = |known: &Bytes| known.name() == table.name();
+        // Every table is listed there.
+        let at = tables::ALL.iter().position(is).expect("the table is known");
+        if let Some(opened) = self.opened[at].get() {
+            return Ok(opened);
+        }
+        let table = self.txn.open_table(table)?;
+        Ok(self.opened[at].get_or_init(|| table))
     }
 
     /// One object, or why it is not shown.
@@ -193,7 +203,7 @@ impl Snapshot {
         let life = self.current_life(lane, id)?;
         let key = tables::object_key(lane, id, life);
         let objects = self.table(tables::OBJECTS)?;
-        let row: Option<ObjectRow> = tables::read_row(&objects, tables::OBJECTS, &key)?;
+        let row: Option<ObjectRow> = tables::read_row(objects, tables::OBJECTS, &key)?;
         let Some(row) = row else {
             return self.grave(&tables::object_key(lane, id, life - 1));
         };
@@ -208,7 +218,7 @@ impl Snapshot {
 
     fn grave(&self, key: &[u8]) -> Result<Visibility, StoreError> {
         let graves = self.table(tables::TOMBSTONES)?;
-        let row: Option<TombstoneRow> = tables::read_row(&graves, tables::TOMBSTONES, key)?;
+        let row: Option<TombstoneRow> = tables::read_row(graves, tables::TOMBSTONES, key)?;
         let Some(row) = row else { return Ok(Visibility::Absent) };
         let by = self.author(row.author)?.device;
         Ok(Visibility::Deleted { by, at: row.requested_at, reason: row.reason })
@@ -364,7 +374,7 @@ impl Snapshot {
         };
         let entries = self.table(tables::ENTRIES)?;
         let key = tables::entry_key(lane, author, seq);
-        let bytes = tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
+        let bytes = tables::read_with(entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
         let Some(bytes) = bytes else { return Ok(()) };
         let entry = read_stored(&key, &bytes)?;
         for index in 0..entry.bodies.len() {
@@ -441,7 +451,7 @@ impl Snapshot {
         let Some(number) = self.author_number(author)? else { return Ok(None) };
         let entries = self.table(tables::ENTRIES)?;
         let key = tables::entry_key(lane, number, seq);
-        tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)
+        tables::read_with(entries, tables::ENTRIES, &key, <[u8]>::to_vec)
     }
 
     /// Consecutive entries of a journal from one place on: at least one if there is one, then as
@@ -502,7 +512,7 @@ impl Snapshot {
         for loc in self.change_locs(lane, id, life, limit)? {
             let entries = self.table(tables::ENTRIES)?;
             let key = tables::entry_key(lane, loc.author, loc.seq);
-            let bytes = tables::read_with(&entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
+            let bytes = tables::read_with(entries, tables::ENTRIES, &key, <[u8]>::to_vec)?;
             let bytes = bytes.ok_or_else(|| StoreError::damaged_value(tables::ENTRIES, &key))?;
             let entry = read_stored(&key, &bytes)?;
             let item = entry
@@ -534,12 +544,12 @@ impl Snapshot {
     ) -> Result<Option<Object>, StoreError> {
         let key = tables::object_key(lane, id, life);
         let objects = self.table(tables::OBJECTS)?;
-        let row: Option<ObjectRow> = tables::read_row(&objects, tables::OBJECTS, &key)?;
+        let row: Option<ObjectRow> = tables::read_row(objects, tables::OBJECTS, &key)?;
         let Some(row) = row.filter(|row| row.changes > 0) else { return Ok(None) };
         let documents = self.table(tables::DOCUMENTS)?;
         let (tails, entries) = (self.table(tables::TAILS)?, self.table(tables::ENTRIES)?);
         let author = |number| self.author(number);
-        super::documents::rebuild(&documents, &tails, &entries, &author, &key, &row).map(Some)
+        super::documents::rebuild(documents, tails, entries, &author, &key, &row).map(Some)
     }
 
     fn change_locs(
@@ -551,7 +561,7 @@ impl Snapshot {
     ) -> Result<Vec<Loc>, StoreError> {
         let key = tables::object_key(lane, id, life);
         let objects = self.table(tables::OBJECTS)?;
-        let row: Option<ObjectRow> = tables::read_row(&objects, tables::OBJECTS, &key)?;
+        let row: Option<ObjectRow> = tables::read_row(objects, tables::OBJECTS, &key)?;
         let Some(row) = row else { return Ok(Vec::new()) };
         let tails = self.table(tables::TAILS)?;
         let from = row.changes - row.changes.min(u32::try_from(limit).unwrap_or(u32::MAX)) + 1;
@@ -561,7 +571,7 @@ impl Snapshot {
                 row.first
             } else {
                 let tail = tables::tail_key(&key, n);
-                tables::read_row(&tails, tables::TAILS, &tail)?
+                tables::read_row(tails, tables::TAILS, &tail)?
                     .ok_or_else(|| StoreError::damaged_value(tables::TAILS, &tail))?
             });
         }
@@ -587,7 +597,7 @@ impl Snapshot {
     /// What is remembered about a peer under a name.
     pub fn peer_fact(&self, peer: DeviceId, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let peers = self.table(tables::PEERS)?;
-        tables::read_with(&peers, tables::PEERS, &peer_key(peer, name), <[u8]>::to_vec)
+        tables::read_with(peers, tables::PEERS, &peer_key(peer, name), <[u8]>::to_vec)
     }
 
     /// How many proofs of equivocation are kept.
@@ -620,7 +630,7 @@ impl Snapshot {
     /// The counters of a lane as they are kept. Where they are damaged they are made anew.
     fn counts_row(&self, lane: LaneId) -> Result<Option<CountsRow>, StoreError> {
         let table = self.table(tables::COUNTS)?;
-        match tables::read_row(&table, tables::COUNTS, &[lane.code()]) {
+        match tables::read_row(table, tables::COUNTS, &[lane.code()]) {
             Err(StoreError::Damaged { .. }) => self.count_anew(lane).map(Some),
             read => read,
         }
@@ -667,7 +677,7 @@ impl Snapshot {
     fn author(&self, number: u32) -> Result<Author, StoreError> {
         let table = self.table(tables::AUTHORS)?;
         let key = number.to_be_bytes();
-        tables::read_row(&table, tables::AUTHORS, &key)?
+        tables::read_row(table, tables::AUTHORS, &key)?
             .ok_or_else(|| StoreError::damaged_value(tables::AUTHORS, &key))
     }
 

@@ -244,8 +244,9 @@ impl Store {
                 tables::read_with(&turn.open_table(tables::ENTRIES)?, tables::ENTRIES, &key, read)
             }
             None => {
-                let table = self.reader().snapshot()?.table(tables::ENTRIES)?;
-                tables::read_with(&table, tables::ENTRIES, &key, read)
+                let snapshot = self.reader().snapshot()?;
+                let table = snapshot.table(tables::ENTRIES)?;
+                tables::read_with(table, tables::ENTRIES, &key, read)
             }
         }
     }

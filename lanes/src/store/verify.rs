@@ -155,7 +155,7 @@ impl Snapshot {
             let key = tables::entry_key(lane, number, seq);
             let end = last.then_some(row);
             let signed = count_signed || last;
-            let checked = match tables::read_with(&table, tables::ENTRIES, &key, <[u8]>::to_vec) {
+            let checked = match tables::read_with(table, tables::ENTRIES, &key, <[u8]>::to_vec) {
                 Ok(Some(bytes)) => {
                     let at = Place { lane, author, seq, prev, end };
                     check_entry(at, signed, &bytes, &mut facts)

@@ -109,7 +109,7 @@ fn no_flipped_bit_of_an_entry_reaches_a_document() {
     let entries = |store: &Store| {
         let snapshot = store.reader().snapshot().unwrap();
         let table = snapshot.table(tables::ENTRIES).unwrap();
-        redb::ReadableTable::get(&table, key.as_slice()).unwrap().unwrap().value().to_vec()
+        redb::ReadableTable::get(table, key.as_slice()).unwrap().unwrap().value().to_vec()
     };
     let good = entries(a.store());
     let (mut found, mut harmless) = (0, 0);

@@ -48,7 +48,7 @@ fn fed(device: &mut Device, author: &Author) -> Vec<u64> {
     let number = device.store().authors.number(author).unwrap();
     let snapshot = device.store().reader().snapshot().unwrap();
     let feed = snapshot.table(tables::FEED).unwrap();
-    let rows = redb::ReadableTable::iter(&feed).unwrap().filter_map(|row| {
+    let rows = redb::ReadableTable::iter(feed).unwrap().filter_map(|row| {
         let (key, value) = row.unwrap();
         let bytes = tables::unseal(tables::FEED, key.value(), value.value()).unwrap();
         match tables::decode(tables::FEED, key.value(), bytes).unwrap() {
