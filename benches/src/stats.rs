@@ -10,9 +10,16 @@ pub(crate) fn percentile(samples: &[f64], share: f64) -> f64 {
     sorted[rank.saturating_sub(1).min(last)]
 }
 
-/// The middle sample.
+/// The middle sample, or what lies between the two in the middle; 0 where there are none.
 pub(crate) fn median(samples: &[f64]) -> f64 {
-    percentile(samples, 0.5)
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => 0.0,
+        even if even.is_multiple_of(2) => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        _ => sorted[middle],
+    }
 }
 
 /// The exponent with which a cost grows: the slope of its logarithm over that of what it depends
@@ -41,6 +48,7 @@ mod tests {
         assert_eq!(percentile(&samples, 0.99), 99.0);
         assert_eq!(percentile(&samples, 1.0), 100.0);
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 3.0, 9.0]), 3.5);
         assert_eq!(median(&[]), 0.0);
     }
 

@@ -1,4 +1,5 @@
-//! What the disk alone takes: redb with as many bytes as the node sends, synced as the node syncs.
+//! What the disk alone takes: redb with as many bytes as the node sends, with one sync for each commit, as
+//! the node has it.
 //! What the network alone takes is measured as a peer (`peers/quic.rs`).
 
 use std::path::Path;
@@ -47,9 +48,7 @@ pub(crate) fn disk(dir: &Path, objects: u64, bytes: usize, singles: u64) -> anyh
 }
 
 fn commit(db: &Database, numbers: std::ops::Range<u64>, bytes: usize) -> anyhow::Result<()> {
-    let mut turn = db.begin_write()?;
-    // As the node commits: what peers choose must not be taken for whole by a checksum alone.
-    turn.set_two_phase_commit(true);
+    let turn = db.begin_write()?;
     {
         let mut rows = turn.open_table(ROWS)?;
         let mut value = vec![0x5a; bytes];

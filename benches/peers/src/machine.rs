@@ -50,6 +50,13 @@ pub(crate) fn own_network() -> bool {
     std::env::var_os(OWN_NETWORK).is_some()
 }
 
+/// Has everything written that was not synced, so that it is not written while something else is measured.
+pub(crate) fn sync() -> anyhow::Result<()> {
+    let status = Command::new("sync").status().context("cannot run sync")?;
+    ensure!(status.success(), "sync failed: {status}");
+    Ok(())
+}
+
 /// Bytes of all packets that the loopback interface has carried, headers included.
 pub(crate) fn loopback_bytes() -> anyhow::Result<f64> {
     let interfaces = std::fs::read_to_string("/proc/net/dev").context("no /proc/net/dev")?;

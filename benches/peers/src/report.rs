@@ -122,11 +122,13 @@ pub(crate) struct Report {
     /// Of the last run of each: milliseconds by the share that was slower.
     distributions: BTreeMap<(String, u64), Vec<f64>>,
     loads: Vec<(String, f64)>,
+    /// How many changes were timed one by one, in the run that had the fewest.
+    samples: BTreeMap<(String, u64), usize>,
 }
 
 impl Report {
-    /// A report that grows in a file of this directory, if there is one.
-    pub(crate) fn new(results: Option<&Path>) -> anyhow::Result<Self> {
+    /// A report on this node that grows in a file of this directory, if there is one.
+    pub(crate) fn new(results: Option<&Path>, node: &str) -> anyhow::Result<Self> {
         let mut report = Self::default();
         if let Some(results) = results {
             std::fs::create_dir_all(results)?;
@@ -142,6 +144,7 @@ impl Report {
             "kernel": machine::output("uname", &["-sr"]),
             "date": machine::output("date", &["-u", "+%Y-%m-%dT%H:%MZ"]),
             "commit": machine::output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
+            "node_sha256": machine::output("sha256sum", &[node]).split(' ').next(),
             "rustc": machine::output("rustc", &["--version"]),
             "load_before": machine::load(),
             "bytes": if machine::own_network() { "of a network namespace of its own" }
@@ -236,6 +239,8 @@ impl Report {
             "peer": peer, "objects": objects, "run": run, "samples": samples_ms.len(),
             "share_slower": SLOWER, "put_ms": by_share,
         }))?;
+        let samples = self.samples.entry((peer.to_owned(), objects)).or_insert(usize::MAX);
+        *samples = samples_ms.len().min(*samples);
         self.distributions.insert((peer.to_owned(), objects), by_share.to_vec());
         Ok(())
     }
@@ -398,9 +403,20 @@ impl Report {
             }
             text += "\n";
         }
+        let most = self.samples.values().copied().max().unwrap_or_default();
         for name in self.names() {
             if let Some(why) = self.end_of(name, objects) {
-                let _ = writeln!(text, "\n{name}: {why}.");
+                let finished = match self.values(name, objects, Figure::FirstSyncS).len() {
+                    0 => String::new(),
+                    runs => format!("; its figures are of what it did before, in {runs} runs"),
+                };
+                let _ = writeln!(text, "\n{name}: {why}{finished}.");
+            }
+            match self.samples.get(&(name.to_owned(), objects)) {
+                Some(samples) if *samples < most => {
+                    let _ = writeln!(text, "\n{name}: {samples} single changes, not {most}.");
+                }
+                _ => {}
             }
         }
         text += "\n";

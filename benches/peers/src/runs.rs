@@ -120,7 +120,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
 
     let compared = options.results.as_ref().unwrap_or(&stored_results);
     let stored = quick.then(|| Report::load(&compared.join("peers.jsonl"))).transpose()?;
-    let mut report = Report::new(results)?;
+    let mut report = Report::new(results, &node.to_string_lossy())?;
     let mut peers = Vec::new();
     for peer in Peer::ALL {
         let asked = match (quick, options.peers.is_empty()) {
@@ -166,11 +166,19 @@ fn all(
     for &objects in objects {
         let mut slow = BTreeSet::new();
         for run in 0..runs {
-            for &peer in peers {
+            // There and back, so that nobody always follows the same one. The node begins: what the limits
+            // write and send is as much as it did.
+            let mut order = peers.to_vec();
+            if run % 2 == 1 {
+                order.reverse();
+            }
+            for peer in order {
                 if given_up.contains(&peer) || slow.contains(&peer) {
                     continue;
                 }
                 machine::refuse_full_disk(turns.scratch, FREE_BYTES)?;
+                // What the one before has not synced is not written during this turn.
+                machine::sync()?;
                 report.load_now(machine::busy()?)?;
                 let began = Instant::now();
                 let turn = turns.turn(peer, objects, run, report);
