@@ -287,7 +287,7 @@ fn idle(pair: &Pair, report: &mut Report) -> anyhow::Result<()> {
 
 /// Bytes of all packets that the loopback interface has carried, headers included, whoever sent
 /// them: only the nodes', where the benchmark runs in a network namespace of its own.
-fn loopback_bytes() -> anyhow::Result<f64> {
+pub(crate) fn loopback_bytes() -> anyhow::Result<f64> {
     let interfaces = std::fs::read_to_string("/proc/net/dev")?;
     let found = interfaces.lines().find_map(|line| line.trim().strip_prefix("lo:"));
     let received = found.and_then(|counts| counts.split_whitespace().next()?.parse().ok());

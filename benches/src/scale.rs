@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
+use crate::figures::loopback_bytes;
 use crate::latency::Probe;
 use crate::node::{Node, Program};
 use crate::pair::{LANE, Link, Pair, import, scratch, start};
@@ -17,10 +18,11 @@ use crate::workload;
 
 /// Time for the last receipts, and for memory to be given back, before an idle node is looked at.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
-/// How long an idle pair is watched.
-const IDLE_TIME: Duration = Duration::from_secs(10);
-/// Times that a quick answer is asked for.
+/// How long an idle pair is watched: what it says every 30 s is in it.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+/// Times that a quick answer is asked for, and that a command is run.
 const ASKS: usize = 50;
+const COMMANDS: usize = 10;
 /// A point that takes longer is the last one of its row.
 const POINT_TIME_MAX: Duration = Duration::from_secs(300);
 /// Edits of one object are timed for no longer: there are fewer of slow ones.
@@ -95,6 +97,13 @@ impl Costs {
         for Cost { what, unit, points } in &self.rows {
             if let Some(exponent) = growth(points) {
                 let what = format!("{what}: exponent over {}", self.by);
+                report.add("growth", what, exponent, "", None);
+            }
+            // Over all, a cost that begins to grow at the end seems flat.
+            if let [_, .., before, last] = points[..]
+                && let Some(exponent) = growth(&[before, last])
+            {
+                let what = format!("{what}: exponent from {} to {} {}", before.0, last.0, self.by);
                 report.add("growth", what, exponent, "", None);
             }
             series.push(Series { name: format!("{what} ({unit})"), points: points.clone() });
@@ -174,10 +183,12 @@ fn with_objects(
     pair.cut()?;
     let took = import(&pair.a, pair.scratch.path(), objects)?;
     add(report, "import", took.as_secs_f64() * 1e6 / n, "us/object");
-    let frames = pair.frame_bytes()?;
+    let (frames, packets) = (pair.frame_bytes()?, loopback_bytes()?);
     let sync = pair.rejoin(objects)?;
+    let packets = loopback_bytes()? - packets;
     add(report, "first sync", sync.transfer().as_secs_f64() * 1e6 / n, "us/object");
     add(report, "frames of the first sync", (pair.frame_bytes()? - frames) / n, "bytes/object");
+    add(report, "packets of the first sync, on loopback", packets / n, "bytes/object");
     for (name, node) in [("sender", &pair.a), ("receiver", &pair.b)] {
         let peak = node.memory_mb("VmHWM")?;
         add(report, &format!("peak memory of the {name}"), peak, "MB");
@@ -194,12 +205,14 @@ fn with_objects(
     pair.wait_in_step(objects)?;
 
     pair.cut()?;
-    let frames = pair.frame_bytes()?;
+    let (frames, packets) = (pair.frame_bytes()?, loopback_bytes()?);
     let sync = pair.rejoin(objects)?;
     std::thread::sleep(SETTLE_TIME);
     add(report, "frames of a reconnect", pair.frame_bytes()? - frames, "bytes");
+    add(report, "packets of a reconnect, on loopback", loopback_bytes()? - packets, "bytes");
     add(report, "reconnect", sync.in_step.as_secs_f64() * 1e3, "ms");
     add(report, "lanes status", asked(&pair.a, "/lanes")?, "ms");
+    add(report, "lanes status, the command", commanded(&pair.a, &["lanes", "status"])?, "ms");
     for (name, node) in [("sender", &pair.a), ("receiver", &pair.b)] {
         let present = node.memory_mb("VmRSS")?;
         add(report, &format!("idle memory of the {name}"), present, "MB");
@@ -225,6 +238,17 @@ fn asked(node: &Node, path: &str) -> anyhow::Result<f64> {
     for _ in 0..ASKS {
         let began = Instant::now();
         client.get(path)?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(median(&times))
+}
+
+/// The time of a command, from its start to its end, in milliseconds.
+fn commanded(node: &Node, args: &[&str]) -> anyhow::Result<f64> {
+    let mut times = Vec::with_capacity(COMMANDS);
+    for _ in 0..COMMANDS {
+        let began = Instant::now();
+        node.run(args)?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     Ok(median(&times))

@@ -79,4 +79,17 @@ mod tests {
         assert!(!verify(SigningKey::from_bytes(&[2; 32]).device(), b"message", &signature));
         assert!(!verify(DeviceId([0; 32]), b"message", &signature));
     }
+
+    #[test]
+    fn keys_that_are_kept_and_keys_that_are_not_verify_the_same() {
+        let keys: Vec<_> =
+            (1..=2 * KEYS_KEPT as u8).map(|n| SigningKey::from_bytes(&[n; 32])).collect();
+        for (n, key) in keys.iter().chain(keys.iter().rev()).enumerate() {
+            let other = &keys[n % KEYS_KEPT];
+            let signature = Signer::sign(key, b"message");
+            assert!(verify(key.device(), b"message", &signature));
+            let same = other.device() == key.device();
+            assert_eq!(verify(other.device(), b"message", &signature), same);
+        }
+    }
 }

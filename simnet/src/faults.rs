@@ -159,7 +159,8 @@ impl Fault {
                                 must start a new incarnation"
             }
             Self::SyncFails => {
-                "the write is not acknowledged, the store latches, a restart is enough"
+                "the write is not acknowledged, the store latches, a restart is enough, also \
+                                where what it was for is lost and read back all the same"
             }
             Self::WriteFails => "as a failed sync; nothing after it is written",
             Self::ReadFails => "a read that fails once must not be taken for damage for ever",

@@ -1,5 +1,5 @@
-//! What the disk alone takes: redb with as many bytes as the node sends, with one sync for each commit, as
-//! the node has it.
+//! What the disk alone takes: redb with as many bytes as the node sends, with one sync for each commit:
+//! the node has one for small commits, and two for large ones.
 //! What the network alone takes is measured as a peer (`peers/quic.rs`).
 
 use std::path::Path;

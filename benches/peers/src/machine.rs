@@ -50,11 +50,10 @@ pub(crate) fn own_network() -> bool {
     std::env::var_os(OWN_NETWORK).is_some()
 }
 
-/// Has everything written that was not synced, so that it is not written while something else is measured.
-pub(crate) fn sync() -> anyhow::Result<()> {
-    let status = Command::new("sync").status().context("cannot run sync")?;
-    ensure!(status.success(), "sync failed: {status}");
-    Ok(())
+/// The hash of a program, as `sha256sum` says it.
+pub(crate) fn sha256(program: &Path) -> String {
+    let said = output("sha256sum", &[program.to_string_lossy().as_ref()]);
+    said.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// Bytes of all packets that the loopback interface has carried, headers included.

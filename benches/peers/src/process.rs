@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::interrupt;
@@ -96,15 +96,14 @@ impl Process {
         let began = Instant::now();
         loop {
             interrupt::check()?;
-            let answer = self.answers.recv_timeout(LOOK_TIME);
-            self.owed -= u32::from(answer.is_ok());
-            match answer {
-                Ok((at, line)) => match line.split_once(' ') {
-                    Some(("ok", text)) => return Ok((at, text.to_owned())),
-                    _ if line == "ok" => return Ok((at, String::new())),
-                    Some(("error", why)) => bail!("{}: {why}", self.name),
-                    _ => bail!("{} said {line:?}", self.name),
-                },
+            match self.answers.recv_timeout(LOOK_TIME) {
+                Ok((at, line)) => {
+                    let (verdict, text) = line.split_once(' ').unwrap_or((&line, ""));
+                    ensure!(verdict == "ok" || verdict == "error", "{} said {line:?}", self.name);
+                    self.owed -= 1;
+                    ensure!(verdict == "ok", "{}: {text}", self.name);
+                    return Ok((at, text.to_owned()));
+                }
                 Err(RecvTimeoutError::Timeout) if began.elapsed() < limit => {}
                 Err(RecvTimeoutError::Timeout) => return Err(TooLong(limit).into()),
                 Err(RecvTimeoutError::Disconnected) => {

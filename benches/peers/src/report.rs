@@ -114,6 +114,7 @@ type Key = (String, u64, &'static str);
 pub(crate) struct Report {
     /// Where it goes, and the file that it grows in.
     results: Option<(PathBuf, File)>,
+    node: PathBuf,
     head: Value,
     versions: Vec<(String, String)>,
     left_out: Vec<(String, String)>,
@@ -123,12 +124,12 @@ pub(crate) struct Report {
     distributions: BTreeMap<(String, u64), Vec<f64>>,
     loads: Vec<(String, f64)>,
     /// How many changes were timed one by one, in the run that had the fewest.
-    samples: BTreeMap<(String, u64), usize>,
+    samples: BTreeMap<(String, u64), u64>,
 }
 
 impl Report {
     /// A report on this node that grows in a file of this directory, if there is one.
-    pub(crate) fn new(results: Option<&Path>, node: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(results: Option<&Path>, node: &Path) -> anyhow::Result<Self> {
         let mut report = Self::default();
         if let Some(results) = results {
             std::fs::create_dir_all(results)?;
@@ -137,6 +138,7 @@ impl Report {
                 File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
             report.results = Some((results.to_owned(), file));
         }
+        report.node = node.to_owned();
         report.head = json!({
             "cpu": machine::processor(),
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
@@ -144,7 +146,7 @@ impl Report {
             "kernel": machine::output("uname", &["-sr"]),
             "date": machine::output("date", &["-u", "+%Y-%m-%dT%H:%MZ"]),
             "commit": machine::output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
-            "node_sha256": machine::output("sha256sum", &[node]).split(' ').next(),
+            "node_sha256": machine::sha256(node),
             "rustc": machine::output("rustc", &["--version"]),
             "load_before": machine::load(),
             "bytes": if machine::own_network() { "of a network namespace of its own" }
@@ -167,17 +169,56 @@ impl Report {
             if let Some(head) = line.get("machine") {
                 report.head = head.clone();
             }
-            let figure = Figure::ALL.into_iter().find(|figure| line["figure"] == figure.name());
-            let (peer, objects) = (line["peer"].as_str(), line["objects"].as_u64());
-            if let (Some(figure), Some(peer), Some(objects), Some(value)) =
-                (figure, peer, objects, line["value"].as_f64())
-            {
-                let key = (peer.to_owned(), objects, figure.name());
-                report.rows.entry(key).or_default().push(value);
-            }
+            report.take(&line);
         }
         ensure!(!report.rows.is_empty(), "{} holds no results", file.display());
         Ok(report)
+    }
+
+    /// Takes a line of an earlier run.
+    fn take(&mut self, line: &Value) {
+        let text = |name: &str| line[name].as_str().map(str::to_owned);
+        if let (Some(load), Some(busy)) = (text("load"), line["busy_with_others"].as_f64()) {
+            self.loads.push((load, busy));
+        }
+        let Some(peer) = text("peer") else { return };
+        if let Some(version) = text("version") {
+            self.versions.push((peer, version));
+            return;
+        }
+        if let Some(why) = text("left_out") {
+            self.left_out.push((peer, why));
+            return;
+        }
+        let Some(objects) = line["objects"].as_u64() else { return };
+        let figure = Figure::ALL.into_iter().find(|figure| line["figure"] == figure.name());
+        if let (Some(figure), Some(value)) = (figure, line["value"].as_f64()) {
+            self.rows.entry((peer.clone(), objects, figure.name())).or_default().push(value);
+        }
+        if let Some(why) = text("ended") {
+            self.ended.insert((peer.clone(), objects), why);
+        }
+        if let (Some(samples), Some(by_share)) =
+            (line["samples"].as_u64(), line["put_ms"].as_array())
+        {
+            let by_share = by_share.iter().filter_map(Value::as_f64).collect();
+            self.note_samples(peer, objects, samples, by_share);
+        }
+    }
+
+    fn note_samples(&mut self, peer: String, objects: u64, samples: u64, by_share: Vec<f64>) {
+        let fewest = self.samples.entry((peer.clone(), objects)).or_insert(u64::MAX);
+        *fewest = samples.min(*fewest);
+        self.distributions.insert((peer, objects), by_share);
+    }
+
+    /// Prints and writes the tables and pictures of an earlier run.
+    pub(crate) fn show(&self, results: &Path) -> anyhow::Result<bool> {
+        let tables = self.tables(None);
+        print!("{tables}");
+        std::fs::write(results.join("peers.md"), &tables)?;
+        self.pictures(results)?;
+        Ok(true)
     }
 
     fn say(&mut self, line: &Value) -> anyhow::Result<()> {
@@ -239,9 +280,8 @@ impl Report {
             "peer": peer, "objects": objects, "run": run, "samples": samples_ms.len(),
             "share_slower": SLOWER, "put_ms": by_share,
         }))?;
-        let samples = self.samples.entry((peer.to_owned(), objects)).or_insert(usize::MAX);
-        *samples = samples_ms.len().min(*samples);
-        self.distributions.insert((peer.to_owned(), objects), by_share.to_vec());
+        let samples = samples_ms.len() as u64;
+        self.note_samples(peer.to_owned(), objects, samples, by_share.to_vec());
         Ok(())
     }
 
@@ -298,12 +338,9 @@ impl Report {
 
     /// Prints the tables and stores all; returns whether all was measured.
     pub(crate) fn finish(&mut self, interrupted: Option<String>) -> anyhow::Result<bool> {
-        // Without the node there is nothing to compare: that replaces nothing.
-        let failed = |((peer, objects), why): (&(String, u64), &String)| {
-            let is_it = peer == Peer::Srcos.name() && why.starts_with("failed");
-            is_it.then(|| format!("{peer} with {objects}: {why}"))
-        };
-        let interrupted = interrupted.or_else(|| self.ended.iter().find_map(failed));
+        let same = self.head["node_sha256"] == machine::sha256(&self.node);
+        let changed = || "the node's program was another in the end".to_owned();
+        let interrupted = interrupted.or_else(|| (!same).then(changed));
         let end = match &interrupted {
             Some(why) => json!({"partial": true, "why": why, "load_after": machine::load()}),
             None => json!({"complete": true, "load_after": machine::load()}),
@@ -337,9 +374,10 @@ impl Report {
         let field = |name: &str| head[name].as_str().unwrap_or_default();
         let _ = writeln!(
             text,
-            "{}, commit {}, {} cores ({}), {}, {}. Load before: {}; before each pair {}. Bytes: {}.\n",
+            "{}, commit {}, node {}, {} cores ({}), {}, {}. Load before: {}; before each pair {}. Bytes: {}.\n",
             field("date"),
             field("commit"),
+            field("node_sha256").get(..12).unwrap_or("of no hash"),
             head["cores"],
             field("cpu"),
             field("kernel"),
@@ -394,27 +432,32 @@ impl Report {
             for figure in Figure::ALL {
                 let values = self.values(name, objects, figure);
                 let at = |share| figure.shown(percentile(&values, share), objects);
+                let middle = figure.shown(median(&values), objects);
                 let cell = match values.len() {
                     0 => String::new(),
-                    1 => at(0.5),
-                    _ => format!("{} ({}-{})", at(0.5), at(0.0), at(1.0)),
+                    1 => middle,
+                    _ => format!("{middle} ({}-{})", at(0.0), at(1.0)),
                 };
                 let _ = write!(text, " {cell} |");
             }
             text += "\n";
         }
-        let most = self.samples.values().copied().max().unwrap_or_default();
-        for name in self.names() {
+        // The last figure of a turn that went to its end.
+        let whole = |name| self.values(name, objects, Figure::ReconnectBytes).len();
+        let node = Peer::Srcos.name();
+        let most = self.samples.get(&(node.to_owned(), objects)).copied().unwrap_or_default();
+        for name in self.names().into_iter().filter(|name| *name != DISK) {
             if let Some(why) = self.end_of(name, objects) {
-                let finished = match self.values(name, objects, Figure::FirstSyncS).len() {
-                    0 => String::new(),
-                    runs => format!("; its figures are of what it did before, in {runs} runs"),
-                };
-                let _ = writeln!(text, "\n{name}: {why}{finished}.");
+                let _ = writeln!(text, "\n{name}: {why}.");
+            }
+            if whole(name) < whole(node) {
+                let _ =
+                    writeln!(text, "\n{name}: {} whole runs, not {}.", whole(name), whole(node));
             }
             match self.samples.get(&(name.to_owned(), objects)) {
                 Some(samples) if *samples < most => {
-                    let _ = writeln!(text, "\n{name}: {samples} single changes, not {most}.");
+                    let _ =
+                        writeln!(text, "\n{name}: {samples} single changes in a run, not {most}.");
                 }
                 _ => {}
             }

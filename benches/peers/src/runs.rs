@@ -42,6 +42,8 @@ const FREE_BYTES_EACH: u64 = 40_000;
 /// What a whole run measures, and how often.
 const OBJECTS: [u64; 3] = [1_000, 10_000, 100_000];
 const RUNS: usize = 3;
+const SAMPLES: u64 = 300;
+const LIMIT_S: u64 = 300;
 /// The small run: what it measures, and how often.
 const QUICK_OBJECTS: [u64; 2] = [1_000, 10_000];
 const QUICK_RUNS: usize = 2;
@@ -62,13 +64,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = RUNS)]
     runs: usize,
     /// Changes that are timed one after the other
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = SAMPLES)]
     samples: u64,
     /// Only these peers, besides the node
     #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// A peer that needs longer than this many seconds has not finished
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = LIMIT_S)]
     limit: u64,
     /// The node's program [default: target/release/srcos-node of the main workspace]
     #[arg(long, value_name = "FILE")]
@@ -77,9 +79,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Write the tables, the JSON lines and the pictures here [default: benches/results for a whole run, with all
-    /// peers, numbers of objects and runs; a part of one is only printed]
+    /// peers and nothing else than usual; a part of one is only printed]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
+    /// Measure nothing: make tables and pictures anew of the lines that are stored
+    #[arg(long)]
+    again: bool,
 }
 
 /// What every turn needs.
@@ -93,14 +98,28 @@ struct Turns<'a> {
 /// Measures; returns whether everything could be measured.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let stored_results = root.join("benches/results");
+    if options.again {
+        let results = options.results.as_ref().unwrap_or(&stored_results);
+        return Report::load(&results.join("peers.jsonl"))?.show(results);
+    }
     let node = options.node.clone();
     let node = node.unwrap_or_else(|| root.join("target/release/srcos-node"));
     refuse_missing_node(&node)?;
     let node = node.canonicalize()?;
-    let stored_results = root.join("benches/results");
     let quick = options.quick;
+    let asked = |peer: &Peer| match (quick, options.peers.is_empty()) {
+        (_, false) => *peer == Peer::Srcos || options.peers.contains(peer),
+        (true, true) => QUICK_PEERS.contains(peer),
+        (false, true) => true,
+    };
+    let versions = Peer::ALL.into_iter().filter(asked).map(|peer| (peer, peer.version(&node)));
+    let versions: Vec<_> = versions.collect();
     // What is stored is what the small run compares with, so a part does not take the place of the whole.
-    let whole = options.peers.is_empty() && options.objects == OBJECTS && options.runs >= RUNS;
+    let whole = versions.len() == Peer::ALL.len()
+        && versions.iter().all(|(_, version)| version.is_ok())
+        && options.objects == OBJECTS
+        && (options.runs, options.samples, options.limit) == (RUNS, SAMPLES, LIMIT_S);
     let results = match &options.results {
         _ if quick => None,
         Some(results) => Some(results.as_path()),
@@ -120,18 +139,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
 
     let compared = options.results.as_ref().unwrap_or(&stored_results);
     let stored = quick.then(|| Report::load(&compared.join("peers.jsonl"))).transpose()?;
-    let mut report = Report::new(results, &node.to_string_lossy())?;
+    let mut report = Report::new(results, &node)?;
     let mut peers = Vec::new();
-    for peer in Peer::ALL {
-        let asked = match (quick, options.peers.is_empty()) {
-            (_, false) => peer == Peer::Srcos || options.peers.contains(&peer),
-            (true, true) => QUICK_PEERS.contains(&peer),
-            (false, true) => true,
-        };
-        if !asked {
-            continue;
-        }
-        match peer.version(&node) {
+    for (peer, version) in versions {
+        match version {
             Ok(version) => {
                 report.version(peer.name(), &version)?;
                 peers.push(peer);
@@ -178,7 +189,7 @@ fn all(
                 }
                 machine::refuse_full_disk(turns.scratch, FREE_BYTES)?;
                 // What the one before has not synced is not written during this turn.
-                machine::sync()?;
+                rustix::fs::sync();
                 report.load_now(machine::busy()?)?;
                 let began = Instant::now();
                 let turn = turns.turn(peer, objects, run, report);
@@ -190,9 +201,13 @@ fn all(
                     given_up.insert(peer);
                     let slow = error.chain().any(|cause| cause.is::<TooLong>());
                     let how = if slow { "did not finish" } else { "failed" };
-                    report.ended(peer.name(), objects, run, &format!("{how}: {error:#}"))?;
+                    let why = format!("{how}: {error:#}");
+                    report.ended(peer.name(), objects, run, &why)?;
+                    // Without the node there is nothing to compare.
+                    ensure!(peer != Peer::Srcos, "the node with {objects} objects {why}");
                 }
             }
+            rustix::fs::sync();
             disk(turns, objects, run, report)?;
         }
     }
@@ -355,11 +370,13 @@ fn memory(
     run: usize,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    for (side, figure) in [(&mut pair.a, Figure::MemoryAMb), (&mut pair.b, Figure::MemoryBMb)] {
+    let sides = [(&mut pair.a, Figure::MemoryAMb), (&mut pair.b, Figure::MemoryBMb)];
+    // One that does not answer is no reason not to ask the other.
+    let asked = sides.map(|(side, figure)| {
         let bytes: f64 = side.ask("memory", ANSWER_TIME_MAX)?.parse()?;
-        report.add(peer.name(), objects, run, figure, bytes / 1e6)?;
-    }
-    Ok(())
+        report.add(peer.name(), objects, run, figure, bytes / 1e6)
+    });
+    asked.into_iter().collect()
 }
 
 /// The limit of the disk.

@@ -183,6 +183,8 @@ impl Store {
         if clean != Some(true) {
             snapshot.verify_tails(&store, VERIFY_TAIL_ENTRIES)?;
         }
+        // It is of before the migration, and keeps pages from being used again.
+        drop(snapshot);
         let snapshot = store.reader().snapshot()?;
         let left_out = snapshot.table(tables::LEFT_OUT)?;
         store.leaves_out = !redb::ReadableTableMetadata::is_empty(left_out)?;

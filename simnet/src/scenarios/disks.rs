@@ -115,17 +115,23 @@ fn record_without_its_pages(world: &mut World) -> Checked {
         |page| page.is_multiple_of(2),
         |page| page == 0 || !page.is_multiple_of(2),
     ];
+    let mut known = None;
     for (round, kept) in kept.into_iter().enumerate() {
+        let before = format!("before/{round}");
+        world.put(0, Normal, &before, json!(1))?;
         world.fail_sync(0, 0);
         world.put(0, Normal, "during", json!(round))?;
         world.claim(!world.runs(0), "a node whose sync fails stops")?;
         world.cut_power_keeping(0, kept);
         world.pass(60_000)?;
         world.claim(world.runs(0), "it starts again")?;
-        let there = world.shows(0, Normal, "before") == Some(json!(1));
+        let there = world.shows(0, Normal, &before) == Some(json!(1));
         world.claim(there, "the commit before it counts")?;
-        let whole = world.shows(0, Normal, "during").is_some();
-        world.claim(round > 1 || !whole, "a record whose pages are lost counts for nothing")?;
+        let shown = world.shows(0, Normal, "during");
+        let counts = shown == Some(json!(round));
+        world.claim(counts || shown == known, "it counts, or it does not")?;
+        world.claim(round > 1 || !counts, "a record whose pages are lost counts for nothing")?;
+        known = shown;
     }
     world.mend_network();
     world.put(0, Normal, "after", json!(1))?;
@@ -138,9 +144,12 @@ fn sync_loses(world: &mut World) -> Checked {
     world.part(&[0]);
     world.fail_sync(0, u64::MAX);
     world.put(0, Normal, "during", json!(1))?;
+    world.claim(!world.runs(0), "a node whose sync fails stops")?;
+    world.claim(world.has_lost(0), "what is read back is not on the disk")?;
     world.pass(60_000)?;
     let read_back = world.shows(0, Normal, "during").is_some();
-    world.claim(read_back, "what is not on the disk is read back")?;
+    world.claim(read_back, "it is read back all the same")?;
+    world.claim(!world.has_lost(0), "before it is shown, it is written again")?;
     world.cut_power_keeping(0, |_| false);
     world.pass(60_000)?;
     world.claim(world.shows(0, Normal, "during").is_some(), "it was written again")?;

@@ -129,9 +129,17 @@ impl World {
         self.nodes[node].disk.fail_after(Io::Sync, 0, false, lost);
     }
 
-    /// The power of a device fails, whether it runs or not. Of what was not synced only these pages stay.
+    /// Whether a device would read other bytes from its disk if its power failed.
+    pub fn has_lost(&self, node: usize) -> bool {
+        self.nodes[node].disk.has_lost()
+    }
+
+    /// The power of a device fails, whether it runs or not. Of what was not synced, lengths stay, and writes that
+    /// begin in these pages.
     pub fn cut_power_keeping(&mut self, node: usize, kept: impl Fn(u64) -> bool) {
+        self.line("power", format!("n{node}"));
         self.nodes[node].disk.cut_power_keeping(kept);
+        self.nodes[node].disk.lie(false);
         if self.nodes[node].running.take().is_some() {
             self.leave(node);
         }
