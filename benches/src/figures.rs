@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::ValueEnum;
 
+use crate::interrupt;
 use crate::latency::Probe;
 use crate::node::{Node, Program};
 use crate::pair::{LANE, Link, Pair, import, scratch, start};
@@ -212,7 +213,7 @@ fn reconnect(
         let before = pair.frame_bytes()?;
         let packets_before = loopback_bytes()?;
         let sync = pair.rejoin(objects)?;
-        std::thread::sleep(SETTLE_TIME);
+        interrupt::wait(SETTLE_TIME)?;
         bytes.push(pair.frame_bytes()? - before);
         packets.push(loopback_bytes()? - packets_before);
         times.push(sync.in_step.as_secs_f64() * 1e3);
@@ -266,12 +267,12 @@ fn start_to_ready(options: &Options, program: &Program, report: &mut Report) -> 
 }
 
 fn idle(pair: &Pair, report: &mut Report) -> anyhow::Result<()> {
-    std::thread::sleep(SETTLE_TIME);
+    interrupt::wait(SETTLE_TIME)?;
     let cpu = || Ok::<_, anyhow::Error>((pair.a.cpu_seconds()?, pair.b.cpu_seconds()?));
     let bytes = pair.frame_bytes()?;
     let before = cpu()?;
     let began = Instant::now();
-    std::thread::sleep(IDLE_TIME);
+    interrupt::wait(IDLE_TIME)?;
     let after = cpu()?;
     let seconds = began.elapsed().as_secs_f64();
     let bytes = pair.frame_bytes()? - bytes;

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -24,6 +25,16 @@ pub(crate) fn listen() -> anyhow::Result<()> {
 /// Whether this process was told to stop.
 pub(crate) fn is_told() -> bool {
     TOLD.get().is_some_and(|told| told.load(Ordering::Relaxed))
+}
+
+/// Waits; fails as soon as this process is told to stop.
+pub(crate) fn wait(time: Duration) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while let Some(left) = time.checked_sub(began.elapsed()) {
+        check()?;
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+    check()
 }
 
 /// Fails if this process was told to stop. Whoever waits or repeats something asks.

@@ -64,6 +64,9 @@ impl Report {
             },
             "program": program.path.display().to_string(),
             "version": program.version(),
+            "node_sha256": output("sha256sum", &[program.path.to_string_lossy().as_ref()])
+                .split(' ').next(),
+            "date": output("date", &["-u", "+%Y-%m-%dT%H:%MZ"]),
             "commit": output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
             "rustc": output("rustc", &["--version"]),
         }));

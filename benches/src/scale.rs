@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use crate::figures::loopback_bytes;
+use crate::interrupt;
 use crate::latency::Probe;
 use crate::node::{Node, Program};
 use crate::pair::{LANE, Link, Pair, import, scratch, start};
@@ -163,8 +164,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         let svg = plot::log_log("committed on A to visible on B, ms", across, &latencies);
         write(&results.join("scale-latency.svg"), &svg)?;
     }
-    report.write(&results.join("scale"))?;
-    Ok(report.finish())
+    // The table first: the disk may be what failed.
+    let complete = report.finish();
+    report.write(&results.join(if complete { "scale" } else { "scale.partial" }))?;
+    Ok(complete)
 }
 
 fn with_objects(
@@ -207,23 +210,27 @@ fn with_objects(
     pair.cut()?;
     let (frames, packets) = (pair.frame_bytes()?, loopback_bytes()?);
     let sync = pair.rejoin(objects)?;
-    std::thread::sleep(SETTLE_TIME);
+    interrupt::wait(SETTLE_TIME)?;
     add(report, "frames of a reconnect", pair.frame_bytes()? - frames, "bytes");
     add(report, "packets of a reconnect, on loopback", loopback_bytes()? - packets, "bytes");
     add(report, "reconnect", sync.in_step.as_secs_f64() * 1e3, "ms");
     add(report, "lanes status", asked(&pair.a, "/lanes")?, "ms");
     add(report, "lanes status, the command", commanded(&pair.a, &["lanes", "status"])?, "ms");
+    add(report, "status, the command", commanded(&pair.a, &["status"])?, "ms");
     for (name, node) in [("sender", &pair.a), ("receiver", &pair.b)] {
         let present = node.memory_mb("VmRSS")?;
         add(report, &format!("idle memory of the {name}"), present, "MB");
         let stored = node.store_bytes()?;
         add(report, &format!("store of the {name}"), stored / objects as f64, "bytes/object");
     }
-    let (cpu, frames) = (pair.a.cpu_seconds()?, pair.frame_bytes()?);
-    std::thread::sleep(IDLE_TIME);
-    let after = pair.a.cpu_seconds()?;
-    let used = f64::max(after[0] - cpu[0], after[1] - cpu[1]);
-    add(report, "idle processor", used / IDLE_TIME.as_secs_f64() * 100.0, "% of a core");
+    let cpu = || Ok::<_, anyhow::Error>([pair.a.cpu_seconds()?, pair.b.cpu_seconds()?]);
+    let (before, frames) = (cpu()?, pair.frame_bytes()?);
+    interrupt::wait(IDLE_TIME)?;
+    for ((name, before), after) in ["sender", "receiver"].into_iter().zip(before).zip(cpu()?) {
+        let used = f64::max(after[0] - before[0], after[1] - before[1]);
+        let share = used / IDLE_TIME.as_secs_f64() * 100.0;
+        add(report, &format!("idle processor of the {name}"), share, "% of a core");
+    }
     let per_minute = (pair.frame_bytes()? - frames) / IDLE_TIME.as_secs_f64() * 60.0;
     add(report, "idle frames", per_minute, "bytes/min");
     pair.restart_a()?;

@@ -89,7 +89,8 @@ impl Peer {
             }
             Self::SamodMany => {
                 "as samod with one document; an index document names the others, and both sides \
-                 open each one"
+                 open each one. Documents run where they do by default, on the runtime: with a \
+                 pool of threads the first sync of 1,000 took 2.2 s, and 1.9 without"
             }
             Self::IrohDocs => {
                 "QUIC, file stores. Entries signed by author and namespace; last writer wins, no \

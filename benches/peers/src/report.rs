@@ -345,9 +345,13 @@ impl Report {
             Some(why) => json!({"partial": true, "why": why, "load_after": machine::load()}),
             None => json!({"complete": true, "load_after": machine::load()}),
         };
-        self.say(&end)?;
         let tables = self.tables(interrupted.as_deref());
+        // First: the disk may be what failed.
         print!("\n{tables}");
+        if let Err(error) = self.say(&end) {
+            let why = interrupted.unwrap_or_else(|| "all was measured".to_owned());
+            return Err(error.context(why));
+        }
         if let Some((results, file)) = &self.results {
             file.sync_data().context("cannot write the results")?;
             let (from, stem) = (results.join("peers.partial.jsonl"), results.join("peers"));
