@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use srcos_lanes::bug::Bug;
-use srcos_simnet::bite::{self, Again};
+use srcos_simnet::bite::{self, Again, Found, Row};
 use srcos_simnet::faults::Fault;
 use srcos_simnet::growth::{self, Cost};
 use srcos_simnet::shrink::{Case, shrink as shrink_case};
@@ -318,8 +318,16 @@ pub(crate) fn bite(
             let again = bite::again(bug, &rows, bite::confirm, |bug| bite::hunt(bug, seeds))?;
             match &again {
                 Again::AsNamed => println!("{}: found", bug.name()),
-                Again::Elsewhere(found) => {
-                    println!("{}: not by what the table names, but by {found:?}", bug.name());
+                Again::Partly(lost) => {
+                    let Found { scenario, seed, .. } = lost;
+                    println!("{}: found, but no more by {scenario}, seed {seed}", bug.name());
+                }
+                Again::Elsewhere(row) => {
+                    let name = bug.name();
+                    println!(
+                        "{name}: not by what the table names, but by {:?}",
+                        row.found().next()
+                    );
                 }
                 Again::Lost => println!("{}: not found any more", bug.name()),
             }
@@ -329,7 +337,9 @@ pub(crate) fn bite(
     }
     let rows = on_each(&chosen, |bug| {
         let row = bite::hunt(bug, seeds)?;
-        println!("{}: {:?}", bug.name(), row.found);
+        for Found { scenario, seed, broke } in row.found() {
+            println!("{}: by {scenario}, seed {seed}: {broke}", bug.name());
+        }
         Ok(row)
     })?;
     let table = bite::table(&rows);
@@ -338,7 +348,7 @@ pub(crate) fn bite(
         let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
         save(file, &bite::put_table(&text, &table)?)?;
     }
-    Ok(u8::from(rows.iter().any(|row| row.found.is_none())))
+    Ok(u8::from(!rows.iter().all(Row::is_found)))
 }
 
 /// What a step makes of each bug, in their order, done on all cores.

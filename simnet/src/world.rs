@@ -304,8 +304,6 @@ impl World {
     fn until_the_end(&mut self) -> Verdict {
         while let Some(happening) = self.scheduler.pop() {
             if let Err(violation) = self.happen(happening) {
-                let text = format!("{}: {}", violation.invariant, violation.what);
-                self.line("VIOLATION", &text);
                 return Verdict::Correctness(violation);
             }
             if let Some(verdict) = self.finished.take() {
@@ -316,7 +314,14 @@ impl World {
         Verdict::Liveness(vec!["nothing happens any more".into()])
     }
 
-    fn into_report(self, verdict: Verdict) -> Report {
+    fn into_report(mut self, verdict: Verdict) -> Report {
+        match &verdict {
+            Verdict::Pass => {}
+            Verdict::Liveness(waits) => self.line("VIOLATION", waits.join("; ")),
+            Verdict::Correctness(Violation { invariant, what }) => {
+                self.line("VIOLATION", format_args!("{invariant}: {what}"));
+            }
+        }
         let mut faults = self.faults;
         for node in &self.nodes {
             for (trick, count) in node.tamperer.iter().flat_map(|tamperer| &tamperer.played) {

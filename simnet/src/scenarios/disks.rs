@@ -99,7 +99,10 @@ fn crash_in_first_sync(world: &mut World) -> Checked {
     world.mend_network();
     world.cut_power_soon(0, 7);
     world.cut_power_soon(1, 9);
+    let starts = [0, 1].map(|node| world.starts(node));
     world.pass(60_000)?;
+    let failed = (0..2).all(|node| world.starts(node) > starts[node]);
+    world.claim(failed, "power failed on both")?;
     world.come_to_rest()?;
     world.claim(world.shows(0, Normal, "by/1") == Some(json!(1)), "each has what the other wrote")
 }

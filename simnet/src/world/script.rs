@@ -233,6 +233,11 @@ impl World {
         self.nodes[node].running.is_some()
     }
 
+    /// How often a device was started.
+    pub fn starts(&self, node: usize) -> u64 {
+        self.nodes[node].run
+    }
+
     /// The bytes of the newest entry of a device's own journal, as its disk has them.
     pub fn newest_entry(&self, node: usize, lane: LaneId) -> Option<Vec<u8>> {
         let running = self.nodes[node].running.as_ref()?;
