@@ -13,6 +13,10 @@ import { WebSocketClientAdapter, WebSocketServerAdapter } from "@automerge/autom
 import { NodeFSStorageAdapter } from "@automerge/automerge-repo-storage-nodefs"
 import { WebSocketServer } from "ws"
 
+// Answers are all that is written to standard output: what libraries print goes beside it.
+const say = line => process.stdout.write(`${line}\n`)
+console.log = console.error
+
 const text = { type: "string" }
 const { values: start } = parseArgs({
   options: { dir: text, invitation: text, node: text, "object-bytes": text },
@@ -123,7 +127,7 @@ const commands = {
   },
 }
 
-console.log(`ok ${address} ${wanted}`)
+say(`ok ${address} ${wanted}`)
 // The input ends when the program that started this one does, however it ends.
 const lines = createInterface({ input: process.stdin })
 lines.on("close", () => process.exit(0))
@@ -132,9 +136,9 @@ lines.on("line", (line) => {
   turn = turn.then(async () => {
     const [command, ...numbers] = line.split(" ")
     try {
-      console.log(`ok ${(await commands[command](...numbers.map(Number))) ?? ""}`)
+      say(`ok ${(await commands[command](...numbers.map(Number))) ?? ""}`)
     } catch (error) {
-      console.log(`error ${line}: ${String(error).replaceAll("\n", " ")}`)
+      say(`error ${line}: ${String(error).replaceAll("\n", " ")}`)
     }
   })
 })
