@@ -47,7 +47,7 @@ enum Happening {
     /// A node's timer.
     Wake { node: usize, run: u64 },
     /// The next frame from an end of a link reaches the other.
-    Arrive { link: LinkId, from: usize },
+    Arrive { link: LinkId, from: usize, crossed: bool },
     /// An end learns that its link is gone.
     Learn { link: LinkId, side: usize },
     /// A link that has stood still for so long is taken for dead.
@@ -386,7 +386,7 @@ impl World {
                 self.dial(node, peer);
                 Ok(())
             }
-            Happening::Arrive { link, from } => self.arrive(link, from),
+            Happening::Arrive { link, from, crossed } => self.arrive(link, from, crossed),
             Happening::Learn { link, side } => {
                 self.learn(link, side);
                 Ok(())

@@ -23,6 +23,12 @@ pub(super) const ALL: &[Scenario] = &[
         three_way_split,
     ),
     Scenario::new(
+        "frozen-when-it-arrived",
+        "a process is frozen when something arrives, and its link clogged when it thaws: it reads that all the same",
+        2,
+        frozen_when_it_arrived,
+    ),
+    Scenario::new(
         "asymmetric-cut",
         "one direction is dead for long; nobody claims to be in step, and nothing is lost",
         2,
@@ -88,6 +94,20 @@ fn three_way_split(world: &mut World) -> Checked {
     world.come_to_rest()?;
     let all = json!({ "0": 0, "1": 1, "2": 2 });
     world.claim(world.shows(1, Normal, "shared") == Some(all), "the edits of all three are kept")
+}
+
+fn frozen_when_it_arrived(world: &mut World) -> Checked {
+    world.put(0, Normal, "before", json!(1))?;
+    world.pass(5_000)?;
+    world.freeze_for(0, 10_000);
+    world.put(1, Normal, "arrived", json!(1))?;
+    world.pass(5_000)?;
+    world.claim(world.shows(0, Normal, "arrived").is_none(), "who is frozen reads nothing")?;
+    world.clog_for(0, 20_000);
+    world.pass(8_000)?;
+    let read = world.shows(0, Normal, "arrived") == Some(json!(1));
+    world.claim(read, "what had arrived is read, whatever became of the link")?;
+    world.come_to_rest()
 }
 
 fn asymmetric_cut(world: &mut World) -> Checked {

@@ -124,18 +124,23 @@ impl World {
         let shape = self.options.links;
         let latency = self.latency.between(shape.latency_ms_min, shape.latency_ms_max);
         if let Some(at) = self.network.send(link, side, frame, self.now_ms(), latency) {
-            self.scheduler.at(at, Happening::Arrive { link, from: side });
+            self.scheduler.at(at, Happening::Arrive { link, from: side, crossed: false });
         }
     }
 
-    pub(super) fn arrive(&mut self, link: LinkId, from: usize) -> Checked {
+    pub(super) fn arrive(&mut self, link: LinkId, from: usize, crossed: bool) -> Checked {
         let Some(ends) = self.network.link(link).map(|link| link.ends) else { return Ok(()) };
         let (sender, receiver) = (ends[from], ends[1 - from]);
         let now_ms = self.now_ms();
+        let stuck = self.network.stuck(link, from, now_ms);
+        if let Some(until) = stuck.filter(|until| !crossed && *until > now_ms) {
+            self.scheduler.at(until, Happening::Arrive { link, from, crossed });
+            return Ok(());
+        }
+        // It lies in the buffers of a machine whose process stands still: the link matters no more.
         let thaws = self.nodes[receiver.node].frozen_until_ms;
-        let stuck = self.network.stuck(link, from, now_ms).max(Some(thaws));
-        if let Some(until) = stuck.filter(|until| *until > now_ms) {
-            self.scheduler.at(until, Happening::Arrive { link, from });
+        if thaws > now_ms {
+            self.scheduler.at(thaws, Happening::Arrive { link, from, crossed: true });
             return Ok(());
         }
         let Some(frame) = self.network.arrive(link, from) else { return Ok(()) };
@@ -202,7 +207,9 @@ impl World {
     pub(super) fn release(&mut self) {
         self.network.heal();
         for (link, from, frames) in self.network.queued() {
-            (0..frames).for_each(|_| self.scheduler.after(0, Happening::Arrive { link, from }));
+            (0..frames).for_each(|_| {
+                self.scheduler.after(0, Happening::Arrive { link, from, crossed: false })
+            });
         }
         for (link, side) in self.network.unaware() {
             self.scheduler.after(self.options.detect_ms_max, Happening::Learn { link, side });

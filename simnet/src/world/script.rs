@@ -145,6 +145,20 @@ impl World {
         }
     }
 
+    /// A device's process stands still for a while, and its machine goes on taking in what arrives.
+    pub fn freeze_for(&mut self, node: usize, ms: u64) {
+        let until_ms = self.now_ms() + ms;
+        self.freeze(node, until_ms);
+    }
+
+    /// Nothing passes on the links of a device for a while.
+    pub fn clog_for(&mut self, node: usize, ms: u64) {
+        let until_ms = self.now_ms() + ms;
+        for (link, _) in self.network.links_of(node) {
+            (0..2).for_each(|from| self.stick(link, from, until_ms));
+        }
+    }
+
     /// Everything sleeps for days.
     pub fn sleep_days(&mut self, days: u64) {
         self.sleep(days * 24 * 3_600_000);
