@@ -119,10 +119,10 @@ impl Report {
         interrupt::is_told()
     }
 
-    /// Writes what was said as `STEM.jsonl`, and the table as `STEM.md`.
-    pub(crate) fn write(&self, stem: &Path) -> anyhow::Result<()> {
+    /// Writes what was said as `NAME.jsonl`, and the table as `NAME.md`.
+    pub(crate) fn write(&self, dir: &Path, name: &str) -> anyhow::Result<()> {
         for (end, text) in [("jsonl", &self.said), ("md", &self.table())] {
-            let file = stem.with_extension(end);
+            let file = dir.join(format!("{name}.{end}"));
             std::fs::write(&file, text)
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }

@@ -13,7 +13,7 @@ use crate::latency::Probe;
 use crate::node::{Node, Program};
 use crate::pair::{LANE, Link, Pair, import, scratch, start};
 use crate::plot::{self, Series};
-use crate::report::Report;
+use crate::report::{Report, say};
 use crate::stats::{growth, median};
 use crate::workload;
 
@@ -35,23 +35,30 @@ const CHANGES_A_DAY: u64 = 1_000;
 /// Longest wait until all of a mesh have a change.
 const MESH_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What a whole run measures.
+const OBJECTS: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const EDITS: [u64; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
+const DAYS: [u64; 4] = [1, 7, 30, 100];
+const DEVICES: [usize; 3] = [2, 4, 8];
+const SAMPLES: u64 = 1_000;
+
 /// `scale`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Objects in the lane, one point each
-    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = OBJECTS)]
     objects: Vec<u64>,
     /// Edits of one object, one point each
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000, 10_000, 100_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = EDITS)]
     edits: Vec<u64>,
     /// Days away, with a thousand changes on each, one point each
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 7, 30, 100])]
+    #[arg(long, value_delimiter = ',', default_values_t = DAYS)]
     days: Vec<u64>,
     /// Devices of a mesh on this machine, one point each
-    #[arg(long, value_delimiter = ',', default_values_t = [2, 4, 8])]
+    #[arg(long, value_delimiter = ',', default_values_t = DEVICES)]
     devices: Vec<usize>,
     /// Changes that are timed one after the other at each point
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = SAMPLES)]
     samples: u64,
     /// Measure this program instead of building target/release/srcos-node
     #[arg(long, value_name = "FILE")]
@@ -59,7 +66,8 @@ pub(crate) struct Options {
     /// Put the data directories here: a real disk, not memory [default: the temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Write the table, the JSON lines and the pictures here [default: benches/results]
+    /// Write the table, the JSON lines and the pictures here [default: benches/results for a whole run; a part of
+    /// one is only printed]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
 }
@@ -92,10 +100,9 @@ impl Costs {
         }
     }
 
-    /// The exponent of each cost, and a picture of all of them.
-    fn finish(&self, report: &mut Report, results: &Path) -> anyhow::Result<()> {
-        let mut series = Vec::new();
-        for Cost { what, unit, points } in &self.rows {
+    /// The exponent of each cost.
+    fn growth(&self, report: &mut Report) {
+        for Cost { what, points, .. } in &self.rows {
             if let Some(exponent) = growth(points) {
                 let what = format!("{what}: exponent over {}", self.by);
                 report.add("growth", what, exponent, "", None);
@@ -107,8 +114,16 @@ impl Costs {
                 let what = format!("{what}: exponent from {} to {} {}", before.0, last.0, self.by);
                 report.add("growth", what, exponent, "", None);
             }
-            series.push(Series { name: format!("{what} ({unit})"), points: points.clone() });
         }
+    }
+
+    /// A picture of all of them.
+    fn draw(&self, results: &Path) -> anyhow::Result<()> {
+        let series = self.rows.iter().map(|Cost { what, unit, points }| Series {
+            name: format!("{what} ({unit})"),
+            points: points.clone(),
+        });
+        let series: Vec<Series> = series.collect();
         let file = results.join(format!("scale-{}.svg", self.by.replace(' ', "-")));
         let svg = plot::log_log(&format!("cost by {}", self.by), self.by, &series);
         write(&file, &svg)
@@ -122,12 +137,16 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
 /// Measures; returns whether everything could be measured.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let program = Program::locate(options.node.as_deref())?;
-    let results = match &options.results {
-        Some(dir) => dir.clone(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("results"),
-    };
-    std::fs::create_dir_all(&results)
-        .with_context(|| format!("cannot make {}", results.display()))?;
+    // What is stored is whole: a part of it does not take its place.
+    let whole = (&options.objects[..], &options.edits[..]) == (&OBJECTS[..], &EDITS[..])
+        && (&options.days[..], &options.devices[..]) == (&DAYS[..], &DEVICES[..])
+        && options.samples == SAMPLES;
+    let stored = || Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let results = options.results.clone().or_else(|| whole.then(stored));
+    if let Some(results) = &results {
+        std::fs::create_dir_all(results)
+            .with_context(|| format!("cannot make {}", results.display()))?;
+    }
     let mut report = Report::new(&program);
     let mut by_objects = Costs::new("objects");
     let mut latencies = Vec::new();
@@ -154,20 +173,28 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
             with_devices(options, &program, report, &mut by_devices, *devices)
         });
     }
-    for costs in [&by_objects, &by_edits, &by_days, &by_devices] {
-        if !costs.rows.is_empty() {
-            report.part("growth", |report| costs.finish(report, &results));
-        }
+    let costs = [by_objects, by_edits, by_days, by_devices];
+    costs.iter().for_each(|costs| costs.growth(&mut report));
+    // The table first: the disk may be what failed.
+    let complete = report.finish();
+    let Some(results) = results else {
+        say(&json!({"stored": false, "why": "a part of a run: --results DIR stores it there"}));
+        return Ok(complete);
+    };
+    if !complete {
+        report.write(&results, "scale.partial")?;
+        return Ok(false);
+    }
+    report.write(&results, "scale")?;
+    for costs in costs.iter().filter(|costs| !costs.rows.is_empty()) {
+        costs.draw(&results)?;
     }
     if !latencies.is_empty() {
         let across = "the slowest change of so many (10: the slowest tenth)";
         let svg = plot::log_log("committed on A to visible on B, ms", across, &latencies);
         write(&results.join("scale-latency.svg"), &svg)?;
     }
-    // The table first: the disk may be what failed.
-    let complete = report.finish();
-    report.write(&results.join(if complete { "scale" } else { "scale.partial" }))?;
-    Ok(complete)
+    Ok(true)
 }
 
 fn with_objects(
@@ -241,24 +268,23 @@ fn with_objects(
 /// The time of an answer, in milliseconds.
 fn asked(node: &Node, path: &str) -> anyhow::Result<f64> {
     let mut client = node.client()?;
-    let mut times = Vec::with_capacity(ASKS);
-    for _ in 0..ASKS {
-        let began = Instant::now();
-        client.get(path)?;
-        times.push(began.elapsed().as_secs_f64() * 1e3);
-    }
-    Ok(median(&times))
+    timed(ASKS, || client.get(path).map(drop))
 }
 
 /// The time of a command, from its start to its end, in milliseconds.
 fn commanded(node: &Node, args: &[&str]) -> anyhow::Result<f64> {
-    let mut times = Vec::with_capacity(COMMANDS);
-    for _ in 0..COMMANDS {
+    timed(COMMANDS, || node.run(args).map(drop))
+}
+
+/// The median time of something that is done so many times, in milliseconds.
+fn timed(times: usize, mut act: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    let mut taken = Vec::with_capacity(times);
+    for _ in 0..times {
         let began = Instant::now();
-        node.run(args)?;
-        times.push(began.elapsed().as_secs_f64() * 1e3);
+        act()?;
+        taken.push(began.elapsed().as_secs_f64() * 1e3);
     }
-    Ok(median(&times))
+    Ok(median(&taken))
 }
 
 fn with_edits(
