@@ -458,6 +458,11 @@ impl Daemon {
                 self.dialer.address(device, &address, source, now.mono);
             }
         }
+        self.dial(now);
+    }
+
+    /// Dials whom it is time to dial.
+    fn dial(&mut self, now: Now) {
         while let Some(Dial { device, addresses, anew }) = self.dialer.poll(now.mono) {
             let addrs: Vec<Multiaddr> =
                 addresses.iter().filter_map(|address| address.parse().ok()).collect();

@@ -149,6 +149,8 @@ impl Daemon {
         self.transport.set_offline(offline).map_err(internal)?;
         self.dialer.set_offline(offline, now.mono);
         self.core.network.offline = offline;
+        // What a commit writes of this turn is no reason to wait for.
+        self.dial(now);
         Ok(())
     }
 }
