@@ -196,7 +196,7 @@ impl Report {
             self.rows.entry((peer.clone(), objects, figure.name())).or_default().push(value);
         }
         if let Some(why) = text("ended") {
-            self.ended.insert((peer.clone(), objects), why);
+            self.note_end(&peer, objects, why);
         }
         if let (Some(samples), Some(by_share)) =
             (line["samples"].as_u64(), line["put_ms"].as_array())
@@ -293,8 +293,14 @@ impl Report {
         why: &str,
     ) -> anyhow::Result<()> {
         self.say(&json!({"peer": peer, "objects": objects, "run": run, "ended": why}))?;
-        self.ended.insert((peer.to_owned(), objects), why.to_owned());
+        self.note_end(peer, objects, why.to_owned());
         Ok(())
+    }
+
+    /// A peer that did not finish may have been asked once more.
+    fn note_end(&mut self, peer: &str, objects: u64, why: String) {
+        let known = self.ended.entry((peer.to_owned(), objects));
+        known.and_modify(|known| *known += &format!("; {why}")).or_insert(why);
     }
 
     pub(crate) fn tried(&self, peer: &str, objects: u64) -> bool {
@@ -364,7 +370,7 @@ impl Report {
             std::fs::write(stem.with_extension("md"), &tables)?;
             self.pictures(results)?;
         }
-        let failed = self.ended.values().any(|why| why.starts_with("failed"));
+        let failed = self.ended.values().any(|why| why.contains("failed in run"));
         Ok(interrupted.is_none() && !failed)
     }
 

@@ -33,6 +33,9 @@ const CHANGES_TIME_MAX: Duration = Duration::from_secs(20);
 /// A peer that takes longer for one turn, with all that is measured in it, is not asked to repeat it: one
 /// run tells enough of it.
 const REPEATED_TIME_MAX: Duration = Duration::from_secs(200);
+/// A peer that does not finish is asked once more where, by what it took with fewer objects, so many times as
+/// long would have been within the limit: it stood still, which it may not do again.
+const EXCUSED_TIMES: f64 = 3.0;
 /// Bytes that stand for an object before the node was measured.
 const OBJECT_BYTES: usize = 330;
 /// Disk that is wanted to be free, and how much for each object: a peer with a few files for each
@@ -172,10 +175,13 @@ fn all(
     peers: &[Peer],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    // Who did not finish once is not asked again, nor for more.
+    // Who did not finish is not asked again, nor for more.
     let mut given_up = BTreeSet::new();
+    let mut fewer = None;
     for &objects in objects {
         let mut slow = BTreeSet::new();
+        // Who did not finish, and by what it did with fewer should have.
+        let mut excused = BTreeSet::new();
         for run in 0..runs {
             // There and back, so that nobody always follows the same one. The node begins: what the limits
             // write and send is as much as it did.
@@ -198,11 +204,16 @@ fn all(
                 }
                 if let Err(error) = turn {
                     interrupt::check()?;
-                    given_up.insert(peer);
-                    let slow = error.chain().any(|cause| cause.is::<TooLong>());
-                    let how = if slow { "did not finish" } else { "failed" };
-                    let why = format!("{how}: {error:#}");
+                    let late = error.chain().any(|cause| cause.is::<TooLong>());
+                    let how = if late { "did not finish" } else { "failed" };
+                    let why = format!("{how} in run {}: {error:#}", run + 1);
                     report.ended(peer.name(), objects, run, &why)?;
+                    let again = late && turns.should_finish(peer, fewer, objects, report);
+                    if again && excused.insert(peer) {
+                        slow.remove(&peer);
+                    } else {
+                        given_up.insert(peer);
+                    }
                     // Without the node there is nothing to compare.
                     ensure!(peer != Peer::Srcos, "the node with {objects} objects {why}");
                 }
@@ -210,6 +221,7 @@ fn all(
             rustix::fs::sync();
             disk(turns, objects, run, report)?;
         }
+        fewer = Some(objects);
     }
     for peer in &given_up {
         let more = objects.iter().filter(|objects| !report.tried(peer.name(), **objects));
@@ -228,6 +240,17 @@ struct Pair {
 }
 
 impl Turns<'_> {
+    /// Whether a peer should finish with so many objects, by what it took with fewer: well within the limit.
+    /// One that stands still for once is asked once more, and what it did is told.
+    fn should_finish(&self, peer: Peer, fewer: Option<u64>, objects: u64, report: &Report) -> bool {
+        let took = |fewer| {
+            let of = |figure| report.median(peer.name(), fewer, figure);
+            let took = of(Figure::WriteS)?.max(of(Figure::FirstSyncS)?);
+            Some(took * objects as f64 / fewer as f64)
+        };
+        fewer.and_then(took).is_some_and(|took| took * EXCUSED_TIMES < self.limit.as_secs_f64())
+    }
+
     /// One pair, from its start to its end.
     fn turn(
         &self,
