@@ -329,6 +329,11 @@ impl Engine {
         self.sessions.values().any(|session| session.device == device && session.is_open())
     }
 
+    /// Bytes of frames that wait until the link of a connection takes them.
+    pub fn queued_bytes(&self, conn: ConnId) -> usize {
+        self.sessions.get(&conn).map_or(0, Session::outbox_bytes)
+    }
+
     /// When a device was last connected, by our clock.
     pub fn seen_at(&self, device: DeviceId) -> Option<WallMillis> {
         self.peers.get(&device)?.seen_at

@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::{DeviceId, MeshId, Now};
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::policy::ReplicationPolicy;
+use srcos_lanes::policy::{Grant, ReplicationPolicy};
 use srcos_lanes::signature::Signer as _;
 use srcos_lanes::store::{OpenOptions, Store};
 use srcos_replication::engine::{Engine, EngineConfig, StartError};
@@ -38,8 +38,8 @@ pub struct Node {
     pub opens_outside: Option<u64>,
     /// Its clocks.
     pub clock: Clock,
-    /// What may leave it.
-    pub policy: ReplicationPolicy,
+    /// What it opens to others.
+    pub grants: Vec<Grant>,
     /// What alters its frames, if it breaks the rules.
     pub tamperer: Option<Tamperer>,
     /// The device of which it is a copy.
@@ -88,7 +88,7 @@ impl Node {
             run: 0,
             opens_outside: Some(0),
             clock: Clock::draw(clocks, &mut Stream::new(seed, "clock", number as u64)),
-            policy: ReplicationPolicy::default(),
+            grants: Vec::new(),
             tamperer: None,
             copy_of: None,
             retired: false,
@@ -145,7 +145,7 @@ impl Node {
         self.homeless |= self.home.is_some() && store.mesh() != self.home;
         let config = EngineConfig {
             signer: Box::new(self.key.clone()),
-            policy: self.policy.clone(),
+            policy: ReplicationPolicy::with_grants(self.grants.iter().cloned()),
             seed: self.stream.bytes(),
         };
         let engine = Engine::new(config, &mut store).map_err(|error| match error {

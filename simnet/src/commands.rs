@@ -297,6 +297,10 @@ pub(crate) fn list() -> Done {
     for fault in Fault::ALL {
         println!("  {:<16} {}", fault.name(), fault.why());
     }
+    println!("tricks of a member that breaks the rules:");
+    for trick in Trick::ALL {
+        println!("  {:<16} {}", trick.name(), trick.why());
+    }
     Ok(0)
 }
 

@@ -5,11 +5,12 @@ mod checks;
 mod faults;
 mod links;
 pub mod script;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use srcos_lanes::error::{StoreError, WriteError};
+use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::Now;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{Action, Op, Outcome};
@@ -20,24 +21,25 @@ use crate::cluster::{self, Node, Running};
 use crate::disk::Image;
 use crate::hostile::{Tamperer, Target};
 use crate::invariants::bounds::Bounds;
+use crate::invariants::chain::Chains;
 use crate::invariants::confined::{Confined, Sending};
 use crate::invariants::durable::Durable;
 use crate::invariants::report::HonestReport;
 use crate::invariants::tombstones::NoResurrection;
 use crate::invariants::{
-    Checked, Excuses, Grown, Violation, converged, durable, peers, unreadable,
+    Checked, Excuses, Grown, Violation, durable, peers, unreadable,
 };
 use crate::network::{LinkId, Network};
 use crate::options::Options;
 use crate::plan::{Act, Step};
 use crate::scheduler::{Scheduler, Stream};
 use crate::trace::{Sink, Trace};
-use crate::workload::{Work, Workload};
+use crate::workload::Workload;
 
 /// Lag that a report may have on an idle link, in milliseconds: a digest comes every 30 s.
 const REPORT_LAG_MS: u64 = 31_000;
 /// Bytes that an engine queues for a link before a receipt, at most: its outbox and one message.
-const QUEUED_BYTES_MAX: usize = 512 * 1024 + MESSAGE_BYTES_MAX;
+pub(crate) const QUEUED_BYTES_MAX: usize = 512 * 1024 + MESSAGE_BYTES_MAX;
 
 /// Something that happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -194,6 +196,7 @@ pub struct World {
     excuses: Excuses,
     grown: Grown,
     core: BTreeSet<usize>,
+    chains: Chains,
     durable: Durable,
     confined: Confined,
     resurrection: NoResurrection,
@@ -251,6 +254,7 @@ impl World {
             excuses: Excuses::default(),
             grown: Grown::default(),
             core: BTreeSet::new(),
+            chains: Chains::default(),
             durable: Durable::default(),
             confined: Confined::default(),
             resurrection: NoResurrection::default(),
@@ -540,9 +544,10 @@ impl World {
             self.durable.on_commit(number, &running.store, &changed);
         }
         self.excuses.on_commit(&running.store);
+        let chained = self.chains.on_commit(number, &running.store, &changed, &self.excuses);
         self.report.on_commit(now_ms, number, &running.store, &changed);
         let seen = self.resurrection.on_commit(number, &running.store);
-        self.tolerate(number, seen)?;
+        self.tolerate(number, chained.and(seen))?;
         if self.looked_at_ms.get(&number).is_none_or(|at| at + checks::LOOK_AGAIN_MS <= now_ms) {
             self.looked_at_ms.insert(number, now_ms);
             self.look_at_report(number)?;
@@ -592,8 +597,8 @@ impl World {
                 }
                 (None, _, Some(to)) => {
                     let Some(running) = &node.running else { return Ok(None) };
-                    let (policy, roster) = (&node.policy, running.engine.roster());
-                    let sending = Sending { node: number, conn: conn.0, to, policy, roster };
+                    let (grants, roster) = (&node.grants, running.engine.roster());
+                    let sending = Sending { node: number, conn: conn.0, to, grants, roster };
                     self.confined.on_frame(sending, &frame)?;
                     vec![frame]
                 }
@@ -623,63 +628,6 @@ impl World {
         }
         self.settle_soon(number);
         Ok(())
-    }
-
-    fn write(&mut self, number: usize, work: Work) -> Checked {
-        let node = &self.nodes[number];
-        // Someone with a store that does not know its mesh pairs before working on.
-        if node.homeless || node.frozen_until_ms > self.now_ms() {
-            return Ok(());
-        }
-        let Work { lane, ops } = &work;
-        if node.running.is_some() {
-            self.workload.note(&work);
-        }
-        let mut refused = None;
-        let tried = self.call(number, |running, now| {
-            match running.engine.write(&mut running.store, now, *lane, ops) {
-                Ok(outcomes) => Ok(outcomes),
-                Err(WriteError::Store(error)) => Err(error),
-                Err(error) => {
-                    refused = Some(error);
-                    Ok(Vec::new())
-                }
-            }
-        });
-        match (tried, refused) {
-            (None, _) => Ok(()),
-            (Some(Err(error)), _) => self.store_failed(number, &error),
-            (Some(Ok(_)), Some(error)) => self.refused(number, *lane, &error),
-            (Some(Ok(outcomes)), None) => {
-                let ids: Vec<_> = ops.iter().map(|op| op.id.as_str()).collect();
-                self.line("write", format!("n{number} {lane} {ids:?}"));
-                self.durable.on_write(*lane, ops);
-                self.written.entry(number).or_default().push((*lane, ops.clone(), outcomes));
-                self.settle_soon(number);
-                Ok(())
-            }
-        }
-    }
-
-    /// A write was refused: right for some, a fault of the node for others.
-    fn refused(&mut self, number: usize, lane: LaneId, error: &WriteError) -> Checked {
-        let expected = matches!(
-            error,
-            WriteError::NotFound { .. }
-                | WriteError::AppendOnly { .. }
-                | WriteError::ClassLoosened { .. }
-        );
-        let disputed =
-            matches!(error, WriteError::Quarantined { .. } | WriteError::Document { .. })
-                && self.excuses.may_be_incomplete(lane);
-        self.line("refused", format!("n{number} {lane} {error}"));
-        // A refused batch may have opened a turn.
-        self.settle_soon(number);
-        if expected || disputed || self.nodes[number].tamperer.is_some() {
-            return Ok(());
-        }
-        let what = format!("n{number} cannot write to {lane}: {error}");
-        Err(Violation { invariant: converged::NAME, what })
     }
 
     /// A store call failed: right after the disk failed, or in a store whose bytes were changed.

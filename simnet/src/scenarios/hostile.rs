@@ -108,6 +108,7 @@ fn hostile_member(world: &mut World) -> Checked {
         }
         world.pass(5_000)?;
     }
+    world.claim_all_played(THIEF)?;
     world.come_to_rest()
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use srcos_lanes::ids::DeviceId;
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::policy::{Grant, ReplicationPolicy};
+use srcos_lanes::policy::Grant;
 
 use super::{Happening, World};
 use crate::cluster::{self, Node};
@@ -297,6 +297,7 @@ impl World {
         self.nodes[number].suspect = true;
         self.excuses.shrunk_at_ms.insert(number, now_ms);
         self.grown.forget(number);
+        self.chains.on_lost(number);
         self.durable.on_lost(number);
         self.report.on_lost(number);
         self.resurrection.on_lost(number);
@@ -517,7 +518,7 @@ impl World {
             class: class.clone(),
             to,
         };
-        self.nodes[number].policy = ReplicationPolicy::with_grants(opened.iter().map(grant));
+        self.nodes[number].grants = opened.iter().map(grant).collect();
         Ok(())
     }
 

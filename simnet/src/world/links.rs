@@ -155,6 +155,7 @@ impl World {
             }
             self.settle_soon(sender.node);
         }
+        self.report.on_heard(now_ms, receiver.node, self.nodes[sender.node].device());
         let handled = self.call(receiver.node, |running, now| {
             running.engine.handle_frame(&mut running.store, now, receiver.conn, &frame)
         });
@@ -195,11 +196,14 @@ impl World {
         self.watch(link, until_ms);
     }
 
-    /// A link on which nothing will pass until a time is taken for dead, if that is far off.
+    /// A link on which nothing will pass until a time is taken for dead when it has stood still for long
+    /// enough, also where one outage follows another.
     pub(super) fn watch(&mut self, link: LinkId, until_ms: u64) {
-        let dead_ms = self.now_ms() + self.options.dead_link_ms;
+        let now_ms = self.now_ms();
+        let since_ms = self.network.stand_still(link, now_ms, until_ms);
+        let dead_ms = since_ms + self.options.dead_link_ms;
         if until_ms > dead_ms {
-            self.scheduler.at(dead_ms, Happening::GiveUp { link });
+            self.scheduler.at(dead_ms.max(now_ms), Happening::GiveUp { link });
         }
     }
 
