@@ -454,3 +454,17 @@ fn whole<T>(frame: &[u8], wanted: impl FnOnce(Message<'_>) -> Option<T>) -> Opti
     let message = Assembler::default().push(frame).ok()??;
     wanted(Message::decode(&message).ok()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trick_has_a_name_of_its_own_and_a_reason() {
+        let names: std::collections::BTreeSet<String> =
+            Trick::ALL.iter().map(|trick| trick.name()).collect();
+        assert_eq!(names.len(), Trick::ALL.len());
+        assert!(names.contains("false-receipt"));
+        assert!(Trick::ALL.iter().all(|trick| trick.why().len() > 20));
+    }
+}

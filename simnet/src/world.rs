@@ -32,7 +32,7 @@ use crate::invariants::{
 use crate::network::{LinkId, Network};
 use crate::options::Options;
 use crate::plan::{Act, Step};
-use crate::scheduler::{Scheduler, Stream};
+use crate::scheduler::{Purpose, Scheduler, Streams};
 use crate::trace::{Sink, Trace};
 use crate::workload::Workload;
 
@@ -174,8 +174,7 @@ pub struct World {
     nodes: Vec<Node>,
     workload: Workload,
     trace: Trace,
-    latency: Stream,
-    chance: Stream,
+    streams: Streams,
     settling: BTreeSet<usize>,
     waking: BTreeMap<usize, u64>,
     written: BTreeMap<usize, Vec<Written>>,
@@ -233,8 +232,7 @@ impl World {
             nodes,
             workload: Workload::new(&options),
             trace,
-            latency: Stream::new(seed, "latency", 0),
-            chance: Stream::new(seed, "reactions", 0),
+            streams: Streams::new(seed),
             settling: BTreeSet::new(),
             waking: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -477,7 +475,7 @@ impl World {
         if self.nodes[node].running.is_some() && self.settling.insert(node) {
             let delay = match self.options.turn_ms {
                 0 => 0,
-                turn => self.latency.between(0, turn),
+                turn => self.streams.of(Purpose::Turn, node).between(0, turn),
             };
             let run = self.nodes[node].run;
             self.scheduler.after(delay, Happening::Settle { node, run });
@@ -636,7 +634,7 @@ impl World {
         match node.disk.failed() {
             Some(_) if node.disk.is_dark() => {
                 self.fault("power failed", &format!("n{number} {error}"));
-                self.nodes[number].cut_power(&mut self.chance);
+                self.nodes[number].cut_power(self.streams.of(Purpose::Power, number));
             }
             Some(why) => {
                 self.fault("disk failed", &format!("n{number} {why}: {error}"));
@@ -720,7 +718,7 @@ impl World {
     /// A node is gone: its links break, and it starts again after a while.
     fn leave(&mut self, number: usize) {
         self.forget(number);
-        let pause = if self.calm { 10 } else { self.outage() };
+        let pause = if self.calm { 10 } else { self.outage(number) };
         self.scheduler.after(pause, Happening::Start { node: number });
     }
 
@@ -735,9 +733,9 @@ impl World {
         }
     }
 
-    fn outage(&mut self) -> u64 {
+    fn outage(&mut self, number: usize) -> u64 {
         let (least, most) = self.options.outage_ms;
-        self.chance.between(least, most)
+        self.streams.of(Purpose::Outage, number).between(least, most)
     }
 
     fn close(&mut self, node: usize, conn: ConnId) {

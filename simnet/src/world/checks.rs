@@ -9,6 +9,7 @@ use super::{Verdict, World};
 use crate::cluster::{Node, shared_lanes};
 use crate::invariants::converged::Comparison;
 use crate::invariants::{Checked, bounds, links, list, provenance};
+use crate::scheduler::Purpose;
 
 /// Time between two looks at everything, in milliseconds.
 pub(super) const LOOK_EVERY_MS: u64 = 10_000;
@@ -223,7 +224,7 @@ impl World {
         for number in self.core.clone() {
             self.look_at_objects(number)?;
         }
-        let verified = self.core.iter().nth(self.chance.index(self.core.len()));
+        let verified = self.core.iter().nth(self.streams.of(Purpose::Verify, 0).index(self.core.len()));
         if let Some(number) = verified.copied()
             && let Some(running) = &self.nodes[number].running
         {

@@ -12,7 +12,7 @@ use crate::disk::Io;
 use crate::faults::Fault;
 use crate::invariants::{Checked, Violation, peers};
 use crate::network::LinkId;
-use crate::scheduler::Stream;
+use crate::scheduler::{Purpose, Stream};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
@@ -270,7 +270,7 @@ impl World {
             return;
         }
         self.line("power", format!("n{number}"));
-        self.nodes[number].cut_power(&mut self.chance);
+        self.nodes[number].cut_power(self.streams.of(Purpose::Power, number));
         self.nodes[number].disk.lie(false);
         self.leave(number);
     }
