@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::http::Client;
 use crate::node::{Node, Program};
+use crate::scratch;
 use crate::workload;
 
 /// The lane that is measured in.
@@ -42,14 +43,28 @@ impl Link {
     }
 }
 
+/// How directories of nodes begin; the process that made one follows.
+const SCRATCH: &str = "srcos-bench-";
+/// Disk that is wanted to be free.
+const FREE_BYTES: u64 = 500_000_000;
+/// The same for each object: two stores, the file that is imported, and what a commit needs besides.
+const FREE_BYTES_EACH: u64 = 4_000;
+
 /// A directory for nodes, removed at the end.
 pub(crate) fn scratch(parent: Option<&Path>) -> anyhow::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix("srcos-bench-");
-    Ok(match parent {
-        Some(parent) => builder.tempdir_in(parent)?,
-        None => builder.tempdir()?,
-    })
+    scratch::make(&dir(parent), SCRATCH)
+}
+
+/// Looks at the disk before a run that has so many objects at most: it must have room, and what an earlier
+/// run left that was killed is removed.
+pub(crate) fn prepare(parent: Option<&Path>, objects: u64) -> anyhow::Result<()> {
+    let dir = dir(parent);
+    scratch::remove_left_behind(&dir, SCRATCH)?;
+    scratch::refuse_full_disk(&dir, FREE_BYTES.saturating_add(objects.saturating_mul(FREE_BYTES_EACH)))
+}
+
+fn dir(parent: Option<&Path>) -> PathBuf {
+    parent.map_or_else(std::env::temp_dir, Path::to_owned)
 }
 
 /// Starts one node in a new directory.

@@ -1,7 +1,8 @@
 //! What was measured, as JSON lines while it runs and as a table at the end.
 
+use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -14,8 +15,20 @@ use crate::node::Program;
 pub(crate) struct Report {
     rows: Vec<Row>,
     failed: Vec<String>,
-    /// Everything that was said, as lines of JSON.
-    said: String,
+    results: Option<Results>,
+}
+
+/// Where what is measured is written, as it is measured.
+struct Results {
+    dir: PathBuf,
+    name: &'static str,
+    lines: File,
+}
+
+impl Results {
+    fn file(&self, end: &str) -> PathBuf {
+        self.dir.join(format!("{}.{end}", self.name))
+    }
 }
 
 struct Row {
@@ -50,11 +63,22 @@ impl Goal {
 }
 
 impl Report {
-    pub(crate) fn new(program: &Program) -> Self {
+    /// A report that is kept in a directory under this name, if one is named: as a part until it is whole.
+    pub(crate) fn new(
+        program: &Program,
+        results: Option<(&Path, &'static str)>,
+    ) -> anyhow::Result<Self> {
+        let results = results.map(|(dir, name)| {
+            let file = dir.join(format!("{name}.partial.jsonl"));
+            let made = std::fs::create_dir_all(dir).and_then(|()| File::create(&file));
+            let lines = made.with_context(|| format!("cannot write {}", file.display()))?;
+            Ok::<_, anyhow::Error>(Results { dir: dir.to_owned(), name, lines })
+        });
+        let results = results.transpose()?;
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let mut report = Self { rows: Vec::new(), failed: Vec::new(), said: String::new() };
+        let mut report = Self { rows: Vec::new(), failed: Vec::new(), results };
         report.say(&json!({
             "machine": {
                 "cpu": model.map_or("unknown", |(_, name)| name),
@@ -70,12 +94,17 @@ impl Report {
             "commit": output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
             "rustc": output("rustc", &["--version"]),
         }));
-        report
+        Ok(report)
     }
 
     fn say(&mut self, document: &serde_json::Value) {
-        self.said += &format!("{document}\n");
         say(document);
+        let Some(Results { lines, .. }) = &mut self.results else { return };
+        if let Err(error) = writeln!(lines, "{document}") {
+            // Once is enough: the rest would fail alike.
+            self.results = None;
+            self.failed.push(format!("the results cannot be written: {error}"));
+        }
     }
 
     pub(crate) fn add(
@@ -119,22 +148,26 @@ impl Report {
         interrupt::is_told()
     }
 
-    /// Writes what was said as `NAME.jsonl`, and the table as `NAME.md`.
-    pub(crate) fn write(&self, dir: &Path, name: &str) -> anyhow::Result<()> {
-        for (end, text) in [("jsonl", &self.said), ("md", &self.table())] {
-            let file = dir.join(format!("{name}.{end}"));
-            std::fs::write(&file, text)
-                .with_context(|| format!("cannot write {}", file.display()))?;
-        }
-        Ok(())
-    }
-
-    /// Prints the table; returns whether everything was measured.
-    pub(crate) fn finish(&self) -> bool {
+    /// Prints the table, and keeps it beside the lines; returns whether everything was measured, and kept. A part
+    /// does not take the place of what is whole.
+    pub(crate) fn finish(&self) -> anyhow::Result<bool> {
+        let (table, complete) = (self.table(), self.failed.is_empty());
         let mut out = std::io::stdout().lock();
         // Nobody may be reading any more; the exit code still says how it went.
-        let _ = out.write_all(self.table().as_bytes());
-        self.failed.is_empty()
+        let _ = out.write_all(table.as_bytes());
+        let Some(results) = &self.results else { return Ok(complete) };
+        let kept = || {
+            results.lines.sync_data()?;
+            if complete {
+                std::fs::rename(results.file("partial.jsonl"), results.file("jsonl"))?;
+            }
+            std::fs::write(results.file(if complete { "md" } else { "partial.md" }), &table)
+        };
+        kept().with_context(|| format!("cannot keep the results in {}", results.dir.display()))?;
+        if !complete {
+            let _ = writeln!(out, "partial results: {}", results.file("partial.jsonl").display());
+        }
+        Ok(complete)
     }
 
     fn table(&self) -> String {
