@@ -192,6 +192,8 @@ pub struct World {
     events: u64,
     converged_in_ms: Option<u64>,
     faults: BTreeMap<String, u64>,
+    /// Who said that its store is damaged, and how.
+    damage: Vec<(usize, String)>,
     excuses: Excuses,
     grown: Grown,
     core: BTreeSet<usize>,
@@ -249,6 +251,7 @@ impl World {
             events: 0,
             converged_in_ms: None,
             faults: BTreeMap::new(),
+            damage: Vec::new(),
             excuses: Excuses::default(),
             grown: Grown::default(),
             core: BTreeSet::new(),
@@ -641,8 +644,7 @@ impl World {
                 self.nodes[number].kill();
             }
             None if node.suspect => {
-                self.fault("damage reported", &format!("n{number} {error}"));
-                self.replace(number);
+                self.damaged(number, &error.to_string());
                 return Ok(());
             }
             None => return Err(unreadable(number, error)),
@@ -662,8 +664,7 @@ impl World {
                     self.fault("disk failed", &violation.what);
                     self.leave(number);
                 } else if node.suspect {
-                    self.fault("damage reported", &violation.what);
-                    self.replace(number);
+                    self.damaged(number, &violation.what);
                 } else {
                     return Err(violation);
                 }

@@ -339,6 +339,13 @@ impl World {
         }
     }
 
+    /// A device says that its store is damaged, which a person answers with a new disk.
+    pub(super) fn damaged(&mut self, number: usize, what: &str) {
+        self.fault("damage reported", &format!("n{number} {what}"));
+        self.damage.push((number, what.to_owned()));
+        self.replace(number);
+    }
+
     /// A device gets a new, empty disk under its old key.
     pub(super) fn replace(&mut self, number: usize) {
         self.nodes[number].wipe();

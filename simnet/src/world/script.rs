@@ -237,9 +237,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether a node reported damage in this run.
-    pub fn reported_damage(&self) -> bool {
-        self.faults.contains_key("damage reported")
+    /// What a node said was damaged in its store, if it said so.
+    pub fn reported_damage(&self, node: usize) -> Option<&str> {
+        let (_, what) = self.damage.iter().find(|(by, _)| *by == node)?;
+        Some(what)
     }
 
     /// Whether a node runs.
