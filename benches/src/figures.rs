@@ -71,6 +71,15 @@ impl Options {
         self.only.is_empty() || self.only.contains(&figure)
     }
 
+    /// The most objects that any figure which is asked for has at the same time.
+    fn most_objects(&self) -> u64 {
+        let wants = |figures: &[Figure]| figures.iter().any(|figure| self.wants(*figure));
+        let objects = wants(&[Figure::FirstSync, Figure::Reconnect, Figure::LocalWrites]);
+        let large = wants(&[Figure::ChangeLatency, Figure::StartToReady]);
+        let most = [(true, SMALL), (objects, self.objects), (large, self.large)];
+        most.into_iter().filter(|(wanted, _)| *wanted).map(|(_, objects)| objects).max().unwrap_or(0)
+    }
+
     fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
     }
@@ -79,7 +88,7 @@ impl Options {
 /// Measures; returns whether everything could be measured.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let program = Program::locate(options.node.as_deref())?;
-    prepare(options.dir(), options.objects.max(options.large))?;
+    prepare(options.dir(), options.most_objects())?;
     let results = options.results.as_deref().map(|results| (results, "figures"));
     let mut report = Report::new(&program, results)?;
     if options.wants(Figure::LocalWrites) {

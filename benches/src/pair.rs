@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use crate::http::Client;
+use crate::interrupt;
 use crate::node::{Node, Program};
 use crate::scratch;
 use crate::workload;
@@ -60,7 +61,8 @@ pub(crate) fn scratch(parent: Option<&Path>) -> anyhow::Result<TempDir> {
 pub(crate) fn prepare(parent: Option<&Path>, objects: u64) -> anyhow::Result<()> {
     let dir = dir(parent);
     scratch::remove_left_behind(&dir, SCRATCH)?;
-    scratch::refuse_full_disk(&dir, FREE_BYTES.saturating_add(objects.saturating_mul(FREE_BYTES_EACH)))
+    let bytes = FREE_BYTES.saturating_add(objects.saturating_mul(FREE_BYTES_EACH));
+    scratch::refuse_full_disk(&dir, bytes)
 }
 
 fn dir(parent: Option<&Path>) -> PathBuf {
@@ -182,6 +184,7 @@ impl Pair {
             while client.metric("srcos_peers_connected")? != wanted {
                 let late = began.elapsed() > SYNC_TIMEOUT;
                 ensure!(!late, "the link did not come to {wanted} in {SYNC_TIMEOUT:?}");
+                interrupt::check()?;
                 std::thread::sleep(LINK_POLL);
             }
         }
@@ -208,6 +211,7 @@ impl Pair {
             }
             let late = began.elapsed() > SYNC_TIMEOUT;
             ensure!(!late, "the nodes were not in step after {SYNC_TIMEOUT:?}");
+            interrupt::check()?;
             std::thread::sleep(SYNC_POLL);
         }
     }

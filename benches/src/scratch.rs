@@ -23,8 +23,12 @@ pub(crate) fn remove_left_behind(parent: &Path, prefix: &str) -> anyhow::Result<
         // What has another name, or is a file, somebody else made.
         let Some(process) = rest.and_then(|rest| rest.parse::<u32>().ok()) else { continue };
         if entry.file_type()?.is_dir() && !Path::new("/proc").join(process.to_string()).exists() {
-            std::fs::remove_dir_all(entry.path())
-                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+            match std::fs::remove_dir_all(entry.path()) {
+                // Another run was quicker.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed
+                    .with_context(|| format!("cannot remove {}", entry.path().display()))?,
+            }
         }
     }
     Ok(())

@@ -1,10 +1,11 @@
 //! What the benchmarks do with what is missing, full or interrupted: a clear line, nothing called whole that is
 //! a part, and nothing left behind.
 
+use std::fs::Permissions;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -26,7 +27,7 @@ impl Place {
         std::fs::create_dir(place.results()).unwrap();
         let script = format!("#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'none 0'\n{node}\n");
         std::fs::write(place.node(), script).unwrap();
-        std::fs::set_permissions(place.node(), PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(place.node(), Permissions::from_mode(0o755)).unwrap();
         place
     }
 
@@ -102,49 +103,60 @@ fn node_that_does_not_start_makes_the_run_a_part_and_leaves_nothing() {
 }
 
 #[test]
-fn interrupted_run_is_a_part_and_leaves_nothing() {
-    let place = Place::new("exec sleep 600");
-    let mut command = place.figures();
-    // As a terminal does, all that the run has started is interrupted.
-    let run = command.process_group(0).spawn().unwrap();
-    let began = Instant::now();
-    // Its log is there as soon as the node is started.
-    let started = || {
-        names(&place.stores()).first().is_some_and(|name| {
-            place.stores().join(name).join("a.log").exists() && sleeps(run.id())
-        })
+fn interrupted_run_is_a_part_and_leaves_nothing_and_nobody() {
+    let place = Place::new("echo $$ > \"$3/../pid\"; exec sleep 600");
+    let mut run = Run(place.figures().spawn().unwrap());
+    // What stands in for the node says who it is, and then never that it is ready.
+    let pid = || {
+        let dir = place.stores().join(names(&place.stores()).pop()?);
+        let pid = std::fs::read_to_string(dir.join("pid")).ok()?;
+        pid.ends_with('\n').then(|| pid.trim().to_owned())
     };
-    while !started() {
-        assert!(began.elapsed() < TIMEOUT, "no node was started");
-        std::thread::yield_now();
-    }
-    let group = format!("-{}", run.id());
-    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
-    let said = refused(&run.wait_with_output().unwrap());
+    let node = within(|| pid());
+    assert!(Path::new("/proc").join(&node).exists());
+    let told = Command::new("kill").arg(run.0.id().to_string()).status().unwrap();
+    assert!(told.success());
+    let status = within(|| run.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    let mut said = String::new();
+    run.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("PARTIAL") && said.contains("interrupted"), "{said}");
     assert!(names(&place.stores()).is_empty());
+    assert!(!Path::new("/proc").join(node).exists());
     assert_eq!(names(&place.results()), ["figures.partial.jsonl", "figures.partial.md"]);
 }
 
-/// Whether a process has a child that sleeps.
-fn sleeps(parent: u32) -> bool {
-    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-    children.unwrap_or_default().split_whitespace().any(|child| {
-        let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-        name.trim() == "sleep"
-    })
+/// A run that does not outlive its test.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for something that takes no time.
+fn within<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < TIMEOUT, "it did not happen within {TIMEOUT:?}");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
-fn results_that_find_no_room_are_told_of_and_what_was_there_stays() {
+fn results_that_find_no_room_are_told_of() {
     let place = Place::new("exit 1");
     let full = place.results().join("figures.partial.jsonl");
     std::os::unix::fs::symlink("/dev/full", full).unwrap();
-    std::fs::write(place.results().join("figures.md"), "the whole of before").unwrap();
     let said = refused(&place.figures().output().unwrap());
-    assert!(said.contains("the results cannot be written: No space left on device"), "{said}");
-    let kept = std::fs::read_to_string(place.results().join("figures.md")).unwrap();
-    assert_eq!(kept, "the whole of before");
+    assert!(said.contains("cannot keep the results"), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
 }
 
 #[test]
