@@ -104,7 +104,7 @@ fn node_that_does_not_start_makes_the_run_a_part_and_leaves_nothing() {
 
 #[test]
 fn interrupted_run_is_a_part_and_leaves_nothing_and_nobody() {
-    let place = Place::new("echo $$ > \"$3/../pid\"; exec sleep 600");
+    let place = Place::new("echo $$ > \"$(dirname \"$3\")/pid\"; exec sleep 600");
     let mut run = Run(place.figures().spawn().unwrap());
     // What stands in for the node says who it is, and then never that it is ready.
     let pid = || {
@@ -112,7 +112,7 @@ fn interrupted_run_is_a_part_and_leaves_nothing_and_nobody() {
         let pid = std::fs::read_to_string(dir.join("pid")).ok()?;
         pid.ends_with('\n').then(|| pid.trim().to_owned())
     };
-    let node = within(|| pid());
+    let node = within(pid);
     assert!(Path::new("/proc").join(&node).exists());
     let told = Command::new("kill").arg(run.0.id().to_string()).status().unwrap();
     assert!(told.success());
