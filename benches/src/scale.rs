@@ -375,8 +375,12 @@ fn with_devices(
     let n = devices as f64;
     costs.add(report, n, "pairing all", began.elapsed().as_secs_f64(), "s");
     let mut clients = nodes.iter().map(Node::client).collect::<anyhow::Result<Vec<_>>>()?;
+    let used = || nodes.iter().map(|node| Ok(node.cpu_seconds()?[1])).sum::<anyhow::Result<f64>>();
+    interrupt::wait(SETTLE_TIME)?;
+    let (packets, processor) = (loopback_bytes()?, used()?);
     let mut times = Vec::new();
     for number in 0..options.samples.min(200) {
+        interrupt::check()?;
         let id = workload::id("mesh", number);
         let began = Instant::now();
         clients[0].put(LANE, &id, &workload::body(number))?;
@@ -393,6 +397,13 @@ fn with_devices(
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     costs.add(report, n, "put to seen by all, p50", median(&times), "ms");
+    // The last receipts belong to it.
+    interrupt::wait(SETTLE_TIME)?;
+    let changes = times.len() as f64;
+    let packets = (loopback_bytes()? - packets) / changes;
+    costs.add(report, n, "packets of a change, on loopback", packets, "bytes/change");
+    let processor = (used()? - processor) / changes * 1e3;
+    costs.add(report, n, "processor of all for a change", processor, "ms/change");
     let peaks = nodes.iter().map(|node| node.memory_mb("VmHWM"));
     let peaks = peaks.collect::<anyhow::Result<Vec<_>>>()?;
     costs.add(report, n, "peak memory, median", median(&peaks), "MB");
