@@ -49,6 +49,7 @@ bugs! {
     IgnoreRevocation, "ignore-revocation", "takes what a revoked device wrote afterwards";
     ServeRevoked, "serve-revoked", "goes on talking to a device that was revoked";
     NoWitness, "no-witness", "does not tell what it held of a revoked device";
+    KeepSession, "keep-session", "goes on calling a device connected after the link to it is gone";
     OldDigest, "old-digest", "calls a peer in step because it was so at some time";
     IgnoreSilence, "ignore-silence", "calls a peer in step however long it has said nothing";
     ForgetRefused, "forget-refused", "does not ask again for what an older roster refused";

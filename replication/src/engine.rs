@@ -390,7 +390,9 @@ impl Engine {
     /// A connection is gone.
     pub fn handle_disconnected(&mut self, now: Now, conn: ConnId) {
         self.told_time = now;
-        self.end(conn);
+        if !bug::active(Bug::KeepSession) {
+            self.end(conn);
+        }
     }
 
     /// The link of a connection cannot take more frames, or can again.

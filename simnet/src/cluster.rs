@@ -13,6 +13,7 @@ use srcos_replication::roster::Roster;
 use crate::clock::{Clock, ClockShape};
 use crate::disk::{Disk, Image};
 use crate::hostile::Tamperer;
+use crate::invariants::confined;
 use crate::scheduler::Stream;
 
 /// A device that runs.
@@ -113,6 +114,7 @@ impl Node {
         copy.copy_of = Some(of);
         copy.joined = self.joined;
         copy.home = self.home;
+        copy.suspect = self.suspect;
         copy
     }
 
@@ -242,9 +244,7 @@ pub fn pair(nodes: &mut [Node], by: usize, other: usize, at_ms: u64) -> Result<(
     Ok(())
 }
 
-/// The lanes that members exchange under the default policy.
+/// The lanes that all members exchange, whatever they open to each other.
 pub fn shared_lanes() -> impl Iterator<Item = LaneId> {
-    let anyone = DeviceId([0; 32]);
-    let policy = ReplicationPolicy::default();
-    LaneId::ALL.into_iter().filter(move |lane| policy.lane(*lane, anyone).allows())
+    LaneId::ALL.into_iter().filter(|lane| confined::is_shared(*lane))
 }

@@ -12,7 +12,6 @@ use srcos_replication::wire::FRAME_BYTES_MAX;
 
 use super::{Checked, violated};
 use crate::cluster::Running;
-use crate::world::QUEUED_BYTES_MAX;
 
 /// The invariant's name.
 pub const NAME: &str = "bounds.held";
@@ -41,6 +40,10 @@ pub fn on_journals(node: usize, running: &Running, of: DeviceId) -> Checked {
     }
     Ok(())
 }
+
+/// Bytes that a node keeps for a link at most: the half megabyte after which it cuts no more runs, a message
+/// that was cut just before with the largest entries that are written here, and what is said besides.
+const QUEUED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// A look at how many records a node's roster has.
 pub fn on_roster(node: usize, running: &Running) -> Checked {

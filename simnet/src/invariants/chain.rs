@@ -40,6 +40,11 @@ impl Chains {
         for lane in changed.iter().copied() {
             for (author, row) in store.journals(lane) {
                 let from = self.followed.get(&(node, lane, author)).copied().unwrap_or(NOTHING);
+                let alone = excuses.forks.contains(&author.device);
+                let journal = Journal { node, lane, author, alone };
+                if row.held == from.seq && row.held_hash != from.hash {
+                    return journal.violated(from.seq, "is another than it was");
+                }
                 // That something was lost is for another checker to say.
                 if row.held <= from.seq {
                     continue;
@@ -48,8 +53,6 @@ impl Chains {
                     Some(snapshot) => snapshot,
                     none => none.insert(snapshot(node, store)?),
                 };
-                let alone = excuses.forks.contains(&author.device);
-                let journal = Journal { node, lane, author, alone };
                 let end = self.follow(&journal, snapshot, from, row.held)?;
                 if end.hash != row.held_hash {
                     return journal.violated(end.seq, "is not the one that its row names");

@@ -22,7 +22,6 @@ pub const NAME: &str = "policy.confined";
 const SECRETS: [&str; 2] = ["secret", "credential"];
 
 /// Who may hear of a lane.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
     /// Every member.
     Members,
@@ -43,6 +42,20 @@ const fn reach(lane: LaneId) -> Reach {
         | LaneId::Archive => Reach::Members,
         LaneId::Secure => Reach::Granted,
         LaneId::Ephemeral | LaneId::Repair | LaneId::Migration => Reach::Nobody,
+    }
+}
+
+/// Whether every member hears of a lane.
+pub fn is_shared(lane: LaneId) -> bool {
+    matches!(reach(lane), Reach::Members)
+}
+
+/// Whether a device hears of a lane from one that made these grants.
+pub fn may_hear(grants: &[Grant], lane: LaneId, to: DeviceId) -> bool {
+    match reach(lane) {
+        Reach::Members => true,
+        Reach::Granted => grants.iter().any(|grant| (grant.lane, grant.to) == (lane, to)),
+        Reach::Nobody => false,
     }
 }
 
@@ -74,11 +87,7 @@ pub struct Sending<'s> {
 impl Sending<'_> {
     /// Whether the receiver may hear of a lane.
     fn may_hear(&self, lane: LaneId) -> bool {
-        match reach(lane) {
-            Reach::Members => true,
-            Reach::Granted => self.grants.iter().any(|grant| (grant.lane, grant.to) == (lane, self.to)),
-            Reach::Nobody => false,
-        }
+        may_hear(self.grants, lane, self.to)
     }
 
     /// Whether the receiver may have bodies of this secret class in a lane.
@@ -123,6 +132,13 @@ impl Confined {
                     }
                 }
                 Self::member(sending)
+            }
+            Ok(Message::Hello(hello)) => {
+                // Their names alone say something.
+                match hello.lanes.iter().find(|lane| !sending.may_hear(**lane)) {
+                    Some(lane) => violated(NAME, format!("n{node} offers lane {lane}")),
+                    None => Ok(()),
+                }
             }
             Ok(Message::Digest(_)) => Self::member(sending),
             Ok(_) => Ok(()),

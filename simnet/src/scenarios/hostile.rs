@@ -14,13 +14,15 @@ use crate::world::World;
 pub(super) const ALL: &[Scenario] = &[
     Scenario::new(
         "hostile-member",
-        "a member plays every trick; the others agree in spite of it",
+        "a member plays every trick but those that have a story of their own; the others agree in spite of it",
         4,
         hostile_member,
     )
     .shaped(|options| {
-        // Its own journal has one history here; the other tricks have stories of their own.
-        let others = Trick::ALL.into_iter().filter(|trick| !trick.is_steady());
+        // Its own journal has one history here, and nobody is put out: those tricks have stories of their own.
+        let apart = [Trick::Smuggle, Trick::Accomplice];
+        let others =
+            Trick::ALL.into_iter().filter(|trick| !trick.is_steady() && !apart.contains(trick));
         options.tricks = others.map(|trick| (trick, 5)).collect();
     }),
     Scenario::new(

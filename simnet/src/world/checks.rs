@@ -128,7 +128,7 @@ impl World {
         match checked {
             None | Some(Ok(Ok(()))) => Ok(()),
             Some(Ok(Err(violation))) => {
-                self.damaged(number, &violation.what);
+                self.damaged(number, violation.what);
                 Ok(())
             }
             Some(Err(error)) => self.store_failed(number, &error),

@@ -340,9 +340,9 @@ impl World {
     }
 
     /// A device says that its store is damaged, which a person answers with a new disk.
-    pub(super) fn damaged(&mut self, number: usize, what: &str) {
-        self.fault("damage reported", &format!("n{number} {what}"));
-        self.damage.push((number, what.to_owned()));
+    pub(super) fn damaged(&mut self, number: usize, what: String) {
+        self.fault("damage reported", &what);
+        self.damage.push((number, what));
         self.replace(number);
     }
 
