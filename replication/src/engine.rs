@@ -25,6 +25,7 @@ mod transmit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use srcos_lanes::bug::{self, Bug};
 use srcos_lanes::error::{StoreError, WriteError};
 use srcos_lanes::ids::{Author, DeviceId, MeshId, MonoMillis, Now, WallMillis};
 use srcos_lanes::lane::LaneId;
