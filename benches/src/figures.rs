@@ -77,7 +77,11 @@ impl Options {
         let objects = wants(&[Figure::FirstSync, Figure::Reconnect, Figure::LocalWrites]);
         let large = wants(&[Figure::ChangeLatency, Figure::StartToReady]);
         let most = [(true, SMALL), (objects, self.objects), (large, self.large)];
-        most.into_iter().filter(|(wanted, _)| *wanted).map(|(_, objects)| objects).max().unwrap_or(0)
+        most.into_iter()
+            .filter(|(wanted, _)| *wanted)
+            .map(|(_, objects)| objects)
+            .max()
+            .unwrap_or(0)
     }
 
     fn dir(&self) -> Option<&Path> {

@@ -41,7 +41,10 @@ impl Results {
         if self.unwritten.is_none()
             && let Err(error) = self.lines.write_all(line.as_bytes())
         {
-            eprintln!("warning: {} cannot be written: {error}", self.file("partial.jsonl").display());
+            eprintln!(
+                "warning: {} cannot be written: {error}",
+                self.file("partial.jsonl").display()
+            );
             self.unwritten = Some(error.to_string());
         }
     }

@@ -26,8 +26,9 @@ pub(crate) fn remove_left_behind(parent: &Path, prefix: &str) -> anyhow::Result<
             match std::fs::remove_dir_all(entry.path()) {
                 // Another run was quicker.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                removed => removed
-                    .with_context(|| format!("cannot remove {}", entry.path().display()))?,
+                removed => {
+                    removed.with_context(|| format!("cannot remove {}", entry.path().display()))?
+                }
             }
         }
     }

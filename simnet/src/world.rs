@@ -26,9 +26,7 @@ use crate::invariants::confined::{Confined, Sending};
 use crate::invariants::durable::Durable;
 use crate::invariants::report::HonestReport;
 use crate::invariants::tombstones::NoResurrection;
-use crate::invariants::{
-    Checked, Excuses, Grown, Violation, durable, peers, unreadable,
-};
+use crate::invariants::{Checked, Excuses, Grown, Violation, durable, peers, unreadable};
 use crate::network::{LinkId, Network};
 use crate::options::Options;
 use crate::plan::{Act, Step};

@@ -99,7 +99,8 @@ impl Chains {
                 if !alone {
                     let known = *self.entries.entry((lane, author, next)).or_insert(entry.hash);
                     if known != entry.hash {
-                        return journal.violated(next, "is not the one that another node has there");
+                        return journal
+                            .violated(next, "is not the one that another node has there");
                     }
                 }
                 at = Tip { seq: next, hash: entry.hash };

@@ -169,10 +169,7 @@ impl Confined {
                 let class = entry.header.classes.get(usize::from(item.class));
                 let class = class.map_or("", String::as_str);
                 let confined = item.confined || is_secret(class);
-                if confined
-                    && !sending.may_have(lane, class)
-                    && matches!(body, Body::Here(_))
-                {
+                if confined && !sending.may_have(lane, class) && matches!(body, Body::Here(_)) {
                     let seq = entry.header.seq;
                     let what = format!("n{node} sent a confined body in entry {seq} of {lane}");
                     return violated(NAME, what);

@@ -18,9 +18,8 @@ pub fn on_look(now_ms: u64, number: usize, nodes: &[Node], network: &Network) ->
         let device = node.device();
         let called = running.engine.is_connected(device);
         // A copy of a device goes by its name.
-        let linked = |peer: usize| {
-            nodes[peer].device() == device && network.is_linked(number, peer)
-        };
+        let linked =
+            |peer: usize| nodes[peer].device() == device && network.is_linked(number, peer);
         if called && !(0..nodes.len()).any(linked) {
             return violated(NAME, format!("n{number} calls n{other} connected, without a link"));
         }

@@ -92,19 +92,20 @@ impl HonestReport {
     /// A look at whether a node says "in step", now, of a device that it has not heard for long.
     pub fn on_silence(&self, now_ms: u64, number: usize, node: &Node) -> Checked {
         let Some(running) = &node.running else { return Ok(()) };
-        let heard = self.heard_ms.range((number, DeviceId([0; 32]))..=(number, DeviceId([255; 32])));
+        let heard =
+            self.heard_ms.range((number, DeviceId([0; 32]))..=(number, DeviceId([255; 32])));
         for ((_, device), at_ms) in heard {
             if at_ms + HEARD_MS_MAX > now_ms || !running.engine.is_connected(*device) {
                 continue;
             }
             for lane in shared_lanes() {
                 let peers = running.engine.lane_peers_at(&running.store, lane, node.now(now_ms));
-                let said = |peer: &LanePeer| {
-                    peer.device == *device && peer.state == LaneState::InSync
-                };
+                let said =
+                    |peer: &LanePeer| peer.device == *device && peer.state == LaneState::InSync;
                 if peers.iter().any(said) {
                     let (of, silent) = (device.short(), now_ms - at_ms);
-                    let what = format!("n{number} calls {of} in step in {lane}, {silent} ms silent");
+                    let what =
+                        format!("n{number} calls {of} in step in {lane}, {silent} ms silent");
                     return violated(NAME, what);
                 }
             }

@@ -223,7 +223,8 @@ impl World {
         for number in self.core.clone() {
             self.look_at_objects(number)?;
         }
-        let verified = self.core.iter().nth(self.streams.of(Purpose::Verify, 0).index(self.core.len()));
+        let verified =
+            self.core.iter().nth(self.streams.of(Purpose::Verify, 0).index(self.core.len()));
         if let Some(number) = verified.copied()
             && let Some(running) = &self.nodes[number].running
         {
