@@ -41,10 +41,8 @@ impl Results {
         if self.unwritten.is_none()
             && let Err(error) = self.lines.write_all(line.as_bytes())
         {
-            eprintln!(
-                "warning: {} cannot be written: {error}",
-                self.file("partial.jsonl").display()
-            );
+            let file = self.file("partial.jsonl");
+            complain(&format!("warning: {} cannot be written: {error}", file.display()));
             self.unwritten = Some(error.to_string());
         }
     }
@@ -190,7 +188,8 @@ impl Report {
         let kept = results.keep(&table, complete);
         kept.with_context(|| format!("cannot keep the results in {}", results.dir.display()))?;
         if !complete {
-            eprintln!("partial results: {}", results.file("partial.jsonl").display());
+            let file = results.file("partial.jsonl");
+            complain(&format!("partial results: {}", file.display()));
         }
         Ok(complete)
     }
@@ -230,6 +229,12 @@ fn shown(value: f64) -> String {
 pub(crate) fn say(document: &serde_json::Value) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{document}").and_then(|()| out.flush());
+}
+
+/// A line for people.
+fn complain(line: &str) {
+    // Nobody may be reading any more.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn output(program: &str, args: &[&str]) -> String {
