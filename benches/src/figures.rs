@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use crate::interrupt;
 use crate::latency::Probe;
 use crate::node::{Node, Program};
-use crate::pair::{LANE, Link, Pair, import, scratch, start};
+use crate::pair::{LANE, Link, Pair, import, prepare, scratch, start};
 use crate::report::{Goal, Report};
 use crate::stats::median;
 use crate::workload;
@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// Put the data directories here: a real disk, not memory [default: the temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Write the table and the JSON lines here [default: they are only printed]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,19 @@ impl Options {
         self.only.is_empty() || self.only.contains(&figure)
     }
 
+    /// The most objects that any figure which is asked for has at the same time.
+    fn most_objects(&self) -> u64 {
+        let wants = |figures: &[Figure]| figures.iter().any(|figure| self.wants(*figure));
+        let objects = wants(&[Figure::FirstSync, Figure::Reconnect, Figure::LocalWrites]);
+        let large = wants(&[Figure::ChangeLatency, Figure::StartToReady]);
+        let most = [(true, SMALL), (objects, self.objects), (large, self.large)];
+        most.into_iter()
+            .filter(|(wanted, _)| *wanted)
+            .map(|(_, objects)| objects)
+            .max()
+            .unwrap_or(0)
+    }
+
     fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
     }
@@ -76,7 +92,9 @@ impl Options {
 /// Measures; returns whether everything could be measured.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let program = Program::locate(options.node.as_deref())?;
-    let mut report = Report::new(&program);
+    prepare(options.dir(), options.most_objects())?;
+    let results = options.results.as_deref().map(|results| (results, "figures"));
+    let mut report = Report::new(&program, results)?;
     if options.wants(Figure::LocalWrites) {
         report.part("local_writes", |report| local_writes(options, &program, report));
     }
@@ -106,7 +124,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     if options.wants(Figure::StartToReady) {
         report.part("start_to_ready", |report| start_to_ready(options, &program, report));
     }
-    Ok(report.finish())
+    report.finish()
 }
 
 fn local_writes(options: &Options, program: &Program, report: &mut Report) -> anyhow::Result<()> {

@@ -2,16 +2,20 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::http::Client;
+use crate::interrupt;
 
 /// Longest wait for a node to end after it was told to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two looks at whether this run is to stop, while a node starts.
+const LOOK_TIME: Duration = Duration::from_millis(50);
 /// Ticks a second in `/proc/PID/stat`: Linux gives user space 100 on every architecture it runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -100,8 +104,7 @@ impl Node {
             ready: Value::Null,
             ready_after: Duration::ZERO,
         };
-        let mut line = String::new();
-        BufReader::new(stdout.context("no output")?).read_line(&mut line)?;
+        let line = first_line(stdout.context("no output")?)?;
         node.ready_after = began.elapsed();
         let log = || std::fs::read_to_string(dir.with_extension("log")).unwrap_or_default();
         node.ready = serde_json::from_str(&line)
@@ -182,6 +185,26 @@ impl Node {
                 Ok([(user + system) / TICKS_PER_SECOND, nanoseconds / 1e9])
             }
             _ => bail!("no processor time in stat"),
+        }
+    }
+}
+
+/// The first line that a process says, or as much of it as it said before it ended. Who waits for it can be
+/// told to stop.
+fn first_line(output: ChildStdout) -> anyhow::Result<String> {
+    let (said, heard) = mpsc::channel();
+    // It ends with the process.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(output).read_line(&mut line);
+        // Nobody listens any more when the run was interrupted.
+        let _ = said.send(read.map(|_| line));
+    });
+    loop {
+        match heard.recv_timeout(LOOK_TIME) {
+            Ok(line) => return Ok(line?),
+            Err(RecvTimeoutError::Timeout) => interrupt::check()?,
+            Err(RecvTimeoutError::Disconnected) => bail!("the output could not be read"),
         }
     }
 }

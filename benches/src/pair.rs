@@ -7,7 +7,9 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use crate::http::Client;
+use crate::interrupt;
 use crate::node::{Node, Program};
+use crate::scratch;
 use crate::workload;
 
 /// The lane that is measured in.
@@ -42,14 +44,29 @@ impl Link {
     }
 }
 
+/// How directories of nodes begin; the process that made one follows.
+const SCRATCH: &str = "srcos-bench-";
+/// Disk that is wanted to be free.
+const FREE_BYTES: u64 = 500_000_000;
+/// The same for each object: two stores, the file that is imported, and what a commit needs besides.
+const FREE_BYTES_EACH: u64 = 4_000;
+
 /// A directory for nodes, removed at the end.
 pub(crate) fn scratch(parent: Option<&Path>) -> anyhow::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix("srcos-bench-");
-    Ok(match parent {
-        Some(parent) => builder.tempdir_in(parent)?,
-        None => builder.tempdir()?,
-    })
+    scratch::make(&dir(parent), SCRATCH)
+}
+
+/// Looks at the disk before a run that has so many objects at most: it must have room, and what an earlier
+/// run left that was killed is removed.
+pub(crate) fn prepare(parent: Option<&Path>, objects: u64) -> anyhow::Result<()> {
+    let dir = dir(parent);
+    scratch::remove_left_behind(&dir, SCRATCH)?;
+    let bytes = FREE_BYTES.saturating_add(objects.saturating_mul(FREE_BYTES_EACH));
+    scratch::refuse_full_disk(&dir, bytes)
+}
+
+fn dir(parent: Option<&Path>) -> PathBuf {
+    parent.map_or_else(std::env::temp_dir, Path::to_owned)
 }
 
 /// Starts one node in a new directory.
@@ -167,6 +184,7 @@ impl Pair {
             while client.metric("srcos_peers_connected")? != wanted {
                 let late = began.elapsed() > SYNC_TIMEOUT;
                 ensure!(!late, "the link did not come to {wanted} in {SYNC_TIMEOUT:?}");
+                interrupt::check()?;
                 std::thread::sleep(LINK_POLL);
             }
         }
@@ -193,6 +211,7 @@ impl Pair {
             }
             let late = began.elapsed() > SYNC_TIMEOUT;
             ensure!(!late, "the nodes were not in step after {SYNC_TIMEOUT:?}");
+            interrupt::check()?;
             std::thread::sleep(SYNC_POLL);
         }
     }

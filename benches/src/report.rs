@@ -1,7 +1,8 @@
 //! What was measured, as JSON lines while it runs and as a table at the end.
 
+use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -14,8 +15,55 @@ use crate::node::Program;
 pub(crate) struct Report {
     rows: Vec<Row>,
     failed: Vec<String>,
-    /// Everything that was said, as lines of JSON.
+    is_interrupted: bool,
+    results: Option<Results>,
+}
+
+/// Where what is measured is written, as it is measured.
+struct Results {
+    dir: PathBuf,
+    name: &'static str,
+    lines: File,
+    /// All lines, where a disk that is full for a while takes some of them only later.
     said: String,
+    /// Why a line could not be written.
+    unwritten: Option<String>,
+}
+
+impl Results {
+    fn file(&self, end: &str) -> PathBuf {
+        self.dir.join(format!("{}.{end}", self.name))
+    }
+
+    /// Writes one line, at once; a disk that does not take it is told of, and asked again at the end.
+    fn say(&mut self, line: &str) {
+        self.said += line;
+        if self.unwritten.is_none()
+            && let Err(error) = self.lines.write_all(line.as_bytes())
+        {
+            let file = self.file("partial.jsonl");
+            complain(&format!("warning: {} cannot be written: {error}", file.display()));
+            self.unwritten = Some(error.to_string());
+        }
+    }
+
+    /// Writes the table, and what could not be written before; gives both their names when they are whole.
+    fn keep(&mut self, table: &str, complete: bool) -> std::io::Result<()> {
+        let (lines, tables) = (self.file("partial.jsonl"), self.file("partial.md"));
+        if self.unwritten.is_some() {
+            self.lines = File::create(&lines)?;
+            self.lines.write_all(self.said.as_bytes())?;
+        }
+        self.lines.sync_data()?;
+        let mut file = File::create(&tables)?;
+        file.write_all(table.as_bytes())?;
+        file.sync_data()?;
+        if complete {
+            std::fs::rename(lines, self.file("jsonl"))?;
+            std::fs::rename(tables, self.file("md"))?;
+        }
+        Ok(())
+    }
 }
 
 struct Row {
@@ -50,11 +98,24 @@ impl Goal {
 }
 
 impl Report {
-    pub(crate) fn new(program: &Program) -> Self {
+    /// A report that is kept in a directory under this name, if one is named: as a part until it is whole.
+    pub(crate) fn new(
+        program: &Program,
+        results: Option<(&Path, &'static str)>,
+    ) -> anyhow::Result<Self> {
+        let results = results.map(|(dir, name)| {
+            let file = dir.join(format!("{name}.partial.jsonl"));
+            let made = std::fs::create_dir_all(dir).and_then(|()| File::create(&file));
+            let lines = made.with_context(|| format!("cannot write {}", file.display()))?;
+            let (dir, said) = (dir.to_owned(), String::new());
+            Ok::<_, anyhow::Error>(Results { dir, name, lines, said, unwritten: None })
+        });
+        let results = results.transpose()?;
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let mut report = Self { rows: Vec::new(), failed: Vec::new(), said: String::new() };
+        let (rows, failed) = (Vec::new(), Vec::new());
+        let mut report = Self { rows, failed, is_interrupted: false, results };
         report.say(&json!({
             "machine": {
                 "cpu": model.map_or("unknown", |(_, name)| name),
@@ -70,12 +131,14 @@ impl Report {
             "commit": output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
             "rustc": output("rustc", &["--version"]),
         }));
-        report
+        Ok(report)
     }
 
     fn say(&mut self, document: &serde_json::Value) {
-        self.said += &format!("{document}\n");
         say(document);
+        if let Some(results) = &mut self.results {
+            results.say(&format!("{document}\n"));
+        }
     }
 
     pub(crate) fn add(
@@ -100,12 +163,13 @@ impl Report {
         name: &'static str,
         measure: impl FnOnce(&mut Self) -> anyhow::Result<()>,
     ) {
-        if self.is_over() {
+        if self.is_interrupted {
             return;
         }
-        let measured = measure(self);
+        let measured = if interrupt::is_told() { Ok(()) } else { measure(self) };
         if interrupt::is_told() {
             // Whatever it says: its nodes were told to stop as well.
+            self.is_interrupted = true;
             self.say(&json!({"figure": name, "failed": "interrupted", "partial": true}));
             self.failed.push(format!("{name}, and all that would have followed: interrupted"));
         } else if let Err(error) = measured {
@@ -114,27 +178,20 @@ impl Report {
         }
     }
 
-    /// Whether this process was told to stop, so that nothing is left to do but to tell.
-    pub(crate) fn is_over(&self) -> bool {
-        interrupt::is_told()
-    }
-
-    /// Writes what was said as `NAME.jsonl`, and the table as `NAME.md`.
-    pub(crate) fn write(&self, dir: &Path, name: &str) -> anyhow::Result<()> {
-        for (end, text) in [("jsonl", &self.said), ("md", &self.table())] {
-            let file = dir.join(format!("{name}.{end}"));
-            std::fs::write(&file, text)
-                .with_context(|| format!("cannot write {}", file.display()))?;
-        }
-        Ok(())
-    }
-
-    /// Prints the table; returns whether everything was measured.
-    pub(crate) fn finish(&self) -> bool {
-        let mut out = std::io::stdout().lock();
+    /// Prints the table, and keeps it beside the lines; returns whether everything was measured, and kept. A part
+    /// does not take the place of what is whole.
+    pub(crate) fn finish(&mut self) -> anyhow::Result<bool> {
+        let (table, complete) = (self.table(), self.failed.is_empty());
         // Nobody may be reading any more; the exit code still says how it went.
-        let _ = out.write_all(self.table().as_bytes());
-        self.failed.is_empty()
+        let _ = std::io::stdout().write_all(table.as_bytes());
+        let Some(results) = &mut self.results else { return Ok(complete) };
+        let kept = results.keep(&table, complete);
+        kept.with_context(|| format!("cannot keep the results in {}", results.dir.display()))?;
+        if !complete {
+            let file = results.file("partial.jsonl");
+            complain(&format!("partial results: {}", file.display()));
+        }
+        Ok(complete)
     }
 
     fn table(&self) -> String {
@@ -174,9 +231,76 @@ pub(crate) fn say(document: &serde_json::Value) {
     let _ = writeln!(out, "{document}").and_then(|()| out.flush());
 }
 
+/// A line for people.
+fn complain(line: &str) {
+    // Nobody may be reading any more.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 fn output(program: &str, args: &[&str]) -> String {
     let here = env!("CARGO_MANIFEST_DIR");
     let said = Command::new(program).args(args).current_dir(here).output();
     let said = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned());
     said.unwrap_or_else(|_| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(results: &Path) -> Report {
+        let program = Program { path: "/bin/true".into() };
+        Report::new(&program, Some((results, "figures"))).unwrap()
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = dir.read_dir().unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn whole_run_takes_its_place_and_a_part_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut whole = report(dir.path());
+        whole.part("a", |report| {
+            report.add("a", "first", 1.0, "ms", None);
+            Ok(())
+        });
+        assert!(whole.finish().unwrap());
+        assert_eq!(names(dir.path()), ["figures.jsonl", "figures.md"]);
+        let kept = std::fs::read_to_string(dir.path().join("figures.jsonl")).unwrap();
+        assert!(kept.contains("first") && kept.ends_with('\n'), "{kept}");
+
+        let mut part = report(dir.path());
+        part.part("a", |_| anyhow::bail!("no node"));
+        part.part("b", |report| {
+            report.add("b", "second", 1.0, "ms", None);
+            Ok(())
+        });
+        assert!(!part.finish().unwrap());
+        assert_eq!(std::fs::read_to_string(dir.path().join("figures.jsonl")).unwrap(), kept);
+        let lines = std::fs::read_to_string(dir.path().join("figures.partial.jsonl")).unwrap();
+        assert!(lines.contains("no node") && lines.contains("second"), "{lines}");
+        let table = std::fs::read_to_string(dir.path().join("figures.partial.md")).unwrap();
+        assert!(table.contains("PARTIAL") && table.contains("a: no node"), "{table}");
+    }
+
+    #[test]
+    fn disk_that_was_full_for_a_while_has_all_lines_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("figures.partial.jsonl");
+        std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+        let mut report = report(dir.path());
+        report.part("a", |report| {
+            report.add("a", "first", 1.0, "ms", None);
+            Ok(())
+        });
+        std::fs::remove_file(&file).unwrap();
+        assert!(report.finish().unwrap());
+        let kept = std::fs::read_to_string(dir.path().join("figures.jsonl")).unwrap();
+        assert!(kept.contains("machine") && kept.contains("first"), "{kept}");
+    }
 }

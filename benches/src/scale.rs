@@ -11,9 +11,9 @@ use crate::figures::loopback_bytes;
 use crate::interrupt;
 use crate::latency::Probe;
 use crate::node::{Node, Program};
-use crate::pair::{LANE, Link, Pair, import, scratch, start};
+use crate::pair::{LANE, Link, Pair, import, prepare, scratch, start};
 use crate::plot::{self, Series};
-use crate::report::{Report, say};
+use crate::report::Report;
 use crate::stats::{growth, median};
 use crate::workload;
 
@@ -143,11 +143,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         && options.samples == SAMPLES;
     let stored = || Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
     let results = options.results.clone().or_else(|| whole.then(stored));
-    if let Some(results) = &results {
-        std::fs::create_dir_all(results)
-            .with_context(|| format!("cannot make {}", results.display()))?;
-    }
-    let mut report = Report::new(&program);
+    let most = options.objects.iter().chain(&options.edits).max().copied().unwrap_or_default();
+    prepare(options.dir.as_deref(), most)?;
+    let mut report = Report::new(&program, results.as_deref().map(|results| (results, "scale")))?;
     let mut by_objects = Costs::new("objects");
     let mut latencies = Vec::new();
     for objects in &options.objects {
@@ -176,16 +174,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let costs = [by_objects, by_edits, by_days, by_devices];
     costs.iter().for_each(|costs| costs.growth(&mut report));
     // The table first: the disk may be what failed.
-    let complete = report.finish();
-    let Some(results) = results else {
-        say(&json!({"stored": false, "why": "a part of a run: --results DIR stores it there"}));
-        return Ok(complete);
-    };
-    if !complete {
-        report.write(&results, "scale.partial")?;
-        return Ok(false);
-    }
-    report.write(&results, "scale")?;
+    let complete = report.finish()?;
+    let Some(results) = results.filter(|_| complete) else { return Ok(complete) };
     for costs in costs.iter().filter(|costs| !costs.rows.is_empty()) {
         costs.draw(&results)?;
     }
@@ -385,8 +375,12 @@ fn with_devices(
     let n = devices as f64;
     costs.add(report, n, "pairing all", began.elapsed().as_secs_f64(), "s");
     let mut clients = nodes.iter().map(Node::client).collect::<anyhow::Result<Vec<_>>>()?;
+    let used = || nodes.iter().map(|node| Ok(node.cpu_seconds()?[1])).sum::<anyhow::Result<f64>>();
+    interrupt::wait(SETTLE_TIME)?;
+    let (packets, processor) = (loopback_bytes()?, used()?);
     let mut times = Vec::new();
     for number in 0..options.samples.min(200) {
+        interrupt::check()?;
         let id = workload::id("mesh", number);
         let began = Instant::now();
         clients[0].put(LANE, &id, &workload::body(number))?;
@@ -403,6 +397,13 @@ fn with_devices(
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     costs.add(report, n, "put to seen by all, p50", median(&times), "ms");
+    // The last receipts belong to it.
+    interrupt::wait(SETTLE_TIME)?;
+    let changes = times.len() as f64;
+    let packets = (loopback_bytes()? - packets) / changes;
+    costs.add(report, n, "packets of a change, on loopback", packets, "bytes/change");
+    let processor = (used()? - processor) / changes * 1e3;
+    costs.add(report, n, "processor of all for a change", processor, "ms/change");
     let peaks = nodes.iter().map(|node| node.memory_mb("VmHWM"));
     let peaks = peaks.collect::<anyhow::Result<Vec<_>>>()?;
     costs.add(report, n, "peak memory, median", median(&peaks), "MB");

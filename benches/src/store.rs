@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use ed25519_dalek::SigningKey;
 use serde_json::json;
 use srcos_lanes::ids::{MeshId, MonoMillis, Now, WallMillis};
@@ -13,6 +12,8 @@ use srcos_lanes::signature::Signer as _;
 use srcos_lanes::store::{Action, BATCH_OPS_MAX, Op, OpenOptions, PutContent, Query, Run, Store};
 use tempfile::TempDir;
 
+use crate::interrupt;
+use crate::pair::prepare;
 use crate::report::say;
 use crate::workload;
 
@@ -26,6 +27,8 @@ const SINGLES: u64 = 300;
 /// Objects that are edited over and over, and how often each.
 const EDITED: u64 = 200;
 const EDITS_OF_EACH: u64 = 100;
+/// Pairs of stores that hold all objects at the same time, at most.
+const PAIRS: u64 = 2;
 /// Objects that are read one by one.
 const READS: u64 = 100_000;
 
@@ -71,6 +74,7 @@ impl Device {
 
 /// Runs all of it, one JSON line each.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    prepare(options.dir.as_deref(), options.objects.saturating_mul(PAIRS))?;
     let scratch = crate::pair::scratch(options.dir.as_deref())?;
     let mut a = Device::create(&scratch, 1)?;
     let objects = options.objects;
@@ -150,6 +154,7 @@ fn edits(scratch: &TempDir) -> anyhow::Result<()> {
         let all = EDITED * EDITS_OF_EACH;
         let took = timed(|| {
             for first in (0..all).step_by(batch as usize) {
+                interrupt::check()?;
                 // Each object is changed several times in a batch.
                 let few = |number: u64| number / 5 % EDITED;
                 let change = |number| Op { action: put(number), ..op("edited", few(number)) };
@@ -243,8 +248,9 @@ fn put(number: u64) -> Action {
 }
 
 fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    interrupt::check()?;
     let began = Instant::now();
-    work().context("the store refused")?;
+    work()?;
     Ok(began.elapsed().as_secs_f64())
 }
 

@@ -42,13 +42,16 @@ bugs! {
     WinnerByArrival, "winner-by-arrival", "names as the last author whose change arrived last";
     SendDeniedClass, "send-denied-class", "sends bodies of a class that policy denies";
     OfferSecureLane, "offer-secure-lane", "offers lanes that policy keeps on the device";
+    GrantToAll, "grant-to-all", "opens to every member what was opened to one";
     ShowHidden, "show-hidden", "shows a deleted object again when a late change to it arrives";
     LatestGrave, "latest-grave", "names as the one who deleted an object whoever is heard last";
     ReuseSequence, "reuse-sequence", "goes on in its old journal after a backup was put back";
     IgnoreRevocation, "ignore-revocation", "takes what a revoked device wrote afterwards";
     ServeRevoked, "serve-revoked", "goes on talking to a device that was revoked";
     NoWitness, "no-witness", "does not tell what it held of a revoked device";
+    KeepSession, "keep-session", "goes on calling a device connected after the link to it is gone";
     OldDigest, "old-digest", "calls a peer in step because it was so at some time";
+    IgnoreSilence, "ignore-silence", "calls a peer in step however long it has said nothing";
     ForgetRefused, "forget-refused", "does not ask again for what an older roster refused";
     IgnoreGap, "ignore-gap", "does not ask again for entries that were left out";
     IgnoreFork, "ignore-fork", "does not compare a second history with the one it holds";

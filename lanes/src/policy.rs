@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::bug::{self, Bug};
 use crate::ids::DeviceId;
 use crate::lane::{LaneId, Replication};
 
@@ -88,7 +89,8 @@ impl ReplicationPolicy {
             Replication::Members => Decision::Allow(Rule::LaneReplicates),
             Replication::LocalOnly => Decision::Deny(Rule::LaneIsLocal),
             Replication::DeniedByDefault => {
-                if self.grants.iter().any(|grant| grant.lane == lane && grant.to == to) {
+                let names = |to_whom: DeviceId| to_whom == to || bug::active(Bug::GrantToAll);
+                if self.grants.iter().any(|grant| grant.lane == lane && names(grant.to)) {
                     Decision::Allow(Rule::Granted)
                 } else {
                     Decision::Deny(Rule::LaneNeedsGrant)

@@ -246,7 +246,7 @@ impl Session {
         if self.window.is_slow { RECEIPT_DELAY_SLOW_MS } else { RECEIPT_DELAY_MS }
     }
 
-    #[cfg(test)]
+    /// Bytes of frames that wait for the link.
     pub(crate) fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
     }

@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::{DeviceId, MeshId, Now};
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::policy::ReplicationPolicy;
+use srcos_lanes::policy::{Grant, ReplicationPolicy};
 use srcos_lanes::signature::Signer as _;
 use srcos_lanes::store::{OpenOptions, Store};
 use srcos_replication::engine::{Engine, EngineConfig, StartError};
@@ -13,6 +13,7 @@ use srcos_replication::roster::Roster;
 use crate::clock::{Clock, ClockShape};
 use crate::disk::{Disk, Image};
 use crate::hostile::Tamperer;
+use crate::invariants::confined;
 use crate::scheduler::Stream;
 
 /// A device that runs.
@@ -38,8 +39,8 @@ pub struct Node {
     pub opens_outside: Option<u64>,
     /// Its clocks.
     pub clock: Clock,
-    /// What may leave it.
-    pub policy: ReplicationPolicy,
+    /// What it opens to others.
+    pub grants: Vec<Grant>,
     /// What alters its frames, if it breaks the rules.
     pub tamperer: Option<Tamperer>,
     /// The device of which it is a copy.
@@ -88,7 +89,7 @@ impl Node {
             run: 0,
             opens_outside: Some(0),
             clock: Clock::draw(clocks, &mut Stream::new(seed, "clock", number as u64)),
-            policy: ReplicationPolicy::default(),
+            grants: Vec::new(),
             tamperer: None,
             copy_of: None,
             retired: false,
@@ -113,6 +114,7 @@ impl Node {
         copy.copy_of = Some(of);
         copy.joined = self.joined;
         copy.home = self.home;
+        copy.suspect = self.suspect;
         copy
     }
 
@@ -145,7 +147,7 @@ impl Node {
         self.homeless |= self.home.is_some() && store.mesh() != self.home;
         let config = EngineConfig {
             signer: Box::new(self.key.clone()),
-            policy: self.policy.clone(),
+            policy: ReplicationPolicy::with_grants(self.grants.iter().cloned()),
             seed: self.stream.bytes(),
         };
         let engine = Engine::new(config, &mut store).map_err(|error| match error {
@@ -242,9 +244,7 @@ pub fn pair(nodes: &mut [Node], by: usize, other: usize, at_ms: u64) -> Result<(
     Ok(())
 }
 
-/// The lanes that members exchange under the default policy.
+/// The lanes that all members exchange, whatever they open to each other.
 pub fn shared_lanes() -> impl Iterator<Item = LaneId> {
-    let anyone = DeviceId([0; 32]);
-    let policy = ReplicationPolicy::default();
-    LaneId::ALL.into_iter().filter(move |lane| policy.lane(*lane, anyone).allows())
+    LaneId::ALL.into_iter().filter(|lane| confined::is_shared(*lane))
 }

@@ -12,6 +12,7 @@ use srcos_lanes::bug::Bug;
 use srcos_simnet::bite::{self, Again, Found, Row};
 use srcos_simnet::faults::Fault;
 use srcos_simnet::growth::{self, Cost};
+use srcos_simnet::hostile::Trick;
 use srcos_simnet::shrink::{Case, shrink as shrink_case};
 use srcos_simnet::trace::Sink;
 use srcos_simnet::world::{Report, Verdict};
@@ -296,6 +297,10 @@ pub(crate) fn list() -> Done {
     println!("faults:");
     for fault in Fault::ALL {
         println!("  {:<16} {}", fault.name(), fault.why());
+    }
+    println!("tricks of a member that breaks the rules:");
+    for trick in Trick::ALL {
+        println!("  {:<16} {}", trick.name(), trick.why());
     }
     Ok(0)
 }

@@ -130,13 +130,7 @@ impl Fault {
 
     /// Its name in options, results and documents.
     pub fn name(self) -> String {
-        format!("{self:?}").chars().fold(String::new(), |mut name, letter| {
-            if letter.is_ascii_uppercase() && !name.is_empty() {
-                name.push('-');
-            }
-            name.push(letter.to_ascii_lowercase());
-            name
-        })
+        kebab(&format!("{self:?}"))
     }
 
     /// Why it must be survivable, or what the node must say when it is not.
@@ -209,6 +203,17 @@ impl Fault {
             Self::SyncLost | Self::BitRot | Self::Restore | Self::RestoreAll | Self::Wipe
         )
     }
+}
+
+/// The name of a kind in lists and files, of its name in code.
+pub(crate) fn kebab(name: &str) -> String {
+    name.chars().fold(String::new(), |mut name, letter| {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('-');
+        }
+        name.push(letter.to_ascii_lowercase());
+        name
+    })
 }
 
 impl fmt::Display for Fault {

@@ -16,6 +16,7 @@ use srcos_lanes::signature::Signer as _;
 use srcos_replication::roster::RecordBytes;
 use srcos_replication::wire::{Assembler, LaneReceipt, Message, Receipt, frames};
 
+use crate::faults::kebab;
 use crate::scheduler::Stream;
 use crate::workload::owner;
 use faces::Faces;
@@ -97,6 +98,50 @@ impl Trick {
         Self::FarLife,
         Self::Faces,
     ];
+
+    /// Its name in lists.
+    pub fn name(self) -> String {
+        kebab(&format!("{self:?}"))
+    }
+
+    /// Why devices that keep the rules must survive it.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::BitFlip | Self::Truncate | Self::Garbage => {
+                "a peer is a program on a machine like any other, and sends what it sends: the link ends, the node does not"
+            }
+            Self::Replay => {
+                "what was true once is said again: nothing is taken twice, and nothing goes back"
+            }
+            Self::Reorder => {
+                "order is the sender's promise, not the receiver's: what comes too early waits or is refused"
+            }
+            Self::Withhold => {
+                "a gap is no end: what was left out is asked for again, from whoever has it"
+            }
+            Self::Forge => "one member must not write in the name of another",
+            Self::Stranger => "nobody becomes an author by being heard",
+            Self::Equivocate => {
+                "who signs two histories is shown to have, and misleads nobody for good"
+            }
+            Self::FalseReceipt => {
+                "what a peer says that it holds is its word: nothing is forgotten, or called in step, for it alone"
+            }
+            Self::Flood => "memory and time that a peer can take are bounded",
+            Self::Body => "a signature covers bodies too: what was not signed is not taken",
+            Self::Smuggle => "putting a device out ends what it can write, whoever carries it",
+            Self::Accomplice => "who takes in others unseen takes them along when it is put out",
+            Self::Journals => {
+                "a member may begin journals; how many are kept is for the others to say"
+            }
+            Self::FarLife => {
+                "numbers and times in what is signed are the signer's: none of them may hide what others wrote"
+            }
+            Self::Faces => {
+                "many histories at once are still one proof each, and still no reason not to agree"
+            }
+        }
+    }
 
     /// Whether it consists of runs whose headers are properly signed.
     const fn is_told(self) -> bool {
@@ -424,4 +469,18 @@ impl Tamperer {
 fn whole<T>(frame: &[u8], wanted: impl FnOnce(Message<'_>) -> Option<T>) -> Option<T> {
     let message = Assembler::default().push(frame).ok()??;
     wanted(Message::decode(&message).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trick_has_a_name_of_its_own_and_a_reason() {
+        let names: std::collections::BTreeSet<String> =
+            Trick::ALL.iter().map(|trick| trick.name()).collect();
+        assert_eq!(names.len(), Trick::ALL.len());
+        assert!(names.contains("false-receipt"));
+        assert!(Trick::ALL.iter().all(|trick| trick.why().len() > 20));
+    }
 }

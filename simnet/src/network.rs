@@ -75,6 +75,8 @@ pub struct Network {
     ends: BTreeMap<(usize, ConnId), (LinkId, usize)>,
     /// Until when nothing passes from one node to another.
     severed_until_ms: BTreeMap<(usize, usize), u64>,
+    /// Since when links have stood still without a break, and until when.
+    still: BTreeMap<LinkId, (u64, u64)>,
     /// A node whose frames vanish on links that live: what no network may do, to test the alarm.
     pub mute: Option<usize>,
     /// What was sent so far.
@@ -91,6 +93,7 @@ impl Network {
             links: BTreeMap::new(),
             ends: BTreeMap::new(),
             severed_until_ms: BTreeMap::new(),
+            still: BTreeMap::new(),
             mute: None,
             carried: Carried::default(),
             next_link: 0,
@@ -117,6 +120,7 @@ impl Network {
     /// Mends the network between all nodes, and frees every link that stands still.
     pub fn heal(&mut self) {
         self.severed_until_ms.clear();
+        self.still.clear();
         self.links.values_mut().for_each(|link| link.stuck_until_ms = [0; 2]);
     }
 
@@ -185,6 +189,27 @@ impl Network {
                 link.up[side] && link.ends[side].node == node && link.ends[1 - side].node == peer
             })
         })
+    }
+
+    /// Since when two nodes have had the oldest of the links that both know and nothing broke.
+    pub fn linked_since(&self, node: usize, peer: usize) -> Option<u64> {
+        let joins = |link: &Link| {
+            let nodes = link.ends.map(|end| end.node);
+            nodes == [node, peer] || nodes == [peer, node]
+        };
+        let links = self.healthy().filter(|(_, link)| joins(link));
+        links.map(|(_, link)| link.since_ms).min()
+    }
+
+    /// Notes that nothing passes on a link until a time. Returns since when that has been so without a
+    /// break.
+    pub fn stand_still(&mut self, id: LinkId, now_ms: u64, until_ms: u64) -> u64 {
+        let (since, until) = self.still.entry(id).or_insert((now_ms, until_ms));
+        if *until < now_ms {
+            *since = now_ms;
+        }
+        *until = (*until).max(until_ms);
+        *since
     }
 
     /// Lets a direction of a link stand still until a time.
@@ -274,6 +299,7 @@ impl Network {
                 self.ends.remove(&(end.node, end.conn));
             }
             self.links.remove(&id);
+            self.still.remove(&id);
         }
         first
     }
@@ -357,6 +383,16 @@ mod tests {
         network.stick(link, 1, 900);
         network.heal();
         assert_eq!((network.stuck(link, 0, 10), network.stuck(link, 1, 10)), (None, None));
+    }
+
+    #[test]
+    fn link_that_stands_still_again_before_it_moves_has_stood_still_since_the_first_time() {
+        let mut network = network();
+        let link = network.connect(0, 1, 0);
+        assert_eq!(network.stand_still(link, 100, 500), 100);
+        assert_eq!(network.stand_still(link, 400, 900), 100);
+        assert_eq!(network.stand_still(link, 900, 1_000), 100);
+        assert_eq!(network.stand_still(link, 1_001, 2_000), 1_001);
     }
 
     #[test]

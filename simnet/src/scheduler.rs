@@ -130,6 +130,50 @@ impl Stream {
     }
 }
 
+/// What a world draws for as it goes on. Each has a stream for each device, so that what is added for one
+/// moves nothing of the others, and nothing of another purpose.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Purpose {
+    /// When a node's turn ends.
+    Turn,
+    /// How long a frame of a node is on its way.
+    Way,
+    /// When a node dials.
+    Dial,
+    /// When a node learns that a link is gone.
+    Notice,
+    /// How long a node is gone.
+    Outage,
+    /// What a power failure leaves on a node's disk.
+    Power,
+    /// When a node's link breaks again.
+    Flap,
+    /// Whose store is verified in the end.
+    Verify,
+    /// Who puts out a member that breaks the rules.
+    Betrayal,
+}
+
+/// The streams of a world, each made when it is first drawn from.
+#[derive(Debug)]
+pub struct Streams {
+    seed: u64,
+    made: BTreeMap<(Purpose, usize), Stream>,
+}
+
+impl Streams {
+    /// The streams of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, made: BTreeMap::new() }
+    }
+
+    /// The stream of a purpose for a device.
+    pub fn of(&mut self, purpose: Purpose, node: usize) -> &mut Stream {
+        let made = self.made.entry((purpose, node));
+        made.or_insert_with(|| Stream::new(self.seed, &format!("{purpose:?}"), node as u64))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

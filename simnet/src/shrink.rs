@@ -45,7 +45,9 @@ pub fn shrink(case: Case, tries: u64, fails: impl Fn(&Case) -> bool) -> Case {
     let mut shrinker = Shrinker { best: case, left: tries, fails };
     shrinker.steps();
     shrinker.options();
+    shrinker.tricks();
     shrinker.steps();
+    shrinker.time();
     shrinker.best
 }
 
@@ -85,10 +87,26 @@ impl<F: Fn(&Case) -> bool> Shrinker<F> {
         }
     }
 
+    /// Leaves out one trick after the other.
+    fn tricks(&mut self) {
+        for trick in self.best.options.tricks.keys().copied().collect::<Vec<_>>() {
+            let mut case = self.best.clone();
+            case.options.tricks.remove(&trick);
+            self.attempt(case);
+        }
+    }
+
+    /// Ends the run with its last step.
+    fn time(&mut self) {
+        let Some(last) = self.best.plan.last() else { return };
+        let mut case = self.best.clone();
+        case.options.safety_ms = case.options.safety_ms.min(last.at_ms + 1);
+        self.attempt(case);
+    }
+
     /// Makes each choice plainer, one after the other.
     fn options(&mut self) {
-        let plainer: [fn(&mut Options); 12] = [
-            |options| options.tricks.clear(),
+        let plainer: [fn(&mut Options); 11] = [
             |options| options.clocks = ClockShape::default(),
             |options| options.topology = Topology::Mesh,
             |options| options.outsiders = 0,
@@ -129,6 +147,8 @@ mod tests {
         let small = shrink(case, 2_000, fails);
         assert_eq!(small.plan, needed);
         assert_eq!(small.options.devices, 2);
+        assert!(small.options.tricks.is_empty());
+        assert!(small.options.safety_ms <= needed.last().unwrap().at_ms + 1);
         assert!(needed.iter().any(|step| step.act == Act::Write));
     }
 

@@ -113,7 +113,8 @@ impl Workload {
             self.secret(stream)
         } else if owner(&id).is_some() {
             match stream.below(100) {
-                0..80 => self.own(stream, lane),
+                0..50 => self.own(stream, lane),
+                50..80 => self.own_patch(stream),
                 _ => Action::Delete { reason: "done with".into() },
             }
         } else {
@@ -130,6 +131,14 @@ impl Workload {
         let body = json!({ "number": self.written, "more": self.value(stream, 1) });
         let ttl_ms = ttl(stream, lane);
         Action::Put(PutContent { body, ttl_ms, ..PutContent::default() })
+    }
+
+    fn own_patch(&mut self, stream: &mut Stream) -> Action {
+        let mut body = self.map(stream, 2);
+        if stream.percent(50) {
+            body["more"] = self.value(stream, 2);
+        }
+        Action::Patch(Patch { body: Some(body), ..Patch::default() })
     }
 
     fn secret(&mut self, stream: &mut Stream) -> Action {

@@ -5,11 +5,12 @@ mod checks;
 mod faults;
 mod links;
 pub mod script;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use srcos_lanes::error::{StoreError, WriteError};
+use srcos_lanes::error::StoreError;
 use srcos_lanes::ids::Now;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{Action, Op, Outcome};
@@ -20,19 +21,18 @@ use crate::cluster::{self, Node, Running};
 use crate::disk::Image;
 use crate::hostile::{Tamperer, Target};
 use crate::invariants::bounds::Bounds;
+use crate::invariants::chain::Chains;
 use crate::invariants::confined::{Confined, Sending};
 use crate::invariants::durable::Durable;
 use crate::invariants::report::HonestReport;
 use crate::invariants::tombstones::NoResurrection;
-use crate::invariants::{
-    Checked, Excuses, Grown, Violation, converged, durable, peers, unreadable,
-};
+use crate::invariants::{Checked, Excuses, Grown, Violation, durable, peers, unreadable};
 use crate::network::{LinkId, Network};
 use crate::options::Options;
 use crate::plan::{Act, Step};
-use crate::scheduler::{Scheduler, Stream};
+use crate::scheduler::{Purpose, Scheduler, Streams};
 use crate::trace::{Sink, Trace};
-use crate::workload::{Work, Workload};
+use crate::workload::Workload;
 
 /// Lag that a report may have on an idle link, in milliseconds: a digest comes every 30 s.
 const REPORT_LAG_MS: u64 = 31_000;
@@ -172,8 +172,7 @@ pub struct World {
     nodes: Vec<Node>,
     workload: Workload,
     trace: Trace,
-    latency: Stream,
-    chance: Stream,
+    streams: Streams,
     settling: BTreeSet<usize>,
     waking: BTreeMap<usize, u64>,
     written: BTreeMap<usize, Vec<Written>>,
@@ -191,9 +190,12 @@ pub struct World {
     events: u64,
     converged_in_ms: Option<u64>,
     faults: BTreeMap<String, u64>,
+    /// Who said that its store is damaged, and how.
+    damage: Vec<(usize, String)>,
     excuses: Excuses,
     grown: Grown,
     core: BTreeSet<usize>,
+    chains: Chains,
     durable: Durable,
     confined: Confined,
     resurrection: NoResurrection,
@@ -230,8 +232,7 @@ impl World {
             nodes,
             workload: Workload::new(&options),
             trace,
-            latency: Stream::new(seed, "latency", 0),
-            chance: Stream::new(seed, "reactions", 0),
+            streams: Streams::new(seed),
             settling: BTreeSet::new(),
             waking: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -248,9 +249,11 @@ impl World {
             events: 0,
             converged_in_ms: None,
             faults: BTreeMap::new(),
+            damage: Vec::new(),
             excuses: Excuses::default(),
             grown: Grown::default(),
             core: BTreeSet::new(),
+            chains: Chains::default(),
             durable: Durable::default(),
             confined: Confined::default(),
             resurrection: NoResurrection::default(),
@@ -473,7 +476,7 @@ impl World {
         if self.nodes[node].running.is_some() && self.settling.insert(node) {
             let delay = match self.options.turn_ms {
                 0 => 0,
-                turn => self.latency.between(0, turn),
+                turn => self.streams.of(Purpose::Turn, node).between(0, turn),
             };
             let run = self.nodes[node].run;
             self.scheduler.after(delay, Happening::Settle { node, run });
@@ -540,9 +543,14 @@ impl World {
             self.durable.on_commit(number, &running.store, &changed);
         }
         self.excuses.on_commit(&running.store);
+        // A store that may be damaged is verified as a whole, in the end.
+        let chained = match self.nodes[number].suspect {
+            true => Ok(()),
+            false => self.chains.on_commit(number, &running.store, &changed, &self.excuses),
+        };
         self.report.on_commit(now_ms, number, &running.store, &changed);
         let seen = self.resurrection.on_commit(number, &running.store);
-        self.tolerate(number, seen)?;
+        self.tolerate(number, chained.and(seen))?;
         if self.looked_at_ms.get(&number).is_none_or(|at| at + checks::LOOK_AGAIN_MS <= now_ms) {
             self.looked_at_ms.insert(number, now_ms);
             self.look_at_report(number)?;
@@ -592,8 +600,8 @@ impl World {
                 }
                 (None, _, Some(to)) => {
                     let Some(running) = &node.running else { return Ok(None) };
-                    let (policy, roster) = (&node.policy, running.engine.roster());
-                    let sending = Sending { node: number, conn: conn.0, to, policy, roster };
+                    let (grants, roster) = (&node.grants, running.engine.roster());
+                    let sending = Sending { node: number, conn: conn.0, to, grants, roster };
                     self.confined.on_frame(sending, &frame)?;
                     vec![frame]
                 }
@@ -625,78 +633,20 @@ impl World {
         Ok(())
     }
 
-    fn write(&mut self, number: usize, work: Work) -> Checked {
-        let node = &self.nodes[number];
-        // Someone with a store that does not know its mesh pairs before working on.
-        if node.homeless || node.frozen_until_ms > self.now_ms() {
-            return Ok(());
-        }
-        let Work { lane, ops } = &work;
-        if node.running.is_some() {
-            self.workload.note(&work);
-        }
-        let mut refused = None;
-        let tried = self.call(number, |running, now| {
-            match running.engine.write(&mut running.store, now, *lane, ops) {
-                Ok(outcomes) => Ok(outcomes),
-                Err(WriteError::Store(error)) => Err(error),
-                Err(error) => {
-                    refused = Some(error);
-                    Ok(Vec::new())
-                }
-            }
-        });
-        match (tried, refused) {
-            (None, _) => Ok(()),
-            (Some(Err(error)), _) => self.store_failed(number, &error),
-            (Some(Ok(_)), Some(error)) => self.refused(number, *lane, &error),
-            (Some(Ok(outcomes)), None) => {
-                let ids: Vec<_> = ops.iter().map(|op| op.id.as_str()).collect();
-                self.line("write", format!("n{number} {lane} {ids:?}"));
-                self.durable.on_write(*lane, ops);
-                self.written.entry(number).or_default().push((*lane, ops.clone(), outcomes));
-                self.settle_soon(number);
-                Ok(())
-            }
-        }
-    }
-
-    /// A write was refused: right for some, a fault of the node for others.
-    fn refused(&mut self, number: usize, lane: LaneId, error: &WriteError) -> Checked {
-        let expected = matches!(
-            error,
-            WriteError::NotFound { .. }
-                | WriteError::AppendOnly { .. }
-                | WriteError::ClassLoosened { .. }
-        );
-        let disputed =
-            matches!(error, WriteError::Quarantined { .. } | WriteError::Document { .. })
-                && self.excuses.may_be_incomplete(lane);
-        self.line("refused", format!("n{number} {lane} {error}"));
-        // A refused batch may have opened a turn.
-        self.settle_soon(number);
-        if expected || disputed || self.nodes[number].tamperer.is_some() {
-            return Ok(());
-        }
-        let what = format!("n{number} cannot write to {lane}: {error}");
-        Err(Violation { invariant: converged::NAME, what })
-    }
-
     /// A store call failed: right after the disk failed, or in a store whose bytes were changed.
     fn store_failed(&mut self, number: usize, error: &StoreError) -> Checked {
         let node = &mut self.nodes[number];
         match node.disk.failed() {
             Some(_) if node.disk.is_dark() => {
                 self.fault("power failed", &format!("n{number} {error}"));
-                self.nodes[number].cut_power(&mut self.chance);
+                self.nodes[number].cut_power(self.streams.of(Purpose::Power, number));
             }
             Some(why) => {
                 self.fault("disk failed", &format!("n{number} {why}: {error}"));
                 self.nodes[number].kill();
             }
             None if node.suspect => {
-                self.fault("damage reported", &format!("n{number} {error}"));
-                self.replace(number);
+                self.damaged(number, format!("n{number} {error}"));
                 return Ok(());
             }
             None => return Err(unreadable(number, error)),
@@ -716,8 +666,7 @@ impl World {
                     self.fault("disk failed", &violation.what);
                     self.leave(number);
                 } else if node.suspect {
-                    self.fault("damage reported", &violation.what);
-                    self.replace(number);
+                    self.damaged(number, violation.what);
                 } else {
                     return Err(violation);
                 }
@@ -772,7 +721,7 @@ impl World {
     /// A node is gone: its links break, and it starts again after a while.
     fn leave(&mut self, number: usize) {
         self.forget(number);
-        let pause = if self.calm { 10 } else { self.outage() };
+        let pause = if self.calm { 10 } else { self.outage(number) };
         self.scheduler.after(pause, Happening::Start { node: number });
     }
 
@@ -787,9 +736,9 @@ impl World {
         }
     }
 
-    fn outage(&mut self) -> u64 {
+    fn outage(&mut self, number: usize) -> u64 {
         let (least, most) = self.options.outage_ms;
-        self.chance.between(least, most)
+        self.streams.of(Purpose::Outage, number).between(least, most)
     }
 
     fn close(&mut self, node: usize, conn: ConnId) {

@@ -90,21 +90,6 @@ fn times() -> anyhow::Result<(f64, f64)> {
     Ok((ticks.iter().take(8).sum(), ticks[3] + ticks[4]))
 }
 
-/// Refuses a disk that a run would fill.
-pub(crate) fn refuse_full_disk(dir: &Path, bytes: u64) -> anyhow::Result<()> {
-    let facts = rustix::fs::statvfs(dir).with_context(|| format!("no {}", dir.display()))?;
-    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
-    ensure!(
-        free >= bytes,
-        "{} MB are free in {}, and this takes up to {} MB: make room, or name another disk with \
-         --dir",
-        free / 1_000_000,
-        dir.display(),
-        bytes / 1_000_000
-    );
-    Ok(())
-}
-
 /// What a program says in one line.
 pub(crate) fn output(program: &str, args: &[&str]) -> String {
     let here = env!("CARGO_MANIFEST_DIR");

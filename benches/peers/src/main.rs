@@ -27,6 +27,8 @@ mod http;
 mod node;
 #[path = "../../src/plot.rs"]
 mod plot;
+#[path = "../../src/scratch.rs"]
+mod scratch;
 #[cfg_attr(not(test), expect(dead_code, reason = "growth is measured there"))]
 #[path = "../../src/stats.rs"]
 mod stats;

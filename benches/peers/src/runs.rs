@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use tempfile::TempDir;
 
 use crate::aims;
 use crate::interrupt;
@@ -14,6 +13,7 @@ use crate::machine;
 use crate::peers::{Peer, refuse_missing_node};
 use crate::process::{ANSWER_TIME_MAX, Process, TooLong};
 use crate::report::{DISK, Figure, Report};
+use crate::scratch;
 use crate::side::Start;
 use crate::stats::{median, percentile};
 
@@ -134,11 +134,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     ensure!(!objects.is_empty() && runs > 0 && samples > 0, "nothing to measure");
 
     let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
-    remove_left_behind(&parent)?;
+    scratch::remove_left_behind(&parent, SCRATCH)?;
     let most = objects.iter().max().copied().unwrap_or_default();
-    machine::refuse_full_disk(&parent, FREE_BYTES + most * FREE_BYTES_EACH)?;
-    let prefix = format!("{SCRATCH}{}-", std::process::id());
-    let scratch = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent)?;
+    scratch::refuse_full_disk(&parent, FREE_BYTES.saturating_add(most.saturating_mul(FREE_BYTES_EACH)))?;
+    let stores = scratch::make(&parent, SCRATCH)?;
 
     let compared = options.results.as_ref().unwrap_or(&stored_results);
     let stored = quick.then(|| Report::load(&compared.join("peers.jsonl"))).transpose()?;
@@ -154,7 +153,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         }
     }
     let limit = Duration::from_secs(options.limit);
-    let turns = Turns { scratch: scratch.path(), node, limit, samples };
+    let turns = Turns { scratch: stores.path(), node, limit, samples };
     let outcome = all(&turns, objects, runs, &peers, &mut report);
     // What was measured before something went wrong is told all the same.
     let complete = report.finish(outcome.as_ref().err().map(|error| format!("{error:#}")))?;
@@ -164,7 +163,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     if let Some(stored) = stored {
         print!("{}", aims::moved(&stored, &report));
     }
-    close(scratch)?;
+    scratch::close(stores)?;
     outcome.map(|()| complete)
 }
 
@@ -193,7 +192,7 @@ fn all(
                 if given_up.contains(&peer) || slow.contains(&peer) {
                     continue;
                 }
-                machine::refuse_full_disk(turns.scratch, FREE_BYTES)?;
+                scratch::refuse_full_disk(turns.scratch, FREE_BYTES)?;
                 // What the one before has not synced is not written during this turn.
                 rustix::fs::sync();
                 report.load_now(machine::busy()?)?;
@@ -276,7 +275,7 @@ impl Turns<'_> {
         // Also of one that did not finish: that is what it took until then.
         let memory = memory(&mut pair, peer, objects, run, report);
         drop(pair);
-        close(dir)?;
+        scratch::close(dir)?;
         measured.and(memory)
     }
 
@@ -410,7 +409,7 @@ fn disk(turns: &Turns<'_>, objects: u64, run: usize, report: &mut Report) -> any
     report.add(DISK, objects, run, Figure::WriteS, disk.write.as_secs_f64())?;
     report.add(DISK, objects, run, Figure::PutP50Ms, percentile(&disk.commits_ms, 0.5))?;
     report.add(DISK, objects, run, Figure::PutP99Ms, percentile(&disk.commits_ms, 0.99))?;
-    close(dir)
+    scratch::close(dir)
 }
 
 /// Bytes that the node sends for an object in a first sync, as measured in this run.
@@ -433,26 +432,3 @@ fn settle() -> anyhow::Result<()> {
 
 /// How directories of stores begin; the process that made one follows.
 const SCRATCH: &str = "srcos-peers-";
-
-/// Removes the stores of a run that was killed before it could.
-fn remove_left_behind(parent: &Path) -> anyhow::Result<()> {
-    let listing = parent.read_dir().with_context(|| format!("no {}", parent.display()))?;
-    for entry in listing {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let rest = name.strip_prefix(SCRATCH).and_then(|rest| rest.split('-').next());
-        // What has another name, or is a file, somebody else made.
-        let Some(process) = rest.and_then(|rest| rest.parse::<u32>().ok()) else { continue };
-        if entry.file_type()?.is_dir() && !Path::new("/proc").join(process.to_string()).exists() {
-            std::fs::remove_dir_all(entry.path())
-                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a directory, and says so if it cannot.
-fn close(dir: TempDir) -> anyhow::Result<()> {
-    let path = dir.path().to_owned();
-    dir.close().with_context(|| format!("cannot remove {}", path.display()))
-}

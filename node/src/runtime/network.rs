@@ -149,8 +149,10 @@ impl Daemon {
         self.transport.set_offline(offline).map_err(internal)?;
         self.dialer.set_offline(offline, now.mono);
         self.core.network.offline = offline;
-        // What a commit writes of this turn is no reason to wait for.
-        self.dial(now);
+        // What this turn commits is no reason to wait. After a failed write no link is of any use.
+        if !self.write_failed {
+            self.dial(now);
+        }
         Ok(())
     }
 }

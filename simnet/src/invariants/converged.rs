@@ -10,6 +10,7 @@ use srcos_lanes::store::{ShownObject, Store, Visibility};
 use srcos_lanes::tables::RowState;
 use srcos_replication::peers::LaneState;
 
+use super::confined::may_hear;
 use super::{Checked, Excuses, Violation, list, look, running, snapshot, violated};
 use crate::cluster::{Node, Running, shared_lanes};
 
@@ -203,10 +204,10 @@ impl Comparison<'_> {
         }
     }
 
-    /// Whether the policy of each of two devices gives a lane to the other.
+    /// Whether each of two devices opened a lane to the other.
     fn exchange(&self, lane: LaneId, a: usize, b: usize) -> bool {
         let gives = |from: usize, to: usize| {
-            self.nodes[from].policy.lane(lane, self.nodes[to].device()).allows()
+            may_hear(&self.nodes[from].grants, lane, self.nodes[to].device())
         };
         gives(a, b) && gives(b, a)
     }

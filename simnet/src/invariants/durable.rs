@@ -1,16 +1,18 @@
 //! What a node committed, and so may have told, is there after every crash; and what it says is what
 //! was last acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use srcos_lanes::frontier::Tip;
 use srcos_lanes::ids::Author;
 use srcos_lanes::journal::Entry;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{Action, Op, Outcome, Snapshot, Store, Visibility};
 
-use super::{Checked, Excuses, look, running, snapshot, tombstones, unreadable, violated};
+use super::{
+    Checked, Excuses, Violation, look, running, snapshot, tombstones, unreadable, violated,
+};
 use crate::cluster::{Node, shared_lanes};
 use crate::workload::owner;
 
@@ -20,12 +22,24 @@ pub const NAME: &str = "journal.durable_before_told";
 type Journals = BTreeMap<(LaneId, Author), Tip>;
 
 /// What must be found under an id that one device alone writes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Expected {
-    /// The body of the last acknowledged write; `None` after a deletion.
+    /// What the last acknowledged write left; nothing before the first, and after a deletion.
     acknowledged: Option<Value>,
-    /// What was written later and never acknowledged: each may be there or not.
-    perhaps: Vec<Option<Value>>,
+    /// What was written since and is not acknowledged: each may be there, with all before it, or not.
+    written: VecDeque<Action>,
+}
+
+impl Expected {
+    /// All that may be found.
+    fn possible(&self) -> impl Iterator<Item = Option<Value>> {
+        let mut at = self.acknowledged.clone();
+        let later = self.written.iter().map(move |action| {
+            at = left(action, at.take());
+            at.clone()
+        });
+        std::iter::once(self.acknowledged.clone()).chain(later)
+    }
 }
 
 /// The oracle of acknowledged writes.
@@ -40,11 +54,33 @@ pub struct Durable {
 }
 
 /// What an operation leaves under its id.
-fn left(op: &Op) -> Option<Value> {
-    match &op.action {
+fn left(action: &Action, before: Option<Value>) -> Option<Value> {
+    match action {
         Action::Put(put) => Some(put.body.clone()),
-        _ => None,
+        Action::Patch(patch) => before.map(|body| match &patch.body {
+            Some(patch) => merged(body, patch),
+            None => body,
+        }),
+        Action::Delete { .. } => None,
     }
+}
+
+/// A merge patch (RFC 7396) applied.
+fn merged(target: Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else { return patch.clone() };
+    let mut members = match target {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    for (key, value) in patch {
+        if value.is_null() {
+            members.remove(key);
+        } else {
+            let before = members.remove(key).unwrap_or_default();
+            members.insert(key.clone(), merged(before, value));
+        }
+    }
+    Value::Object(members)
 }
 
 impl Durable {
@@ -61,7 +97,9 @@ impl Durable {
     /// A batch was written and is not committed yet.
     pub fn on_write(&mut self, lane: LaneId, ops: &[Op]) {
         for op in ops.iter().filter(|op| owner(&op.id).is_some()) {
-            self.own.entry((lane, op.id.clone())).or_default().perhaps.push(left(op));
+            let nothing = Expected { acknowledged: None, written: VecDeque::new() };
+            let expected = self.own.entry((lane, op.id.clone())).or_insert(nothing);
+            expected.written.push_back(op.action.clone());
         }
     }
 
@@ -73,9 +111,10 @@ impl Durable {
                 let life = self.deleted.entry((node, lane, op.id.clone())).or_default();
                 *life = (*life).max(outcome.life);
             }
-            if owner(&op.id).is_some() {
-                let expected = Expected { acknowledged: left(op), perhaps: Vec::new() };
-                self.own.insert((lane, op.id.clone()), expected);
+            if let Some(expected) = self.own.get_mut(&(lane, op.id.clone())) {
+                // The oldest that waits: batches are acknowledged in the order in which they were written.
+                expected.written.pop_front();
+                expected.acknowledged = left(&op.action, expected.acknowledged.take());
             }
         }
     }
@@ -85,18 +124,19 @@ impl Durable {
         self.told.remove(&node);
     }
 
-    /// A node was started again.
-    pub fn on_start(&self, node: usize, store: &Store, excuses: &Excuses) -> Checked {
+    /// A node was started again. What it shows of its own then is what it goes on from.
+    pub fn on_start(&mut self, node: usize, store: &Store, excuses: &Excuses) -> Checked {
         if let Some(told) = self.told.get(&node) {
             Self::holds(node, store, told, excuses)?;
         }
-        if excuses.lost(node) {
-            return Ok(());
-        }
         let snapshot = snapshot(node, store)?;
-        let own = self.own.iter().filter(|((_, id), _)| owner(id) == Some(node));
+        let own = self.own.iter_mut().filter(|((_, id), _)| owner(id) == Some(node));
         for ((lane, id), expected) in own {
-            Self::says(node, &snapshot, *lane, id, expected)?;
+            if !excuses.lost(node) {
+                Self::says(node, &snapshot, *lane, id, expected)?;
+            }
+            expected.acknowledged = shown(node, &snapshot, *lane, id)?;
+            expected.written.clear();
         }
         Ok(())
     }
@@ -162,11 +202,8 @@ impl Durable {
         if lane.definition().ttl.is_some() {
             return Ok(());
         }
-        let found = match look(node, snapshot, lane, id)? {
-            Visibility::Shown(object) => serde_json::from_str::<Value>(&object.row.body).ok(),
-            _ => None,
-        };
-        if found == expected.acknowledged || expected.perhaps.contains(&found) {
+        let found = shown(node, snapshot, lane, id)?;
+        if expected.possible().any(|possible| possible == found) {
             return Ok(());
         }
         let text = |value: &Option<Value>| {
@@ -204,9 +241,63 @@ impl Durable {
     }
 }
 
+/// The body that a node shows under an id.
+fn shown(
+    node: usize,
+    snapshot: &Snapshot,
+    lane: LaneId,
+    id: &str,
+) -> Result<Option<Value>, Violation> {
+    Ok(match look(node, snapshot, lane, id)? {
+        Visibility::Shown(object) => serde_json::from_str::<Value>(&object.row.body).ok(),
+        _ => None,
+    })
+}
+
 impl Excuses {
     /// Whether every acknowledged deletion must have reached everyone: none was lost with a device.
     pub fn is_clean(&self) -> bool {
         self.forks.is_empty() && self.shrunk_at_ms.is_empty() && self.revoked.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    // From RFC 7396, appendix A.
+    #[test]
+    fn merge_patch_does_what_its_standard_says() {
+        for (target, patch, result) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
+            (json!({"a": "foo"}), json!("bar"), json!("bar")),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            assert_eq!(merged(target, &patch), result);
+        }
+    }
+
+    #[test]
+    fn unacknowledged_writes_are_there_in_their_order_or_not() {
+        let patch = |body: Value| {
+            Action::Patch(srcos_lanes::object::Patch { body: Some(body), ..Default::default() })
+        };
+        let expected = Expected {
+            acknowledged: Some(json!({"a": 1})),
+            written: [patch(json!({"b": 2})), patch(json!({"a": null}))].into(),
+        };
+        let possible: Vec<_> = expected.possible().flatten().collect();
+        assert_eq!(possible, [json!({"a": 1}), json!({"a": 1, "b": 2}), json!({"b": 2})]);
     }
 }

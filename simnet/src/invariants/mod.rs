@@ -6,21 +6,24 @@
 //! | invariant | checker |
 //! |---|---|
 //! | `journal.durable_before_told` | [`durable`] |
-//! | `journal.chain_intact` | [`peers`]: nobody who keeps the rules is accused of breaking them |
+//! | `journal.chain_intact` | [`chain`]: what is committed; [`peers`]: nobody who keeps the rules is accused of breaking them |
 //! | `lane.converged` | [`converged`] |
 //! | `policy.confined` | [`confined`] |
 //! | `tombstone.no_resurrection` | [`tombstones`] |
 //! | `report.honest` | [`report`]: what a node says of its peers |
 //! | `provenance.verifiable` | [`provenance`] |
 //! | `bounds.held` | [`bounds`] |
+//! | `network.truth` | [`links`]: whom a node calls connected |
 //!
-//! `sim.deterministic` is a test: seeds run twice. `tombstone.purge_after_propagation` and
-//! `network.truth` have no subject yet, as nothing is purged and no network state is reported.
+//! `sim.deterministic` is a test: seeds run twice. `tombstone.purge_after_propagation` has no subject yet,
+//! as nothing is purged.
 
 pub mod bounds;
+pub mod chain;
 pub mod confined;
 pub mod converged;
 pub mod durable;
+pub mod links;
 pub mod peers;
 pub mod provenance;
 pub mod report;

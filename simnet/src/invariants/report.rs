@@ -2,14 +2,17 @@
 //!
 //! Precisely: when n reports m as in step in a lane, m holds all that n holds there, and what m
 //! holds besides is there for no longer than the lag. Only a peer that lost what it had, or found a
-//! second history, may lack something for as long.
+//! second history, may lack something for as long. And of whom it has heard nothing for long it does not say
+//! so at all, whatever is true.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use srcos_lanes::frontier::Frontier;
+use srcos_lanes::ids::DeviceId;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::Store;
-use srcos_replication::peers::LaneState;
+use srcos_replication::engine::SILENCE_MS_MAX;
+use srcos_replication::peers::{LanePeer, LaneState};
 
 use super::{Checked, Excuses, violated};
 use crate::cluster::{Node, shared_lanes};
@@ -17,12 +20,18 @@ use crate::cluster::{Node, shared_lanes};
 /// The invariant's name.
 pub const NAME: &str = "report.honest";
 
+/// Time after which a node that has heard nothing of a peer no longer calls it in step: what the engine
+/// allows, by a clock that may be a twentieth slow.
+const HEARD_MS_MAX: u64 = SILENCE_MS_MAX + SILENCE_MS_MAX / 10;
+
 /// What each node held, and since when.
 #[derive(Debug)]
 pub struct HonestReport {
     lag_ms_max: u64,
     /// What each node held of each lane, with the time since when.
     history: BTreeMap<(usize, LaneId), VecDeque<(u64, Frontier)>>,
+    /// When each node last heard of each device.
+    heard_ms: BTreeMap<(usize, DeviceId), u64>,
     /// Since when n says of m that it is in step while m lacks something.
     wrong_since_ms: BTreeMap<(usize, usize, LaneId), u64>,
     /// How often something that a node holds changed, or a roster.
@@ -39,6 +48,7 @@ impl HonestReport {
         Self {
             lag_ms_max,
             history: BTreeMap::new(),
+            heard_ms: BTreeMap::new(),
             wrong_since_ms: BTreeMap::new(),
             changes: 0,
             alike_at: BTreeMap::new(),
@@ -72,6 +82,35 @@ impl HonestReport {
     pub fn on_lost(&mut self, node: usize) {
         self.changes += 1;
         self.history.retain(|(of, _), _| *of != node);
+    }
+
+    /// A node was given what a device sent.
+    pub fn on_heard(&mut self, now_ms: u64, node: usize, of: DeviceId) {
+        self.heard_ms.insert((node, of), now_ms);
+    }
+
+    /// A look at whether a node says "in step", now, of a device that it has not heard for long.
+    pub fn on_silence(&self, now_ms: u64, number: usize, node: &Node) -> Checked {
+        let Some(running) = &node.running else { return Ok(()) };
+        let heard =
+            self.heard_ms.range((number, DeviceId([0; 32]))..=(number, DeviceId([255; 32])));
+        for ((_, device), at_ms) in heard {
+            if at_ms + HEARD_MS_MAX > now_ms || !running.engine.is_connected(*device) {
+                continue;
+            }
+            for lane in shared_lanes() {
+                let peers = running.engine.lane_peers_at(&running.store, lane, node.now(now_ms));
+                let said =
+                    |peer: &LanePeer| peer.device == *device && peer.state == LaneState::InSync;
+                if peers.iter().any(said) {
+                    let (of, silent) = (device.short(), now_ms - at_ms);
+                    let what =
+                        format!("n{number} calls {of} in step in {lane}, {silent} ms silent");
+                    return violated(NAME, what);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A look at what a node reports.

@@ -14,13 +14,15 @@ use crate::world::World;
 pub(super) const ALL: &[Scenario] = &[
     Scenario::new(
         "hostile-member",
-        "a member plays every trick; the others agree in spite of it",
+        "a member plays every trick but those that have a story of their own; the others agree in spite of it",
         4,
         hostile_member,
     )
     .shaped(|options| {
-        // Its own journal has one history here; the other tricks have stories of their own.
-        let others = Trick::ALL.into_iter().filter(|trick| !trick.is_steady());
+        // Its own journal has one history here, and nobody is put out: those tricks have stories of their own.
+        let apart = [Trick::Smuggle, Trick::Accomplice];
+        let others =
+            Trick::ALL.into_iter().filter(|trick| !trick.is_steady() && !apart.contains(trick));
         options.tricks = others.map(|trick| (trick, 5)).collect();
     }),
     Scenario::new(
@@ -47,7 +49,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario::new(
         "withheld-entries",
         "a member leaves out frames: what was left out is asked for again",
-        3,
+        2,
         withheld_entries,
     )
     .shaped(|options| options.tricks = BTreeMap::from([(Trick::Withhold, 4)])),
@@ -108,6 +110,7 @@ fn hostile_member(world: &mut World) -> Checked {
         }
         world.pass(5_000)?;
     }
+    world.claim_all_played(THIEF)?;
     world.come_to_rest()
 }
 
@@ -170,7 +173,8 @@ fn altered_bodies(world: &mut World) -> Checked {
 
 fn withheld_entries(world: &mut World) -> Checked {
     for number in 0..20 {
-        world.put(2, Normal, &format!("page/{number}"), json!(number))?;
+        // There is nobody else from whom the other could have it.
+        world.put(1, Normal, &format!("page/{number}"), json!(number))?;
         world.pass(1_000)?;
     }
     // Of what is left out last, no later entry tells.

@@ -29,6 +29,13 @@ pub(super) const ALL: &[Scenario] = &[
         frozen_when_it_arrived,
     ),
     Scenario::new(
+        "silent-for-long",
+        "a link says nothing for minutes without breaking: nobody goes on calling the other in step",
+        2,
+        silent_for_long,
+    )
+    .shaped(|options| options.dead_link_ms = 600_000),
+    Scenario::new(
         "asymmetric-cut",
         "one direction is dead for long; nobody claims to be in step, and nothing is lost",
         2,
@@ -107,6 +114,18 @@ fn frozen_when_it_arrived(world: &mut World) -> Checked {
     world.pass(8_000)?;
     let read = world.shows(0, Normal, "arrived") == Some(json!(1));
     world.claim(read, "what had arrived is read, whatever became of the link")?;
+    world.come_to_rest()
+}
+
+fn silent_for_long(world: &mut World) -> Checked {
+    world.put(0, Normal, "before", json!(1))?;
+    world.pass(60_000)?;
+    world.claim(world.says_in_step(1, 0, Normal), "who speaks is in step")?;
+    world.clog_for(0, 240_000);
+    world.pass(130_000)?;
+    world.claim(!world.says_in_step(1, 0, Normal), "who has not spoken for long is not")?;
+    world.pass(150_000)?;
+    world.claim(world.says_in_step(1, 0, Normal), "who speaks again is again")?;
     world.come_to_rest()
 }
 

@@ -8,7 +8,7 @@ use super::{Happening, World};
 use crate::cluster::Node;
 use crate::hostile::{Tamperer, Trick};
 use crate::invariants::{Checked, unreadable};
-use crate::scheduler::Stream;
+use crate::scheduler::{Purpose, Stream};
 
 impl World {
     /// Draws when the member takes in its accomplice, and when it is caught: at once, soon, or late.
@@ -70,7 +70,7 @@ impl World {
         if self.calm || members.is_empty() || self.excuses.accomplices.is_empty() {
             return Ok(());
         }
-        let by = self.chance.pick(&members);
+        let by = self.streams.of(Purpose::Betrayal, 0).pick(&members);
         self.revoke(by, thief)
     }
 

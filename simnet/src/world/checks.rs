@@ -8,7 +8,8 @@ use srcos_replication::roster::Roster;
 use super::{Verdict, World};
 use crate::cluster::{Node, shared_lanes};
 use crate::invariants::converged::Comparison;
-use crate::invariants::{Checked, bounds, list, provenance};
+use crate::invariants::{Checked, bounds, links, list, provenance};
+use crate::scheduler::Purpose;
 
 /// Time between two looks at everything, in milliseconds.
 pub(super) const LOOK_EVERY_MS: u64 = 10_000;
@@ -25,7 +26,9 @@ impl World {
         if !self.calm || self.looks.is_multiple_of(LOOK_EVERY_MS / LOOK_FOR_END_MS) {
             self.bounds.on_look()?;
             for number in 0..self.nodes.len() {
-                self.look_at_journals(number)?;
+                self.look_at_bounds(number)?;
+                self.look_at_links(number)?;
+                self.report.on_silence(self.now_ms(), number, &self.nodes[number])?;
                 self.look_at_report(number)?;
                 if self.looks.is_multiple_of(LOOKS_PER_FULL) {
                     self.look_at_objects(number)?;
@@ -54,10 +57,24 @@ impl World {
         self.report.on_look(now_ms, number, &self.nodes, &self.excuses)
     }
 
-    fn look_at_journals(&self, number: usize) -> Checked {
+    fn look_at_bounds(&self, number: usize) -> Checked {
         let Some(running) = &self.nodes[number].running else { return Ok(()) };
+        bounds::on_roster(number, running)?;
+        for (link, side) in self.network.links_of(number) {
+            let conn = self.network.link(link).map(|link| link.ends[side].conn);
+            let queued = conn.map_or(0, |conn| running.engine.queued_bytes(conn));
+            bounds::on_queue(number, queued)?;
+        }
         let devices = self.nodes.iter().map(Node::device);
         devices.into_iter().try_for_each(|of| bounds::on_journals(number, running, of))
+    }
+
+    fn look_at_links(&self, number: usize) -> Checked {
+        // Of what was frozen, or stood still, until now nothing can be said yet.
+        if self.calm {
+            return Ok(());
+        }
+        links::on_look(self.now_ms(), number, &self.nodes, &self.network)
     }
 
     fn look_at_objects(&mut self, number: usize) -> Checked {
@@ -111,8 +128,7 @@ impl World {
         match checked {
             None | Some(Ok(Ok(()))) => Ok(()),
             Some(Ok(Err(violation))) => {
-                self.fault("damage reported", &violation.what);
-                self.replace(number);
+                self.damaged(number, violation.what);
                 Ok(())
             }
             Some(Err(error)) => self.store_failed(number, &error),
@@ -207,7 +223,8 @@ impl World {
         for number in self.core.clone() {
             self.look_at_objects(number)?;
         }
-        let verified = self.core.iter().nth(self.chance.index(self.core.len()));
+        let verified =
+            self.core.iter().nth(self.streams.of(Purpose::Verify, 0).index(self.core.len()));
         if let Some(number) = verified.copied()
             && let Some(running) = &self.nodes[number].running
         {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use srcos_lanes::ids::DeviceId;
 use srcos_lanes::lane::LaneId;
-use srcos_lanes::policy::{Grant, ReplicationPolicy};
+use srcos_lanes::policy::Grant;
 
 use super::{Happening, World};
 use crate::cluster::{self, Node};
@@ -12,7 +12,7 @@ use crate::disk::Io;
 use crate::faults::Fault;
 use crate::invariants::{Checked, Violation, peers};
 use crate::network::LinkId;
-use crate::scheduler::Stream;
+use crate::scheduler::{Purpose, Stream};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
@@ -270,7 +270,7 @@ impl World {
             return;
         }
         self.line("power", format!("n{number}"));
-        self.nodes[number].cut_power(&mut self.chance);
+        self.nodes[number].cut_power(self.streams.of(Purpose::Power, number));
         self.nodes[number].disk.lie(false);
         self.leave(number);
     }
@@ -297,6 +297,7 @@ impl World {
         self.nodes[number].suspect = true;
         self.excuses.shrunk_at_ms.insert(number, now_ms);
         self.grown.forget(number);
+        self.chains.on_lost(number);
         self.durable.on_lost(number);
         self.report.on_lost(number);
         self.resurrection.on_lost(number);
@@ -336,6 +337,13 @@ impl World {
         if was_running {
             self.leave(number);
         }
+    }
+
+    /// A device says that its store is damaged, which a person answers with a new disk.
+    pub(super) fn damaged(&mut self, number: usize, what: String) {
+        self.fault("damage reported", &what);
+        self.damage.push((number, what));
+        self.replace(number);
     }
 
     /// A device gets a new, empty disk under its old key.
@@ -517,7 +525,7 @@ impl World {
             class: class.clone(),
             to,
         };
-        self.nodes[number].policy = ReplicationPolicy::with_grants(opened.iter().map(grant));
+        self.nodes[number].grants = opened.iter().map(grant).collect();
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use srcos_replication::engine::ConnId;
 use super::{Happening, World};
 use crate::invariants::Checked;
 use crate::network::LinkId;
+use crate::scheduler::Purpose;
 
 /// Time until a node dials again after the first failure, at most, in milliseconds.
 const REDIAL_MS_FIRST: u64 = 500;
@@ -50,7 +51,7 @@ impl World {
     pub(super) fn dial_all(&mut self, node: usize, within_ms: u64) {
         for peer in 0..self.nodes.len() {
             if self.dials(node, peer) {
-                let delay = self.latency.between(0, within_ms);
+                let delay = self.streams.of(Purpose::Dial, node).between(0, within_ms);
                 self.dial_at(node, peer, delay);
             }
             // A node that waits to be dialled was missed while it was away.
@@ -87,7 +88,7 @@ impl World {
         let failures = self.dial_failures.entry((node, peer)).or_default();
         *failures = (*failures + 1).min(10);
         let most = (REDIAL_MS_FIRST << *failures).min(REDIAL_MS_MAX);
-        let delay = self.latency.between(20, most);
+        let delay = self.streams.of(Purpose::Dial, node).between(20, most);
         self.dial_at(node, peer, delay);
     }
 
@@ -122,7 +123,9 @@ impl World {
 
     pub(super) fn put_on_link(&mut self, link: LinkId, side: usize, frame: Vec<u8>) {
         let shape = self.options.links;
-        let latency = self.latency.between(shape.latency_ms_min, shape.latency_ms_max);
+        let sender = self.network.link(link).map_or(0, |link| link.ends[side].node);
+        let way = self.streams.of(Purpose::Way, sender);
+        let latency = way.between(shape.latency_ms_min, shape.latency_ms_max);
         if let Some(at) = self.network.send(link, side, frame, self.now_ms(), latency) {
             self.scheduler.at(at, Happening::Arrive { link, from: side, crossed: false });
         }
@@ -155,6 +158,7 @@ impl World {
             }
             self.settle_soon(sender.node);
         }
+        self.report.on_heard(now_ms, receiver.node, self.nodes[sender.node].device());
         let handled = self.call(receiver.node, |running, now| {
             running.engine.handle_frame(&mut running.store, now, receiver.conn, &frame)
         });
@@ -183,8 +187,10 @@ impl World {
         if !self.network.cut(link) {
             return;
         }
-        for side in 0..2 {
-            let delay = self.chance.between(0, self.options.detect_ms_max);
+        let Some(ends) = self.network.link(link).map(|link| link.ends) else { return };
+        for (side, end) in ends.iter().enumerate() {
+            let notice = self.streams.of(Purpose::Notice, end.node);
+            let delay = notice.between(0, self.options.detect_ms_max);
             self.scheduler.after(delay, Happening::Learn { link, side });
         }
     }
@@ -195,11 +201,14 @@ impl World {
         self.watch(link, until_ms);
     }
 
-    /// A link on which nothing will pass until a time is taken for dead, if that is far off.
+    /// A link on which nothing will pass until a time is taken for dead when it has stood still for long
+    /// enough, also where one outage follows another.
     pub(super) fn watch(&mut self, link: LinkId, until_ms: u64) {
-        let dead_ms = self.now_ms() + self.options.dead_link_ms;
+        let now_ms = self.now_ms();
+        let since_ms = self.network.stand_still(link, now_ms, until_ms);
+        let dead_ms = since_ms + self.options.dead_link_ms;
         if until_ms > dead_ms {
-            self.scheduler.at(dead_ms, Happening::GiveUp { link });
+            self.scheduler.at(dead_ms.max(now_ms), Happening::GiveUp { link });
         }
     }
 
@@ -277,7 +286,7 @@ impl World {
             self.cut(link);
         }
         if left > 0 && !self.calm {
-            let delay = self.chance.between(100, 4_000);
+            let delay = self.streams.of(Purpose::Flap, a).between(100, 4_000);
             self.scheduler.after(delay, Happening::Flap { a, b, left: left - 1 });
         }
     }

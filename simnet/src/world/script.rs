@@ -237,9 +237,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether a node reported damage in this run.
-    pub fn reported_damage(&self) -> bool {
-        self.faults.contains_key("damage reported")
+    /// What a node said was damaged in its store, if it said so.
+    pub fn reported_damage(&self, node: usize) -> Option<&str> {
+        let (_, what) = self.damage.iter().find(|(by, _)| *by == node)?;
+        Some(what)
     }
 
     /// Whether a node runs.
@@ -270,11 +271,12 @@ impl World {
         }
     }
 
-    /// Whether a device says that it is in step with another in a lane.
+    /// Whether a device says, if it is asked now, that it is in step with another in a lane.
     pub fn says_in_step(&self, node: usize, other: usize, lane: LaneId) -> bool {
         let device = self.nodes[other].device();
+        let now = self.nodes[node].now(self.now_ms());
         self.nodes[node].running.as_ref().is_some_and(|running| {
-            let peers = running.engine.lane_peers(&running.store, lane);
+            let peers = running.engine.lane_peers_at(&running.store, lane, now);
             peers.iter().any(|peer| peer.device == device && peer.state == LaneState::InSync)
         })
     }
@@ -293,6 +295,12 @@ impl World {
     pub fn has_played(&self, node: usize, trick: Trick) -> bool {
         let tamperer = self.nodes[node].tamperer.as_ref();
         tamperer.is_some_and(|tamperer| tamperer.played.contains_key(&trick))
+    }
+
+    /// Claims that a member has played every trick that it was to play.
+    pub fn claim_all_played(&self, node: usize) -> Checked {
+        let idle = self.options.tricks.keys().find(|trick| !self.has_played(node, **trick));
+        self.claim(idle.is_none(), &format!("all tricks were played, but for {idle:?}"))
     }
 
     /// How many journals of a lane a device has for another: one for each incarnation.
