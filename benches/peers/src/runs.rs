@@ -136,7 +136,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     scratch::remove_left_behind(&parent, SCRATCH)?;
     let most = objects.iter().max().copied().unwrap_or_default();
-    scratch::refuse_full_disk(&parent, FREE_BYTES.saturating_add(most.saturating_mul(FREE_BYTES_EACH)))?;
+    scratch::refuse_full_disk(
+        &parent,
+        FREE_BYTES.saturating_add(most.saturating_mul(FREE_BYTES_EACH)),
+    )?;
     let stores = scratch::make(&parent, SCRATCH)?;
 
     let compared = options.results.as_ref().unwrap_or(&stored_results);
