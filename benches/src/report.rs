@@ -232,7 +232,7 @@ pub(crate) fn say(document: &serde_json::Value) {
 }
 
 /// A line for people.
-fn complain(line: &str) {
+pub(crate) fn complain(line: &str) {
     // Nobody may be reading any more.
     let _ = writeln!(std::io::stderr(), "{line}");
 }

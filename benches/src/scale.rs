@@ -13,7 +13,7 @@ use crate::latency::Probe;
 use crate::node::{Node, Program};
 use crate::pair::{LANE, Link, Pair, import, prepare, scratch, start};
 use crate::plot::{self, Series};
-use crate::report::Report;
+use crate::report::{Report, complain};
 use crate::stats::{growth, median};
 use crate::workload;
 
@@ -175,6 +175,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     costs.iter().for_each(|costs| costs.growth(&mut report));
     // The table first: the disk may be what failed.
     let complete = report.finish()?;
+    if results.is_none() {
+        complain("not stored, since it is a part of a run: --results DIR stores it there");
+    }
     let Some(results) = results.filter(|_| complete) else { return Ok(complete) };
     for costs in costs.iter().filter(|costs| !costs.rows.is_empty()) {
         costs.draw(&results)?;

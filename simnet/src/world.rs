@@ -15,12 +15,11 @@ use srcos_lanes::ids::Now;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{Action, Op, Outcome};
 use srcos_replication::engine::{ConnId, Event};
-use srcos_replication::wire::MESSAGE_BYTES_MAX;
 
 use crate::cluster::{self, Node, Running};
 use crate::disk::Image;
 use crate::hostile::{Tamperer, Target};
-use crate::invariants::bounds::Bounds;
+use crate::invariants::bounds::{Bounds, QUEUED_BYTES_MAX};
 use crate::invariants::chain::Chains;
 use crate::invariants::confined::{Confined, Sending};
 use crate::invariants::durable::Durable;
@@ -36,9 +35,6 @@ use crate::workload::Workload;
 
 /// Lag that a report may have on an idle link, in milliseconds: a digest comes every 30 s.
 const REPORT_LAG_MS: u64 = 31_000;
-/// Bytes that an engine queues for a link before a receipt, at most: its outbox and one message.
-const QUEUED_BYTES_MAX: usize = 512 * 1024 + MESSAGE_BYTES_MAX;
-
 /// Something that happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Happening {

@@ -1,5 +1,5 @@
-//! Frames, what waits for links, events, timers, journals and rosters stay below their limits, whatever a
-//! peer sends.
+//! Frames, what waits for links, events, timers and journals stay below their limits, whatever a peer
+//! sends.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,6 @@ use srcos_lanes::ids::DeviceId;
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{DEVICE_JOURNALS_MAX, REVOKED_JOURNALS_MAX};
 use srcos_replication::engine::EVENTS_MAX;
-use srcos_replication::roster::RECORDS_MAX;
 use srcos_replication::wire::FRAME_BYTES_MAX;
 
 use super::{Checked, violated};
@@ -43,16 +42,7 @@ pub fn on_journals(node: usize, running: &Running, of: DeviceId) -> Checked {
 
 /// Bytes that a node keeps for a link at most: the half megabyte after which it cuts no more runs, a message
 /// that was cut just before with the largest entries that are written here, and what is said besides.
-const QUEUED_BYTES_MAX: usize = 3 * 1024 * 1024;
-
-/// A look at how many records a node's roster has.
-pub fn on_roster(node: usize, running: &Running) -> Checked {
-    let records = running.engine.roster().len();
-    if records > RECORDS_MAX {
-        return violated(NAME, format!("n{node} holds {records} records of its roster"));
-    }
-    Ok(())
-}
+pub const QUEUED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// A look at how many bytes wait for a link of a node.
 pub fn on_queue(node: usize, bytes: usize) -> Checked {

@@ -88,11 +88,15 @@ pub struct Excuses {
     /// Devices that such a member took in. Who believed that, while it did not know of the revocation
     /// that made it void, keeps what they wrote, and it goes to nobody else (ADR 0003).
     pub accomplices: BTreeSet<DeviceId>,
-    /// Those of them whose admission is void, by all records that any device holds in the end.
+    /// Devices whose admission is void, by all records that any device holds in the end: accomplices, and
+    /// whoever was taken in by one that was put out by somebody who had not heard of it.
     pub void: BTreeSet<DeviceId>,
-    /// Lanes in which somebody held entries of an accomplice. What others built on them is left out
-    /// where they are not held, and the object says so there (ADR 0017).
+    /// Lanes in which somebody held entries of an accomplice, or of another whose admission is void in the
+    /// end. What others built on them is left out where they are not held, and the object says so there
+    /// (ADR 0017).
     entangled: BTreeSet<LaneId>,
+    /// Lanes in which the first held entries of the second, which joined while the run went on.
+    held_of_late: BTreeSet<(DeviceId, DeviceId, LaneId)>,
     /// Lanes in which the member that took them in holds such entries. What it builds on them is left out
     /// by everyone, and the object says so everywhere.
     tainted: BTreeSet<LaneId>,
@@ -114,6 +118,10 @@ pub struct Excuses {
 impl Excuses {
     /// A node's commit returned.
     pub fn on_commit(&mut self, store: &Store) {
+        for of in self.late.iter().filter(|of| **of != store.device()) {
+            let held = LaneId::ALL.into_iter().filter(|lane| store.device_journals(*lane, *of) > 0);
+            self.held_of_late.extend(held.map(|lane| (store.device(), *of, lane)));
+        }
         if self.forks.is_empty() {
             return;
         }
@@ -151,6 +159,19 @@ impl Excuses {
                 self.flooded.insert(lane);
             }
         }
+    }
+
+    /// By all records that any device holds in the end these are void: who believed them before keeps what
+    /// they wrote, and it goes to nobody else (ADR 0003).
+    pub fn note_void(&mut self, void: BTreeSet<DeviceId>) {
+        for (by, of, lane) in &self.held_of_late {
+            if void.contains(of) && !void.contains(by) {
+                let is_thief = self.hostile.contains(by);
+                let lanes = if is_thief { &mut self.tainted } else { &mut self.entangled };
+                lanes.insert(*lane);
+            }
+        }
+        self.void = void;
     }
 
     /// Whether somebody hands on what a device writes, although nobody should take it.

@@ -33,6 +33,13 @@ pub(super) const ALL: &[Scenario] = &[
         witness_put_out_unheard,
     ),
     Scenario::new(
+        "admitted-by-who-was-put-out-unheard",
+        "a device is taken in by one that is put out by who did not hear it: who believed it keeps what it wrote",
+        3,
+        admitted_by_who_was_put_out_unheard,
+    )
+    .shaped(|options| options.outsiders = 1),
+    Scenario::new(
         "revoked-at-the-same-moment",
         "an entry and the revocation of its author cross on their way; in the end all hold it",
         3,
@@ -154,6 +161,29 @@ fn witness_put_out_unheard(world: &mut World) -> Checked {
     world.come_to_rest()?;
     let shown = world.shows(3, Normal, "unsuspecting");
     world.claim(shown == Some(json!(1)), "who believed the witness testifies in its place")
+}
+
+fn admitted_by_who_was_put_out_unheard(world: &mut World) -> Checked {
+    let (newcomer, theirs) = (3, Some(json!({ "by": "the newcomer" })));
+    world.pass(5_000)?;
+    world.part(&[0]);
+    world.take_in(1, newcomer)?;
+    world.pass(5_000)?;
+    world.put(newcomer, Normal, "theirs", json!({ "by": "the newcomer" }))?;
+    world.pass(5_000)?;
+    world
+        .claim(world.shows(2, Normal, "theirs") == theirs, "who heard of it takes what it wrote")?;
+    world.put_out(0, 1)?;
+    world.mend_network();
+    world.put(2, Normal, "honest", json!(1))?;
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    for member in [0, 2] {
+        world.claim(!world.takes_for_member(member, newcomer), "it has to be paired again")?;
+        world.claim(world.shows(member, Normal, "honest").is_some(), "nothing else is held up")?;
+    }
+    world.claim(world.shows(2, Normal, "theirs") == theirs, "what was taken in stays there")?;
+    world.claim(world.shows(0, Normal, "theirs").is_none(), "and goes to nobody else")
 }
 
 fn revoked_at_the_same_moment(world: &mut World) -> Checked {

@@ -59,7 +59,6 @@ impl World {
 
     fn look_at_bounds(&self, number: usize) -> Checked {
         let Some(running) = &self.nodes[number].running else { return Ok(()) };
-        bounds::on_roster(number, running)?;
         for (link, side) in self.network.links_of(number) {
             let conn = self.network.link(link).map(|link| link.ends[side].conn);
             let queued = conn.map_or(0, |conn| running.engine.queued_bytes(conn));
@@ -156,11 +155,13 @@ impl World {
                 roster.is_member(node.device()) || (due && !revoked)
             })
             .collect();
+        let mut void = roster.void();
         let accomplices = self.excuses.accomplices.iter().copied();
-        self.excuses.void = accomplices.filter(|device| !roster.is_member(*device)).collect();
-        if !self.excuses.void.is_empty() {
-            self.fault("accomplice void", "nobody takes it for a member");
+        void.extend(accomplices.filter(|device| !roster.is_member(*device)));
+        if !void.is_empty() {
+            self.fault("admission void", "nobody takes it for a member");
         }
+        self.excuses.note_void(void);
         let text = format!("{:?}", self.core);
         self.line("core", &text);
         self.bridged = !self.core_is_connected();
