@@ -43,6 +43,7 @@ bugs! {
     SendDeniedClass, "send-denied-class", "sends bodies of a class that policy denies";
     OfferSecureLane, "offer-secure-lane", "offers lanes that policy keeps on the device";
     GrantToAll, "grant-to-all", "opens to every member what was opened to one";
+    KeepOffers, "keep-offers", "goes on as it was with those whom a new policy denies something";
     ShowHidden, "show-hidden", "shows a deleted object again when a late change to it arrives";
     LatestGrave, "latest-grave", "names as the one who deleted an object whoever is heard last";
     ReuseSequence, "reuse-sequence", "goes on in its old journal after a backup was put back";

@@ -83,6 +83,14 @@ impl ReplicationPolicy {
         Self { grants: grants.into_iter().collect() }
     }
 
+    /// Whether this policy decides as the other for all that could go to a device.
+    pub fn treats_alike(&self, other: &Self, to: DeviceId) -> bool {
+        let of = |policy: &Self| -> BTreeSet<Grant> {
+            policy.grants.iter().filter(|grant| grant.to == to).cloned().collect()
+        };
+        of(self) == of(other)
+    }
+
     /// Whether anything of a lane may be told to a device, its name and frontier included.
     pub fn lane(&self, lane: LaneId, to: DeviceId) -> Decision {
         match lane.definition().replication {

@@ -558,6 +558,25 @@ impl Engine {
         self.save_peers(store)
     }
 
+    /// Puts another policy in force, at once and without a restart. Every connection to a device for which
+    /// it decides otherwise ends: what was queued on it was read under the old policy and is dropped, and the
+    /// caller, who is told by [`Event::Close`], connects again. What was polled before is on its way.
+    pub fn set_policy(&mut self, policy: ReplicationPolicy) {
+        let before = std::mem::replace(&mut self.policy, policy);
+        if bug::active(Bug::KeepOffers) {
+            return;
+        }
+        let changed = |device| !self.policy.treats_alike(&before, device);
+        for (_, session) in self.closing.iter_mut().filter(|(_, s)| changed(s.device)) {
+            session.forget_outbox();
+        }
+        let conns = self.sessions.values().filter(|session| changed(session.device));
+        for conn in conns.map(|session| session.conn).collect::<Vec<_>>() {
+            self.sessions.get_mut(&conn).into_iter().for_each(Session::forget_outbox);
+            self.abort(conn, AbortReason::PolicyChanged, "");
+        }
+    }
+
     // ---- what the caller must do ----
 
     /// When [`Engine::handle_timeout`] is due next. Wall clock times are given as if the clocks

@@ -121,6 +121,9 @@ pub(crate) struct Session {
     pub(crate) digest_at: MonoMillis,
     /// Not before this time is a repeat asked for again.
     pub(crate) reset_after: MonoMillis,
+    /// Entries came that do not follow, too soon after the last request for a repeat: the next digest that
+    /// differs asks.
+    pub(crate) owes_reset: bool,
     /// Not before this time is a digest that differs answered again.
     pub(crate) digest_answered_until: MonoMillis,
     /// The roster was sent to prove our membership; once is enough.
@@ -170,6 +173,7 @@ impl Session {
             resets: false,
             digest_at: now,
             reset_after: MonoMillis(0),
+            owes_reset: false,
             digest_answered_until: MonoMillis(0),
             proved: false,
             forks_shown: BTreeSet::new(),

@@ -170,12 +170,14 @@ pub enum AbortReason {
     StoreFailed = 10,
     /// Another connection to the same device takes over.
     Replaced = 11,
+    /// What may go to the peer has changed; a new connection is made under the new policy.
+    PolicyChanged = 12,
     /// A reason that this version does not know.
     Unknown = 0,
 }
 
 impl AbortReason {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Protocol,
         Self::Version,
         Self::NotAMember,
@@ -187,6 +189,7 @@ impl AbortReason {
         Self::ShuttingDown,
         Self::StoreFailed,
         Self::Replaced,
+        Self::PolicyChanged,
     ];
 
     /// The reason of a number.
@@ -208,6 +211,7 @@ impl AbortReason {
             Self::ShuttingDown => "shutting_down",
             Self::StoreFailed => "store_failed",
             Self::Replaced => "replaced_by_another_connection",
+            Self::PolicyChanged => "policy_changed",
             Self::Unknown => "unknown_reason",
         }
     }
@@ -378,7 +382,7 @@ fn untagged<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
 }
 
 /// Whether a frame is a part of a message with more to come.
-pub(crate) fn has_more(frame: &[u8]) -> bool {
+pub fn has_more(frame: &[u8]) -> bool {
     frame.first() == Some(&PART)
 }
 

@@ -133,6 +133,11 @@ impl Node {
         self.clock.now(at_ms)
     }
 
+    /// What it lets go to whom.
+    pub fn policy(&self) -> ReplicationPolicy {
+        ReplicationPolicy::with_grants(self.grants.iter().cloned())
+    }
+
     /// Whether it keeps the rules and is the only one of its kind.
     pub fn is_honest(&self) -> bool {
         self.tamperer.is_none() && self.copy_of.is_none() && !self.retired
@@ -147,7 +152,7 @@ impl Node {
         self.homeless |= self.home.is_some() && store.mesh() != self.home;
         let config = EngineConfig {
             signer: Box::new(self.key.clone()),
-            policy: ReplicationPolicy::with_grants(self.grants.iter().cloned()),
+            policy: self.policy(),
             seed: self.stream.bytes(),
         };
         let engine = Engine::new(config, &mut store).map_err(|error| match error {

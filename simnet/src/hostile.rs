@@ -4,7 +4,7 @@
 mod faces;
 mod ghost;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use srcos_lanes::journal::{Body, Entry, sign_header, write_entry};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::signature::Signer as _;
 use srcos_replication::roster::RecordBytes;
-use srcos_replication::wire::{Assembler, LaneReceipt, Message, Receipt, frames};
+use srcos_replication::wire::{Assembler, LaneReceipt, Message, Receipt, frames, has_more};
 
 use crate::faults::kebab;
 use crate::scheduler::Stream;
@@ -48,6 +48,10 @@ pub enum Trick {
     Reorder,
     /// A frame is left out.
     Withhold,
+    /// A run is left out, and nothing else.
+    WithholdRun,
+    /// A run is sent after the frame that follows it.
+    ReorderRun,
     /// Random bytes.
     Garbage,
     /// An entry in another member's name, signed by itself.
@@ -79,12 +83,14 @@ pub enum Trick {
 
 impl Trick {
     /// Every trick.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::BitFlip,
         Self::Truncate,
         Self::Replay,
         Self::Reorder,
         Self::Withhold,
+        Self::WithholdRun,
+        Self::ReorderRun,
         Self::Garbage,
         Self::Forge,
         Self::Stranger,
@@ -98,6 +104,10 @@ impl Trick {
         Self::FarLife,
         Self::Faces,
     ];
+
+    /// What a member does by a fault of its program: with runs, which are asked for again. What else a link
+    /// carries is said once, since links lose nothing.
+    pub const FAULTS: [Self; 2] = [Self::WithholdRun, Self::ReorderRun];
 
     /// Its name in lists.
     pub fn name(self) -> String {
@@ -113,10 +123,10 @@ impl Trick {
             Self::Replay => {
                 "what was true once is said again: nothing is taken twice, and nothing goes back"
             }
-            Self::Reorder => {
+            Self::Reorder | Self::ReorderRun => {
                 "order is the sender's promise, not the receiver's: what comes too early waits or is refused"
             }
-            Self::Withhold => {
+            Self::Withhold | Self::WithholdRun => {
                 "a gap is no end: what was left out is asked for again, from whoever has it"
             }
             Self::Forge => "one member must not write in the name of another",
@@ -170,6 +180,8 @@ pub struct Tamperer {
     contraband: Vec<(DeviceId, Vec<u8>)>,
     /// A frame that waits for the one after it, by connection.
     waiting: BTreeMap<u64, Vec<u8>>,
+    /// Journals of which the last run was left out, by connection.
+    lost: BTreeMap<u64, BTreeSet<(LaneId, Author)>>,
     faces: Faces,
     /// The lane in which journals are begun, and how many were.
     journals: Option<(LaneId, usize)>,
@@ -209,6 +221,7 @@ impl Tamperer {
             recorded: VecDeque::new(),
             contraband: Vec::new(),
             waiting: BTreeMap::new(),
+            lost: BTreeMap::new(),
             faces: Faces::default(),
             journals: None,
             far: BTreeMap::new(),
@@ -227,8 +240,13 @@ impl Tamperer {
             matches!(message, Message::Hello(_) | Message::ProofNeeded | Message::Roster(_))
         };
         let greets = whole(&frame, |message| Some(greets(message))).unwrap_or(false);
-        // What was held back goes after the frame that follows it.
-        let late = self.waiting.remove(&to.conn);
+        // What was held back goes after the frame that follows it; a program that keeps messages whole sends it
+        // after the message.
+        let faulty = Trick::FAULTS.iter().any(|trick| self.tricks.contains_key(trick));
+        let late = match faulty && has_more(&frame) {
+            true => None,
+            false => self.waiting.remove(&to.conn),
+        };
         let mut sent = vec![self.shown(to, frame)];
         for trick in self.tricks.keys().copied().collect::<Vec<_>>() {
             let every = self.tricks[&trick];
@@ -242,7 +260,18 @@ impl Tamperer {
             }
         }
         sent.extend(late);
+        if let Some(lost) = self.lost.get_mut(&to.conn) {
+            for run in sent.iter().filter_map(|frame| of_run(frame)) {
+                lost.remove(&run);
+            }
+        }
         sent
+    }
+
+    /// Connections on which a run was left out, or waits, and nothing that followed shows it.
+    pub fn silent_losses(&self) -> BTreeSet<u64> {
+        let lost = self.lost.iter().filter(|(_, journals)| !journals.is_empty());
+        lost.map(|(conn, _)| *conn).chain(self.waiting.keys().copied()).collect()
     }
 
     fn play(&mut self, trick: Trick, to: Target, sent: &mut Vec<Vec<u8>>) {
@@ -268,6 +297,18 @@ impl Tamperer {
                 }
             }
             Trick::Withhold => drop(sent.pop()),
+            Trick::WithholdRun => {
+                if let Some(journal) = sent.last().and_then(|frame| of_run(frame)) {
+                    sent.clear();
+                    self.lost.entry(to.conn).or_default().insert(journal);
+                }
+            }
+            Trick::ReorderRun => {
+                if sent.last().is_some_and(|frame| of_run(frame).is_some()) {
+                    self.waiting.extend(sent.pop().map(|frame| (to.conn, frame)));
+                }
+            }
+
             Trick::Garbage => {
                 let len = self.stream.between(1, 400) as usize;
                 let mut frame: Vec<u8> = (0..len).map(|_| self.stream.bits() as u8).collect();
@@ -463,6 +504,14 @@ impl Tamperer {
         let receipt = Receipt::new(self.mesh, at, vec![said], reset, &self.key);
         frames(Message::Receipt(receipt).encode()).pop()
     }
+}
+
+/// The journal of a frame that is a whole run.
+fn of_run(frame: &[u8]) -> Option<(LaneId, Author)> {
+    whole(frame, |message| match message {
+        Message::Run { lane, author, .. } => Some((lane, author)),
+        _ => None,
+    })
 }
 
 /// What is wanted of the message in a frame, if it is a whole one.

@@ -10,6 +10,7 @@ use crate::faults::Fault;
 use crate::hostile::Trick;
 use crate::network::LinkShape;
 use crate::scheduler::Stream;
+use crate::workload::Mix;
 
 /// Who dials whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -63,8 +64,10 @@ pub struct Options {
     pub dead_link_ms: u64,
     /// Inputs that come within this time are one turn of a node.
     pub turn_ms: u64,
-    /// Batches that the workload tries to write; one in seven has 2 to 5 operations, the rest one.
+    /// Operations that the workload tries, alone and in batches.
     pub operations: u64,
+    /// What they are.
+    pub mix: Mix,
     /// Ids per lane: few of them make many conflicts.
     pub ids: u64,
     /// How many writes of a thousand carry a large text.
@@ -77,6 +80,9 @@ pub struct Options {
     pub faults: BTreeMap<Fault, u64>,
     /// What the last member does to the frames it sends; empty when it keeps the rules.
     pub tricks: BTreeMap<Trick, u64>,
+    /// The member that does it by a fault of its program, which is mended when faults end: no enemy, and in
+    /// the end it must agree with all others. `None` when it is the last one, and means it.
+    pub by_fault_of: Option<usize>,
     /// Least and most time that a partition or another outage lasts.
     pub outage_ms: (u64, u64),
     /// How long faults and writes go on.
@@ -107,12 +113,14 @@ impl Options {
             dead_link_ms: 35_000,
             turn_ms: 0,
             operations: 0,
+            mix: Mix::default(),
             ids: 4,
             large_permille: 0,
             secret_percent: 0,
             clocks: ClockShape::default(),
             faults: BTreeMap::new(),
             tricks: BTreeMap::new(),
+            by_fault_of: None,
             outage_ms: (1_000, 20_000),
             safety_ms: 0,
             liveness_ms: 20 * MINUTE_MS,
@@ -168,9 +176,21 @@ impl Options {
             safety_ms: safety_min * MINUTE_MS,
             ..Self::quiet("random", seed, devices)
         };
+        options.draw_mix(&mut Stream::new(seed, "mix", 0));
         options.draw_faults(&mut Stream::new(seed, "fault kinds", 0));
         options.draw_tricks(&mut Stream::new(seed, "tricks", 0));
+        options.draw_a_faulty_one(&mut Stream::new(seed, "faulty program", 0));
         options
+    }
+
+    fn draw_mix(&mut self, stream: &mut Stream) {
+        self.mix = Mix {
+            batches_percent: stream.pick(&[0, 15, 15, 50]),
+            patches_percent: stream.pick(&[5, 30, 30, 50]),
+            deletes_percent: stream.pick(&[3, 20, 20, 45]),
+        };
+        // Of the shipped node it is 35 s; what replicates must not depend on it.
+        self.dead_link_ms = stream.pick(&[10_000, 35_000, 35_000, 60_000]);
     }
 
     /// Each kind is left out of half of the runs, so that it cannot hide what the others would show,
@@ -192,7 +212,7 @@ impl Options {
         if self.devices < 3 || !stream.percent(35) {
             return;
         }
-        for trick in Trick::ALL {
+        for trick in Trick::ALL.into_iter().filter(|trick| !Trick::FAULTS.contains(trick)) {
             let every = stream.pick(&[5, 20, 100]);
             // Hundreds of journals cost as much as ten other worlds.
             let likely = if trick == Trick::Journals { 4 } else { 40 };
@@ -202,9 +222,26 @@ impl Options {
         }
     }
 
+    /// In a sixth of the worlds without an enemy some member loses runs, and swaps them with what follows.
+    fn draw_a_faulty_one(&mut self, stream: &mut Stream) {
+        if self.devices < 3 || !self.tricks.is_empty() || !stream.percent(16) {
+            return;
+        }
+        self.by_fault_of = Some(stream.index(self.devices));
+        for trick in Trick::FAULTS {
+            self.tricks.insert(trick, stream.pick(&[3, 10, 40]));
+        }
+    }
+
     /// The device that breaks the rules, if there is one.
     pub fn hostile(&self) -> Option<usize> {
-        (!self.tricks.is_empty() && self.devices > 1).then(|| self.devices - 1)
+        let means_it = !self.tricks.is_empty() && self.by_fault_of.is_none();
+        (means_it && self.devices > 1).then(|| self.devices - 1)
+    }
+
+    /// The device whose program is faulty, if there is one.
+    pub fn faulty(&self) -> Option<usize> {
+        self.by_fault_of.filter(|number| *number < self.devices && !self.tricks.is_empty())
     }
 
     /// All devices, members or not.
@@ -248,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn median_world_is_four_devices_two_hundred_batches_and_an_hour() {
+    fn median_world_is_four_devices_two_hundred_operations_and_an_hour() {
         let median = |of: fn(&Options) -> u64| {
             let mut all: Vec<u64> = (0..999).map(|seed| of(&Options::random(seed))).collect();
             all.sort_unstable();

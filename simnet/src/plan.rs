@@ -26,8 +26,8 @@ pub struct Step {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// A device writes a batch.
-    Write,
+    /// A device writes a batch of so many operations.
+    Write(u64),
     /// Something goes wrong.
     Fault(Fault),
 }
@@ -47,14 +47,19 @@ pub fn draw(options: &Options) -> Vec<Step> {
     // People write in bursts: most of the time nothing, then several in a second.
     let mut left = options.operations;
     while left > 0 {
-        let burst = writes.between(1, 12).min(left);
+        let burst = writes.between(1, 12);
         let mut at = writes.below(options.safety_ms.max(1));
         for _ in 0..burst {
+            if left == 0 {
+                break;
+            }
             salt += 1;
-            steps.push(Step { at_ms: at.min(options.safety_ms), act: Act::Write, salt });
+            let several = writes.percent(options.mix.batches_percent);
+            let size = if several { writes.between(2, 5).min(left) } else { 1 };
+            left -= size;
+            steps.push(Step { at_ms: at.min(options.safety_ms), act: Act::Write(size), salt });
             at += writes.pick(&[0, 1, 30, 500, 5_000]);
         }
-        left -= burst;
     }
     for (fault, every_ms) in &options.faults {
         let mut stream = Stream::new(options.seed, &fault.name(), 1);

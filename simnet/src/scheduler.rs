@@ -152,6 +152,8 @@ pub enum Purpose {
     Verify,
     /// Who puts out a member that breaks the rules.
     Betrayal,
+    /// What a device writes besides what is planned.
+    Burst,
 }
 
 /// The streams of a world, each made when it is first drawn from.

@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(small.options.devices, 2);
         assert!(small.options.tricks.is_empty());
         assert!(small.options.safety_ms <= needed.last().unwrap().at_ms + 1);
-        assert!(needed.iter().any(|step| step.act == Act::Write));
+        assert!(needed.iter().any(|step| matches!(step.act, Act::Write(_))));
     }
 
     #[test]

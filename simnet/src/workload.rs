@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::object::Patch;
@@ -33,12 +34,48 @@ const LANES: [LaneId; 13] = [
 /// Length of a large text in bytes: several of them fill a frame.
 const LARGE_BYTES_MAX: u64 = 150_000;
 
+/// What a workload is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mix {
+    /// How many batches of a hundred have 2 to 5 operations; the rest have one.
+    pub batches_percent: u64,
+    /// How many operations of a hundred change a part of an object.
+    pub patches_percent: u64,
+    /// How many of a hundred delete one. The rest put one whole.
+    pub deletes_percent: u64,
+}
+
+impl Default for Mix {
+    fn default() -> Self {
+        Self { batches_percent: 15, patches_percent: 30, deletes_percent: 20 }
+    }
+}
+
+enum Kind {
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Mix {
+    fn draw(self, stream: &mut Stream) -> Kind {
+        let patches_to = 100 - self.deletes_percent;
+        let puts_to = patches_to - self.patches_percent;
+        match stream.below(100) {
+            drawn if drawn < puts_to => Kind::Put,
+            drawn if drawn < patches_to => Kind::Patch,
+            _ => Kind::Delete,
+        }
+    }
+}
+
 /// Draws what is written next, and remembers what there may be.
 #[derive(Debug)]
 pub struct Workload {
     ids: u64,
     large_permille: u64,
     secret_percent: u64,
+    mix: Mix,
     written: u64,
     /// Objects that were ever asked to be secret, or live in a lane that stays on its device.
     pub confined: BTreeSet<(LaneId, String)>,
@@ -67,16 +104,16 @@ impl Workload {
             ids: options.ids,
             large_permille: options.large_permille,
             secret_percent: options.secret_percent,
+            mix: options.mix,
             written: 0,
             confined: BTreeSet::new(),
             known: BTreeSet::new(),
         }
     }
 
-    /// The next batch, for a device.
-    pub fn batch(&mut self, stream: &mut Stream, node: usize) -> Work {
+    /// The next batch, of so many operations, for a device.
+    pub fn batch(&mut self, stream: &mut Stream, node: usize, ops: u64) -> Work {
         let lane = stream.pick(&LANES);
-        let ops = if stream.percent(15) { stream.between(2, 5) } else { 1 };
         Work { lane, ops: (0..ops).map(|_| self.op(stream, lane, node)).collect() }
     }
 
@@ -112,16 +149,16 @@ impl Workload {
         let action = if secret {
             self.secret(stream)
         } else if owner(&id).is_some() {
-            match stream.below(100) {
-                0..50 => self.own(stream, lane),
-                50..80 => self.own_patch(stream),
-                _ => Action::Delete { reason: "done with".into() },
+            match self.mix.draw(stream) {
+                Kind::Put => self.own(stream, lane),
+                Kind::Patch => self.own_patch(stream),
+                Kind::Delete => Action::Delete { reason: "done with".into() },
             }
         } else {
-            match stream.below(100) {
-                0..50 => self.put(stream, lane),
-                50..80 => self.patch(stream),
-                _ => Action::Delete { reason: "done with".into() },
+            match self.mix.draw(stream) {
+                Kind::Put => self.put(stream, lane),
+                Kind::Patch => self.patch(stream),
+                Kind::Delete => Action::Delete { reason: "done with".into() },
             }
         };
         Op { id, action, if_heads: None }

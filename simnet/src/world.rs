@@ -23,6 +23,7 @@ use crate::invariants::bounds::{Bounds, QUEUED_BYTES_MAX};
 use crate::invariants::chain::Chains;
 use crate::invariants::confined::{Confined, Sending};
 use crate::invariants::durable::Durable;
+use crate::invariants::marks::Marks;
 use crate::invariants::report::HonestReport;
 use crate::invariants::tombstones::NoResurrection;
 use crate::invariants::{Checked, Excuses, Grown, Violation, durable, peers, unreadable};
@@ -64,6 +65,10 @@ enum Happening {
     PutBack { node: usize, whole: bool },
     /// A node that lost its store asks for the roster.
     Rejoin { node: usize },
+    /// A device writes a batch that no step planned.
+    Work { node: usize },
+    /// A member puts another out.
+    PutOut { by: usize, target: usize },
     /// A copy is found and destroyed.
     Retire { node: usize },
     /// A member that breaks the rules takes in an accomplice.
@@ -192,6 +197,7 @@ pub struct World {
     grown: Grown,
     core: BTreeSet<usize>,
     chains: Chains,
+    marks: Marks,
     durable: Durable,
     confined: Confined,
     resurrection: NoResurrection,
@@ -250,6 +256,7 @@ impl World {
             grown: Grown::default(),
             core: BTreeSet::new(),
             chains: Chains::default(),
+            marks: Marks::default(),
             durable: Durable::default(),
             confined: Confined::default(),
             resurrection: NoResurrection::default(),
@@ -273,11 +280,15 @@ impl World {
             cluster::pair(&mut self.nodes, 0, other, 0)
                 .map_err(|error| unreadable(other, &error))?;
         }
-        if let (Some(hostile), Some(mesh)) = (self.options.hostile(), self.nodes[0].mesh()) {
-            let node = &mut self.nodes[hostile];
+        let breaks_rules = self.options.hostile().or(self.options.faulty());
+        if let (Some(number), Some(mesh)) = (breaks_rules, self.nodes[0].mesh()) {
+            let node = &mut self.nodes[number];
             let tricks = self.options.tricks.clone();
             let key = node.key().clone();
             node.tamperer = Some(Tamperer::new(key, mesh, tricks, self.options.seed));
+        }
+        if let Some(hostile) = self.options.hostile() {
+            let node = &self.nodes[hostile];
             self.excuses.hostile.insert(node.device());
             self.excuses.forks.insert(node.device());
             self.plan_betrayal();
@@ -321,12 +332,10 @@ impl World {
                 self.line("VIOLATION", format_args!("{invariant}: {what}"));
             }
         }
-        let mut faults = self.faults;
-        for node in &self.nodes {
-            for (trick, count) in node.tamperer.iter().flat_map(|tamperer| &tamperer.played) {
-                *faults.entry(format!("trick {trick:?}")).or_default() += count;
-            }
+        for number in 0..self.nodes.len() {
+            self.count_tricks(number);
         }
+        let faults = self.faults;
         Report {
             verdict,
             ticks: self.scheduler.now_ms(),
@@ -337,6 +346,14 @@ impl World {
             core: self.core.len(),
             trace_hash: self.trace.hash(),
             last_lines: self.trace.last().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Counts among the faults what a member that broke the rules did. It keeps them from now on.
+    fn count_tricks(&mut self, number: usize) {
+        let Some(tamperer) = self.nodes[number].tamperer.take() else { return };
+        for (trick, count) in tamperer.played {
+            *self.faults.entry(format!("trick {trick:?}")).or_default() += count;
         }
     }
 
@@ -413,6 +430,8 @@ impl World {
                 Ok(())
             }
             Happening::Rejoin { node } => self.rejoin(node),
+            Happening::Work { node } => self.work_on(node),
+            Happening::PutOut { by, target } => self.put_out_now(by, target),
             Happening::Retire { node } => {
                 self.retire(node);
                 Ok(())
@@ -431,9 +450,9 @@ impl World {
         self.bounds.on_step();
         let mut stream = step.stream(self.options.seed);
         match step.act {
-            Act::Write => {
+            Act::Write(size) => {
                 let number = stream.index(self.nodes.len());
-                let mut work = self.workload.batch(&mut stream, number);
+                let mut work = self.workload.batch(&mut stream, number, size);
                 // Where an accomplice deletes, nothing that anybody shows can be compared in the end. So in
                 // half of the worlds it does not.
                 let spares = self.excuses.accomplices.contains(&self.nodes[number].device())
@@ -544,9 +563,10 @@ impl World {
             true => Ok(()),
             false => self.chains.on_commit(number, &running.store, &changed, &self.excuses),
         };
+        let marked = self.marks.on_commit(number, &running.store, running.engine.roster(), &changed);
         self.report.on_commit(now_ms, number, &running.store, &changed);
         let seen = self.resurrection.on_commit(number, &running.store);
-        self.tolerate(number, chained.and(seen))?;
+        self.tolerate(number, chained.and(marked).and(seen))?;
         if self.looked_at_ms.get(&number).is_none_or(|at| at + checks::LOOK_AGAIN_MS <= now_ms) {
             self.looked_at_ms.insert(number, now_ms);
             self.look_at_report(number)?;

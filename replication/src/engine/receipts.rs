@@ -104,7 +104,8 @@ impl Engine {
         // Digests are cheap to send, and a full receipt is not.
         if session.digest_answered_until <= now.mono {
             session.digest_answered_until = now.mono.after_ms(RESET_EVERY_MS);
-            self.send_receipt(store, now, conn, true, false);
+            let reset = std::mem::take(&mut session.owes_reset);
+            self.send_receipt(store, now, conn, true, reset);
         }
     }
 

@@ -105,7 +105,11 @@ impl Engine {
         match error {
             // Of another history, the sender shows where it parts from the tip that it is told.
             ReceiveError::Gap { .. } | ReceiveError::OtherHistory { .. } => {
-                if session.reset_after <= now.mono && !bug::active(Bug::IgnoreGap) {
+                if bug::active(Bug::IgnoreGap) {
+                    return;
+                }
+                session.owes_reset = session.reset_after > now.mono;
+                if !session.owes_reset {
                     session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
                     self.send_receipt(store, now, conn, true, true);
                 }

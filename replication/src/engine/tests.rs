@@ -7,6 +7,7 @@ mod full;
 mod hostile;
 mod many;
 mod membership;
+mod policy;
 mod traffic;
 mod truth;
 mod void;

@@ -11,7 +11,7 @@
 //! | `policy.confined` | [`confined`] |
 //! | `tombstone.no_resurrection` | [`tombstones`] |
 //! | `report.honest` | [`report`]: what a node says of its peers |
-//! | `provenance.verifiable` | [`provenance`] |
+//! | `provenance.verifiable` | [`provenance`]; [`marks`]: nobody holds more of a device that was put out than somebody held who heard of it |
 //! | `bounds.held` | [`bounds`] |
 //! | `network.truth` | [`links`]: whom a node calls connected |
 //!
@@ -24,6 +24,7 @@ pub mod confined;
 pub mod converged;
 pub mod durable;
 pub mod links;
+pub mod marks;
 pub mod peers;
 pub mod provenance;
 pub mod report;

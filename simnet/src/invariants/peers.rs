@@ -54,6 +54,7 @@ fn justified(node: &Node, number: usize, event: &Event, excuses: &Excuses) -> bo
             hostile(*device)
                 || match reason {
                     AbortReason::Replaced
+                    | AbortReason::PolicyChanged
                     | AbortReason::ShuttingDown
                     | AbortReason::HandshakeTimeout
                     | AbortReason::NotAMember => true,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use srcos_lanes::ids::DeviceId;
+use srcos_lanes::ids::{DeviceId, WallMillis};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::policy::Grant;
+use srcos_lanes::store::Visibility;
 
 use super::{Happening, World};
 use crate::cluster::{self, Node};
@@ -14,6 +15,8 @@ use crate::invariants::{Checked, Violation, peers};
 use crate::network::LinkId;
 use crate::scheduler::{Purpose, Stream};
 
+/// Bytes of a body that is to rot, at least: fewer are found in many places.
+const TREASURED_BYTES_MIN: usize = 12;
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 
@@ -122,9 +125,18 @@ impl World {
             }
             Fault::BitRot => {
                 let bits = stream.pick(&[1, 1, 3, 20]);
+                let treasured = if stream.percent(50) { self.shown_body(number, stream) } else { None };
                 self.nodes[number].kill();
-                let at = self.nodes[number].disk.rot(bits, stream);
-                self.fault(&name, &format!("n{number} {bits} bits, the first at {at:?}"));
+                match treasured {
+                    Some(bytes) => {
+                        let hit = self.nodes[number].disk.rot_at(&bytes);
+                        self.fault(&name, &format!("n{number} in what it shows: {hit}"));
+                    }
+                    None => {
+                        let at = self.nodes[number].disk.rot(bits, stream);
+                        self.fault(&name, &format!("n{number} {bits} bits, the first at {at:?}"));
+                    }
+                }
                 // A header that is hit can hide the last commit, and nothing on the device tells.
                 self.may_lose(number, true);
                 self.leave(number);
@@ -145,6 +157,22 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The bytes in which a device keeps the body of some object that it shows: most of a store is read by
+    /// nobody for long.
+    fn shown_body(&self, number: usize, stream: &mut Stream) -> Option<Vec<u8>> {
+        let running = self.nodes[number].running.as_ref()?;
+        let snapshot = running.store.reader().snapshot().ok()?;
+        let known = self.workload.known.iter();
+        let from = stream.index(self.workload.known.len().max(1));
+        known.clone().skip(from).chain(known.take(from)).find_map(|(lane, id)| {
+            let Ok(Visibility::Shown(object)) = snapshot.object(*lane, id, WallMillis(0)) else {
+                return None;
+            };
+            let body = object.row.body.into_bytes();
+            (body.len() >= TREASURED_BYTES_MIN).then_some(body)
+        })
     }
 
     fn strike_network(&mut self, fault: Fault, stream: &mut Stream, until_ms: u64) {
@@ -399,8 +427,11 @@ impl World {
 
     /// Whether nobody who could speak for the mesh is left, running or not.
     fn is_mesh_lost(&self) -> bool {
-        !self.nodes.iter().any(|node| {
-            let member = node.joined && !node.homeless && node.is_honest();
+        // One whose program is faulty speaks for it when that is mended.
+        let faulty = self.options.faulty();
+        !self.nodes.iter().enumerate().any(|(number, node)| {
+            let honest = node.is_honest() || Some(number) == faulty;
+            let member = node.joined && !node.homeless && honest;
             member && !self.excuses.revoked.contains(&node.device())
         })
     }
@@ -464,10 +495,37 @@ impl World {
             return Ok(());
         }
         let (by, target) = (stream.pick(&members), stream.pick(&members));
-        if by != target {
-            self.revoke(by, target)?;
+        if by == target {
+            return Ok(());
         }
+        // Who is put out does not know yet, and works on: entries and the word cross on their way.
+        let burst_ms = 3 * self.options.links.latency_ms_max + 100;
+        let writes = if stream.percent(50) { stream.between(3, 8) } else { 0 };
+        for _ in 0..writes {
+            self.scheduler.after(stream.below(burst_ms), Happening::Work { node: target });
+        }
+        if writes == 0 {
+            return self.revoke(by, target);
+        }
+        self.scheduler.after(stream.below(burst_ms), Happening::PutOut { by, target });
         Ok(())
+    }
+
+    /// A member that could speak for the mesh when this was planned puts another out.
+    pub(super) fn put_out_now(&mut self, by: usize, target: usize) -> Checked {
+        if self.calm || !self.may_vouch(by) || !self.may_vouch(target) {
+            return Ok(());
+        }
+        self.revoke(by, target)
+    }
+
+    /// A device writes a batch, besides what is planned.
+    pub(super) fn work_on(&mut self, number: usize) -> Checked {
+        if self.calm {
+            return Ok(());
+        }
+        let work = self.workload.batch(self.streams.of(Purpose::Burst, number), number, 1);
+        self.write(number, work)
     }
 
     pub(super) fn revoke(&mut self, by: usize, target: usize) -> Checked {
@@ -499,7 +557,14 @@ impl World {
     /// Two devices open the secure lane to each other, or one closes it again.
     fn regrant(&mut self, number: usize, stream: &mut Stream) -> Checked {
         let other = stream.index(self.nodes.len());
-        if other == number || !self.nodes[other].is_honest() || stream.percent(40) {
+        let closes = other == number || !self.nodes[other].is_honest() || stream.percent(40);
+        // A policy changes while the node runs, or while it is stopped.
+        for node in [number, other] {
+            if stream.percent(50) && (node == number || !closes) {
+                self.stop(node)?;
+            }
+        }
+        if closes {
             return self.set_grants(number, number, &[]);
         }
         // No classes: what was withheld before a grant is not sent after it yet, so what builds on it
@@ -509,7 +574,7 @@ impl World {
         self.set_grants(other, number, &opened)
     }
 
-    /// A device starts again with grants for one other and no one else.
+    /// A device has grants for one other and no one else from now on.
     pub(super) fn set_grants(
         &mut self,
         number: usize,
@@ -517,8 +582,6 @@ impl World {
         opened: &[(LaneId, Option<String>)],
     ) -> Checked {
         self.fault("regrant", &format!("n{number} opens {opened:?} to n{to}"));
-        // What it says as it stops is said under the old policy.
-        self.stop(number)?;
         let to = self.nodes[to].device();
         let grant = |(lane, class): &(LaneId, Option<String>)| Grant {
             lane: *lane,
@@ -526,7 +589,12 @@ impl World {
             to,
         };
         self.nodes[number].grants = opened.iter().map(grant).collect();
-        Ok(())
+        let policy = self.nodes[number].policy();
+        let changed = self.call(number, |running, _| {
+            running.engine.set_policy(policy);
+            Ok(())
+        });
+        if changed.is_some() { self.settle(number) } else { Ok(()) }
     }
 
     pub(super) fn copy(&mut self, number: usize, until_ms: u64) {

@@ -56,7 +56,8 @@ impl World {
     pub fn work(&mut self, node: usize, batches: u64, salt: u64) -> Checked {
         let mut stream = Stream::new(self.options.seed, "script", salt);
         for _ in 0..batches {
-            let work = self.workload.batch(&mut stream, node);
+            let size = if stream.percent(15) { stream.between(2, 5) } else { 1 };
+            let work = self.workload.batch(&mut stream, node, size);
             self.write(node, work)?;
             self.pass(50)?;
         }
@@ -189,11 +190,10 @@ impl World {
         self.revoke(by, target)
     }
 
-    /// A device starts again with grants for one other and no one else: lanes, and confined classes in them.
+    /// A device has grants for one other and no one else from now on: lanes, and confined classes in them.
     pub fn grant(&mut self, node: usize, to: usize, opened: &[(LaneId, Option<&str>)]) -> Checked {
         let owned = |(lane, class): &(LaneId, Option<&str>)| (*lane, class.map(str::to_owned));
-        self.set_grants(node, to, &opened.iter().map(owned).collect::<Vec<_>>())?;
-        self.bring_back(node)
+        self.set_grants(node, to, &opened.iter().map(owned).collect::<Vec<_>>())
     }
 
     /// A member takes an outsider in.
