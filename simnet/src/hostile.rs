@@ -390,14 +390,14 @@ impl Tamperer {
         chain.frames()
     }
 
-    /// Hands it an entry that a device wrote after it was put out.
-    pub fn take_contraband(&mut self, lane: LaneId, author: Author, entry: &[u8]) {
-        let run = Message::Run { lane, author, whole: true, entries: vec![entry] };
-        let run = frames(run.encode());
-        if self.contraband.len() >= RECORDED_MAX {
+    /// Hands it entries of a journal up to the newest, which its device wrote after it was put out.
+    pub fn take_contraband(&mut self, lane: LaneId, author: Author, entries: &[Vec<u8>]) {
+        let entries = entries.iter().map(Vec::as_slice).collect();
+        let run = frames(Message::Run { lane, author, whole: true, entries }.encode());
+        if self.contraband.len() >= RECORDED_MAX || run.len() > 1 {
             return;
         }
-        self.contraband.extend(run.into_iter().next_back().map(|run| (author.device, run)));
+        self.contraband.extend(run.into_iter().map(|run| (author.device, run)));
     }
 
     /// The frame as this peer is shown it: with another history, where that is the trick.

@@ -220,6 +220,11 @@ impl Options {
                 self.tricks.insert(trick, every);
             }
         }
+        // There is something to smuggle where somebody was put out.
+        if self.tricks.contains_key(&Trick::Smuggle) {
+            let every_ms = Fault::Revoke.rarity_min() * MINUTE_MS;
+            self.faults.entry(Fault::Revoke).or_insert(every_ms);
+        }
     }
 
     /// In a sixth of the worlds without an enemy some member loses runs, and swaps them with what follows.

@@ -74,6 +74,16 @@ pub fn draw(options: &Options) -> Vec<Step> {
             at += stream.between(1, 2 * every_ms);
         }
     }
+    if options.faults.contains_key(&Fault::Revoke) {
+        // What goes wrong then must not be mended by the next link: the last of them is near the end.
+        let mut stream = Stream::new(options.seed, "last revocation", 0);
+        let before_ms = 2_000 + 3 * options.links.latency_ms_max + stream.below(3_000);
+        let salt = ((Fault::Revoke as u64 + 1) << 32) + STEPS_OF_A_KIND_MAX as u64;
+        if stream.percent(60) {
+            let at_ms = options.safety_ms.saturating_sub(before_ms);
+            steps.push(Step { at_ms, act: Act::Fault(Fault::Revoke), salt });
+        }
+    }
     steps.sort_by_key(|step| (step.at_ms, step.salt));
     steps
 }

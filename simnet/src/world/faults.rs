@@ -17,6 +17,9 @@ use crate::scheduler::{Purpose, Stream};
 
 /// Bytes of a body that is to rot, at least: fewer are found in many places.
 const TREASURED_BYTES_MIN: usize = 12;
+/// Time from the first entry of a device that is to be put out at its work until the others of them, in
+/// milliseconds: by then whoever relays knows that it is the only one.
+const PUT_OUT_AFTER_MS: u64 = 1_500;
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 
@@ -126,13 +129,15 @@ impl World {
             Fault::BitRot => {
                 let bits = stream.pick(&[1, 1, 3, 20]);
                 let treasured = if stream.percent(50) { self.shown_body(number, stream) } else { None };
-                self.nodes[number].kill();
                 match treasured {
                     Some(bytes) => {
+                        // A store that was not closed is verified as it opens, whoever reads it then.
+                        self.stop(number)?;
                         let hit = self.nodes[number].disk.rot_at(&bytes);
                         self.fault(&name, &format!("n{number} in what it shows: {hit}"));
                     }
                     None => {
+                        self.nodes[number].kill();
                         let at = self.nodes[number].disk.rot(bits, stream);
                         self.fault(&name, &format!("n{number} {bits} bits, the first at {at:?}"));
                     }
@@ -491,23 +496,31 @@ impl World {
 
     fn revoke_one(&mut self, stream: &mut Stream) -> Checked {
         let members: Vec<usize> = (0..self.nodes.len()).filter(|n| self.may_vouch(*n)).collect();
-        if members.len() < 3 {
+        // With a member that breaks the rules one other is enough to be told lies.
+        if members.len() < 2 || (members.len() == 2 && self.options.hostile().is_none()) {
             return Ok(());
         }
-        let (by, target) = (stream.pick(&members), stream.pick(&members));
+        let (mut by, target) = (stream.pick(&members), stream.pick(&members));
+        if stream.percent(30) {
+            return if by == target { Ok(()) } else { self.revoke(by, target) };
+        }
+        // Who is put out does not know yet, and works on: its entries and the word cross where they are
+        // handed on, most of all where the two never meet.
+        let far: Vec<usize> =
+            members.iter().copied().filter(|n| *n != target && !self.joins(*n, target)).collect();
+        if !far.is_empty() {
+            by = stream.pick(&far);
+        }
         if by == target {
             return Ok(());
         }
-        // Who is put out does not know yet, and works on: entries and the word cross on their way.
-        let burst_ms = 3 * self.options.links.latency_ms_max + 100;
-        let writes = if stream.percent(50) { stream.between(3, 8) } else { 0 };
-        for _ in 0..writes {
-            self.scheduler.after(stream.below(burst_ms), Happening::Work { node: target });
+        let cross_ms = 2 * self.options.links.latency_ms_max + 20;
+        self.scheduler.after(0, Happening::Work { node: target });
+        for _ in 0..stream.between(3, 8) {
+            let at_ms = PUT_OUT_AFTER_MS + stream.below(cross_ms);
+            self.scheduler.after(at_ms, Happening::Work { node: target });
         }
-        if writes == 0 {
-            return self.revoke(by, target);
-        }
-        self.scheduler.after(stream.below(burst_ms), Happening::PutOut { by, target });
+        self.scheduler.after(PUT_OUT_AFTER_MS + cross_ms - 20, Happening::PutOut { by, target });
         Ok(())
     }
 

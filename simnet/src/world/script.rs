@@ -17,6 +17,9 @@ use crate::network::Carried;
 use crate::scheduler::Stream;
 use crate::workload::Work;
 
+/// Entries that are handed over at once: whoever has the first of them can take the rest.
+const SMUGGLED_ENTRIES_MAX: u64 = 8;
+
 /// What a scenario claims of its own.
 pub const CLAIM: &str = "scenario.claim";
 
@@ -261,13 +264,17 @@ impl World {
         running.store.reader().snapshot().ok()?.entry(lane, &author, seq).ok()?
     }
 
-    /// The member that breaks the rules gets hold of the newest entry of a device's own journal.
+    /// The member that breaks the rules gets hold of the newest entries of a device's own journal.
     pub fn smuggle(&mut self, from: usize, lane: LaneId) {
-        let Some(entry) = self.newest_entry(from, lane) else { return };
         let Some(running) = &self.nodes[from].running else { return };
         let author = running.store.author();
+        let held = running.store.frontier(lane).seq(&author);
+        let Ok(snapshot) = running.store.reader().snapshot() else { return };
+        let first = held.saturating_sub(SMUGGLED_ENTRIES_MAX - 1).max(1);
+        let entries = (first..=held).map(|seq| snapshot.entry(lane, &author, seq).ok().flatten());
+        let Some(entries) = entries.collect::<Option<Vec<_>>>() else { return };
         for tamperer in self.nodes.iter_mut().filter_map(|node| node.tamperer.as_mut()) {
-            tamperer.take_contraband(lane, author, &entry);
+            tamperer.take_contraband(lane, author, &entries);
         }
     }
 
