@@ -563,7 +563,8 @@ impl World {
             true => Ok(()),
             false => self.chains.on_commit(number, &running.store, &changed, &self.excuses),
         };
-        let marked = self.marks.on_commit(number, &running.store, running.engine.roster(), &changed);
+        let marked =
+            self.marks.on_commit(number, &running.store, running.engine.roster(), &changed);
         self.report.on_commit(now_ms, number, &running.store, &changed);
         let seen = self.resurrection.on_commit(number, &running.store);
         self.tolerate(number, chained.and(marked).and(seen))?;

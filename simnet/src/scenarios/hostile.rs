@@ -9,6 +9,7 @@ use srcos_lanes::store::DEVICE_JOURNALS_MAX;
 use super::Scenario;
 use crate::hostile::Trick;
 use crate::invariants::Checked;
+use crate::options::Topology;
 use crate::world::World;
 
 pub(super) const ALL: &[Scenario] = &[
@@ -53,6 +54,24 @@ pub(super) const ALL: &[Scenario] = &[
         withheld_entries,
     )
     .shaped(|options| options.tricks = BTreeMap::from([(Trick::Withhold, 4)])),
+    Scenario::new(
+        "faulty-program",
+        "the program of the one in the middle loses runs and swaps them; mended, it agrees with all over the links that it has",
+        3,
+        faulty_program,
+    )
+    .shaped(|options| {
+        options.topology = Topology::Chain;
+        options.by_fault_of = Some(1);
+        options.tricks = Trick::FAULTS.into_iter().map(|trick| (trick, 4)).collect();
+    }),
+    Scenario::new(
+        "mesh-lost-but-for-a-thief",
+        "all who keep the rules lose the mesh, one of them put out: it is begun anew, whatever the thief still knows",
+        3,
+        mesh_lost_but_for_a_thief,
+    )
+    .shaped(|options| options.tricks = BTreeMap::from([(Trick::Garbage, 1_000)])),
     Scenario::new(
         "smuggled-entries",
         "a member hands on what a device wrote after it was put out: nobody takes it",
@@ -180,6 +199,30 @@ fn withheld_entries(world: &mut World) -> Checked {
     // Of what is left out last, no later entry tells.
     world.claim(world.shows(0, Normal, "page/10") == Some(json!(10)), "the gap was filled")?;
     world.come_to_rest()
+}
+
+fn faulty_program(world: &mut World) -> Checked {
+    for salt in 0..4 {
+        for node in 0..3 {
+            world.work(node, 5, 3 * salt + node as u64)?;
+        }
+        world.pass(5_000)?;
+    }
+    world.claim_all_played(1)?;
+    world.come_to_rest()
+}
+
+fn mesh_lost_but_for_a_thief(world: &mut World) -> Checked {
+    world.put(0, Normal, "note", json!(1))?;
+    world.pass(5_000)?;
+    // The thief does not hear of it, and is all that is left of the mesh.
+    world.part(&[2]);
+    world.put_out(0, 1)?;
+    world.pass(5_000)?;
+    world.wipe(1);
+    world.wipe(0);
+    world.come_to_rest()?;
+    world.claim(!world.takes_for_member(0, 1), "who was put out is not in the new one")
 }
 
 fn smuggled_entries(world: &mut World) -> Checked {

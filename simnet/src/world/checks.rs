@@ -162,19 +162,22 @@ impl World {
             .flat_map(|running| running.engine.roster().records_in_order())
             .map(|record| record.0.clone())
             .collect();
-        let Ok(roster) = Roster::from_records(&records) else { return };
+        // Where everyone who keeps the rules lost the mesh it is begun anew, whatever a thief still knows of it.
+        let roster = mesh.and_then(|_| Roster::from_records(&records).ok());
+        let is_member =
+            |device| roster.as_ref().is_some_and(|roster: &Roster| roster.is_member(device));
         self.core = (0..self.nodes.len())
             .filter(|n| self.nodes[*n].is_honest() && self.nodes[*n].joined)
             .filter(|n| {
                 let node = &self.nodes[*n];
-                let due = self.begun_anew && node.homeless;
+                let due = node.homeless && (self.begun_anew || mesh.is_none());
                 let revoked = self.excuses.revoked.contains(&node.device());
-                roster.is_member(node.device()) || (due && !revoked)
+                is_member(node.device()) || (due && !revoked)
             })
             .collect();
-        let mut void = roster.void();
+        let mut void = roster.as_ref().map(Roster::void).unwrap_or_default();
         let accomplices = self.excuses.accomplices.iter().copied();
-        void.extend(accomplices.filter(|device| !roster.is_member(*device)));
+        void.extend(accomplices.filter(|device| !is_member(*device)));
         if !void.is_empty() {
             self.fault("admission void", "nobody takes it for a member");
         }

@@ -128,7 +128,8 @@ impl World {
             }
             Fault::BitRot => {
                 let bits = stream.pick(&[1, 1, 3, 20]);
-                let treasured = if stream.percent(50) { self.shown_body(number, stream) } else { None };
+                let treasured =
+                    if stream.percent(50) { self.shown_body(number, stream) } else { None };
                 match treasured {
                     Some(bytes) => {
                         // A store that was not closed is verified as it opens, whoever reads it then.

@@ -226,6 +226,11 @@ impl World {
         (node.joined, node.homeless, node.home) = (false, false, None);
     }
 
+    /// A device loses its store but not its key, and asks for the mesh again.
+    pub fn wipe(&mut self, node: usize) {
+        self.replace(node);
+    }
+
     /// A device's disk is full, or has room again.
     pub fn fill_disk(&mut self, node: usize, full: bool) {
         self.nodes[node].disk.fill(full);

@@ -17,9 +17,10 @@ impl World {
     fn connect_anew(&mut self) {
         let closed = |world: &Self, (node, conn): (usize, ConnId)| {
             world.nodes[node].engine.queued_bytes(conn) == 0
-                && world.nodes[node].events.iter().any(
-                    |event| matches!(event, Event::Close { conn: of, .. } if *of == conn),
-                )
+                && world.nodes[node]
+                    .events
+                    .iter()
+                    .any(|event| matches!(event, Event::Close { conn: of, .. } if *of == conn))
         };
         let now = self.clock();
         let links = std::mem::take(&mut self.links);
@@ -112,7 +113,7 @@ fn rest_of_a_message_that_policy_cuts_short_is_not_sent() {
     world.open_secure(0, &[]);
     let node = &mut world.nodes[0];
     // Not even the reason: the peer would take it for the rest.
-    assert_eq!(node.engine.poll_transmit(&node.store).unwrap(), None);
+    assert!(node.engine.poll_transmit(&node.store).unwrap().is_none(), "more of it is sent");
     world.run();
     world.connect_anew();
     world.run();

@@ -345,3 +345,37 @@ fn devices_in_step_say_nothing_but_digests() {
     }
     assert_all_in_sync(&world);
 }
+
+#[test]
+fn entries_lost_twice_within_a_second_are_asked_for_with_the_next_digest() {
+    let mut world = World::mesh(2);
+    world.connect(0, 1);
+    world.run();
+    // What the link lost, as no link does: a program at its end may.
+    let lose = |world: &mut World| {
+        let lost = std::mem::take(&mut world.links[0].queues[1]);
+        assert!(!lost.is_empty());
+    };
+    world.put(0, "a", json!(1));
+    lose(&mut world);
+    world.put(0, "b", json!(2));
+    // It does not follow: asked for again, and what is sent again is lost too.
+    for _ in 0..20 {
+        world.step();
+        world.settle(0);
+        if !world.links[0].queues[1].is_empty() {
+            break;
+        }
+    }
+    lose(&mut world);
+    world.put(0, "c", json!(3));
+    world.run();
+    assert_eq!(world.body(1, LaneId::Normal, "c"), None, "too soon to ask again");
+    world.now += DIGEST_EVERY_MS;
+    world.timeouts();
+    world.run();
+    for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        assert_eq!(world.body(1, LaneId::Normal, id), Some(json!(number)));
+    }
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}
