@@ -225,6 +225,11 @@ impl Options {
             let every_ms = Fault::Revoke.rarity_min() * MINUTE_MS;
             self.faults.entry(Fault::Revoke).or_insert(every_ms);
         }
+        // Of two histories everyone must keep the proof, where no disk loses it: so in half of these worlds
+        // disks keep what they have.
+        if self.tricks.keys().any(|trick| trick.is_steady()) && stream.percent(50) {
+            self.faults.retain(|fault, _| !fault.loses() && *fault != Fault::Clone);
+        }
     }
 
     /// In a sixth of the worlds without an enemy some member loses runs, and swaps them with what follows.

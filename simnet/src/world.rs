@@ -177,6 +177,8 @@ pub struct World {
     settling: BTreeSet<usize>,
     waking: BTreeMap<usize, u64>,
     written: BTreeMap<usize, Vec<Written>>,
+    /// Devices of which a backup was taken that is put back, and that work on at once then.
+    restless: BTreeSet<usize>,
     images: BTreeMap<usize, (Image, Option<u64>)>,
     dial_failures: BTreeMap<(usize, usize), u32>,
     dialling: BTreeMap<(usize, usize), u64>,
@@ -238,6 +240,7 @@ impl World {
             settling: BTreeSet::new(),
             waking: BTreeMap::new(),
             written: BTreeMap::new(),
+            restless: BTreeSet::new(),
             images: BTreeMap::new(),
             dial_failures: BTreeMap::new(),
             dialling: BTreeMap::new(),
@@ -728,6 +731,10 @@ impl World {
         self.committed(number)?;
         self.settle_soon(number);
         self.dial_all(number, 500);
+        if self.restless.contains(&number) && !self.images.contains_key(&number) {
+            self.restless.remove(&number);
+            self.work_soon(number);
+        }
         if self.nodes[number].homeless && self.nodes[number].joined {
             self.excuses.late.insert(self.nodes[number].device());
             self.scheduler.after(1_000, Happening::Rejoin { node: number });

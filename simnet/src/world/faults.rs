@@ -149,6 +149,10 @@ impl World {
             }
             Fault::Restore | Fault::RestoreAll => {
                 self.back_up(number);
+                // What is written after a backup is gone with it, and who puts it back works on at once: nobody
+                // has told the device yet what it wrote.
+                self.restless.insert(number);
+                self.work_soon(number);
                 let later = now_ms + stream.between(MINUTE_MS, 15 * MINUTE_MS);
                 let whole = fault == Fault::RestoreAll;
                 self.scheduler.at(later, Happening::PutBack { node: number, whole });
@@ -531,6 +535,14 @@ impl World {
             return Ok(());
         }
         self.revoke(by, target)
+    }
+
+    /// A device writes some batches within a moment, besides what is planned.
+    pub(super) fn work_soon(&mut self, number: usize) {
+        for _ in 0..3 {
+            let after_ms = self.streams.of(Purpose::Burst, number).below(300);
+            self.scheduler.after(after_ms, Happening::Work { node: number });
+        }
     }
 
     /// A device writes a batch, besides what is planned.
