@@ -6,7 +6,7 @@ use srcos_simnet::{plan, run, run_random};
 
 /// Seeds that found something, with what it was. What a seed means changes with the simulator, so each
 /// find also has a test of its own, at the lowest level that shows it.
-const FAILED_ONCE: [(u64, &str); 11] = [
+const FAILED_ONCE: [(u64, &str); 12] = [
     (74, "a peer that came back was called in step before it had spoken"),
     (156, "what was built on one of two histories waits, and the proof of them went with a disk"),
     (340, "every device that could speak for the mesh lost its store"),
@@ -24,6 +24,10 @@ const FAILED_ONCE: [(u64, &str); 11] = [
     ),
     (12_006_474, "a newcomer's admission became void, which nobody had broken a rule for"),
     (13_001_884, "who was put out was to agree with a mesh that only a thief still knew"),
+    (
+        14_001_180,
+        "what was held of a device that was put out named a mesh that a void admission had brought",
+    ),
 ];
 
 /// A world of a seed with a tenth of the time, and as many faults in a minute as ever.

@@ -308,6 +308,14 @@ impl<'a> Court<'a> {
             if judgement.members.contains_key(device) {
                 continue;
             }
+            // Up to the marks its entries are fixed, and some counting record's author took them in, whatever
+            // became of the admission since: they name the mesh that it brought along then.
+            let admissions = self.admissions.get(device).into_iter().flatten();
+            let brought = admissions.filter_map(|a| match &self.nodes[*a].record.act {
+                Act::Admit { prior_mesh, .. } => *prior_mesh,
+                _ => None,
+            });
+            judgement.prior_meshes.entry(*device).or_default().extend(brought);
             let last = revocations.iter().map(|v| &self.nodes[*v]);
             let Some(node) = last.max_by_key(|node| (node.past.count(), node.id)) else {
                 continue;

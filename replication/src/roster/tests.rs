@@ -357,6 +357,32 @@ fn device_brings_its_mesh_of_one_along() {
 }
 
 #[test]
+fn newcomer_that_was_put_out_keeps_the_mesh_it_brought_when_its_admission_turns_out_void() {
+    let mut a = mesh();
+    for device in [2, 3] {
+        admit(&mut a, 1, device);
+    }
+    let mut b = a.clone();
+    let own = Roster::found("four", [4; 16], AT, &key(4)).unwrap();
+    let bytes = a.admit(id(4), "four", Some(own.mesh()), AT, &key(2)).unwrap();
+    take(&mut a, &bytes);
+    let before = a.clone();
+    revoke_with(&mut a, 3, 4, vec![mark(5, 9)]);
+    // Its sponsor is put out by somebody who heard of none of that.
+    revoke(&mut b, 1, 2);
+    let mut c = b.clone();
+    exchange(&mut a, &mut b);
+    assert!(!a.is_member(id(4)));
+    assert_eq!(verdict(&a, 4, 5, 9), Verdict::HeldBeforeRevocation);
+    assert_eq!(a.allowed_meshes(id(4)), [a.mesh(), own.mesh()]);
+    // Where nobody put it out, nothing of it is accepted, and no mesh is its own.
+    let mut void = before;
+    exchange(&mut void, &mut c);
+    assert_eq!(verdict(&void, 4, 5, 9), Verdict::NotAdmitted);
+    assert_eq!(void.allowed_meshes(id(4)), [void.mesh()]);
+}
+
+#[test]
 fn later_name_wins() {
     let mut a = mesh();
     admit(&mut a, 1, 2);

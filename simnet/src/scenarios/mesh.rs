@@ -40,6 +40,13 @@ pub(super) const ALL: &[Scenario] = &[
     )
     .shaped(|options| options.outsiders = 1),
     Scenario::new(
+        "void-and-put-out",
+        "a device with a past is put out by one, and its sponsor by another: what was held of it is held by all",
+        3,
+        void_and_put_out,
+    )
+    .shaped(|options| options.outsiders = 1),
+    Scenario::new(
         "revoked-at-the-same-moment",
         "an entry and the revocation of its author cross on their way; in the end all hold it",
         3,
@@ -184,6 +191,28 @@ fn admitted_by_who_was_put_out_unheard(world: &mut World) -> Checked {
     }
     world.claim(world.shows(2, Normal, "theirs") == theirs, "what was taken in stays there")?;
     world.claim(world.shows(0, Normal, "theirs").is_none(), "and goes to nobody else")
+}
+
+fn void_and_put_out(world: &mut World) -> Checked {
+    let newcomer = 3;
+    // Written in the mesh of one that it brings along.
+    world.put(newcomer, Normal, "past", json!(1))?;
+    world.pass(5_000)?;
+    world.part(&[0]);
+    world.take_in(1, newcomer)?;
+    world.pass(10_000)?;
+    world.claim(world.shows(2, Normal, "past").is_some(), "it is taken in with its past")?;
+    world.put_out(2, newcomer)?;
+    world.put_out(0, 1)?;
+    world.mend_network();
+    world.pass(60_000)?;
+    world.come_to_rest()?;
+    for member in [0, 2] {
+        world.claim(!world.takes_for_member(member, newcomer), "it is out")?;
+        let shown = world.shows(member, Normal, "past");
+        world.claim(shown == Some(json!(1)), "what was held of it stays, and goes to all")?;
+    }
+    Ok(())
 }
 
 fn revoked_at_the_same_moment(world: &mut World) -> Checked {
