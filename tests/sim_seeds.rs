@@ -6,7 +6,7 @@ use srcos_simnet::{plan, run, run_random};
 
 /// Seeds that found something, with what it was. What a seed means changes with the simulator, so each
 /// find also has a test of its own, at the lowest level that shows it.
-const FAILED_ONCE: [(u64, &str); 12] = [
+const FAILED_ONCE: [(u64, &str); 13] = [
     (74, "a peer that came back was called in step before it had spoken"),
     (156, "what was built on one of two histories waits, and the proof of them went with a disk"),
     (340, "every device that could speak for the mesh lost its store"),
@@ -27,6 +27,10 @@ const FAILED_ONCE: [(u64, &str); 12] = [
     (
         14_001_180,
         "what was held of a device that was put out named a mesh that a void admission had brought",
+    ),
+    (
+        20_000_725,
+        "the record that admits a device was lost, and the only one it met was a stranger",
     ),
 ];
 

@@ -40,6 +40,16 @@ pub(super) const ALL: &[Scenario] = &[
     )
     .shaped(|options| options.outsiders = 1),
     Scenario::new(
+        "admission-lost",
+        "who admitted a device loses the record of it; it and the next newcomer are strangers until it meets one it knows",
+        2,
+        admission_lost,
+    )
+    .shaped(|options| {
+        options.outsiders = 2;
+        options.topology = Topology::Islands;
+    }),
+    Scenario::new(
         "void-and-put-out",
         "a device with a past is put out by one, and its sponsor by another: what was held of it is held by all",
         3,
@@ -191,6 +201,24 @@ fn admitted_by_who_was_put_out_unheard(world: &mut World) -> Checked {
     }
     world.claim(world.shows(2, Normal, "theirs") == theirs, "what was taken in stays there")?;
     world.claim(world.shows(0, Normal, "theirs").is_none(), "and goes to nobody else")
+}
+
+fn admission_lost(world: &mut World) -> Checked {
+    world.pass(5_000)?;
+    world.part(&[1]);
+    world.take_backup(0);
+    world.take_in(0, 3)?;
+    world.put(3, Normal, "theirs", json!(1))?;
+    world.restore(0, false);
+    world.pass(60_000)?;
+    world.bring_back(0)?;
+    world.claim(!world.takes_for_member(0, 3), "nobody but itself has its admission")?;
+    world.take_in(0, 2)?;
+    world.mend_network();
+    world.pass(60_000)?;
+    world.claim(!world.takes_for_member(2, 3), "the newcomers are strangers to each other")?;
+    world.come_to_rest()?;
+    world.claim(world.shows(0, Normal, "theirs").is_some(), "it was in the mesh all the time")
 }
 
 fn void_and_put_out(world: &mut World) -> Checked {

@@ -190,13 +190,23 @@ impl World {
         }
     }
 
+    /// Whether every device of the core can get word of every other. Two that know nothing of each other say
+    /// nothing to each other, though each be admitted: a roster is no stranger's business.
     fn core_is_connected(&self) -> bool {
+        let knows = |a: usize, b: usize| {
+            let device = self.nodes[b].device();
+            let running = self.nodes[a].running.as_ref();
+            // Who lost the mesh is given it by a person.
+            self.nodes[a].homeless
+                || running.is_some_and(|running| running.engine.roster().is_member(device))
+        };
+        let meet = |a: usize, b: usize| self.joins(a, b) && (knows(a, b) || knows(b, a));
         let Some(first) = self.core.first() else { return true };
         let mut reached = BTreeSet::from([*first]);
         let mut ready = vec![*first];
         while let Some(from) = ready.pop() {
             for to in &self.core {
-                if self.joins(from, *to) && reached.insert(*to) {
+                if meet(from, *to) && reached.insert(*to) {
                     ready.push(*to);
                 }
             }
