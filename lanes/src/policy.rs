@@ -83,7 +83,7 @@ impl ReplicationPolicy {
         Self { grants: grants.into_iter().collect() }
     }
 
-    /// Whether this policy decides as the other for all that could go to a device.
+    /// Whether this policy grants a device what the other does, so that both decide alike for it.
     pub fn treats_alike(&self, other: &Self, to: DeviceId) -> bool {
         let of = |policy: &Self| -> BTreeSet<Grant> {
             policy.grants.iter().filter(|grant| grant.to == to).cloned().collect()

@@ -11,7 +11,7 @@ use srcos_replication::engine::{Engine, EngineConfig, StartError};
 use srcos_replication::roster::Roster;
 
 use crate::clock::{Clock, ClockShape};
-use crate::disk::{Disk, Image};
+use crate::disk::Disk;
 use crate::hostile::Tamperer;
 use crate::invariants::confined;
 use crate::scheduler::Stream;
@@ -59,8 +59,6 @@ pub struct Node {
     pub home: Option<MeshId>,
     /// Its disk may have lost or changed bytes that were synced.
     pub suspect: bool,
-    /// The last backup, with the count of opens at that time.
-    pub backup: Option<(Image, Option<u64>)>,
     stream: Stream,
 }
 
@@ -99,7 +97,6 @@ impl Node {
             joined: false,
             home: None,
             suspect: false,
-            backup: None,
             stream,
         }
     }
@@ -140,7 +137,18 @@ impl Node {
 
     /// Whether it keeps the rules and is the only one of its kind.
     pub fn is_honest(&self) -> bool {
-        self.tamperer.is_none() && self.copy_of.is_none() && !self.retired
+        !self.breaks_rules() && self.copy_of.is_none() && !self.retired
+    }
+
+    /// Whether it means ill: a faulty program does not.
+    pub fn breaks_rules(&self) -> bool {
+        self.tamperer.as_ref().is_some_and(|tamperer| !tamperer.is_by_fault())
+    }
+
+    /// Whether it takes itself for a member, while it runs.
+    pub fn thinks_itself_a_member(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.engine.roster().is_member(self.device()))
     }
 
     /// Opens the store and makes an engine over it.
@@ -216,7 +224,6 @@ impl Node {
         self.disk = Disk::default();
         self.opens_outside = None;
         self.suspect = false;
-        self.backup = None;
     }
 
     /// The mesh of its roster, while it runs.

@@ -66,7 +66,7 @@ pub enum Fault {
     Away,
     /// A device that has a mesh of its own joins.
     Join,
-    /// A member is revoked.
+    /// A member is revoked, mostly while it works; where the kind is on, often shortly before faults end too.
     Revoke,
     /// Two devices open the secure lane to each other, or one closes it again.
     Regrant,

@@ -229,6 +229,11 @@ impl Tamperer {
         }
     }
 
+    /// Whether it is a fault of its program alone.
+    pub fn is_by_fault(&self) -> bool {
+        self.tricks.keys().all(|trick| Trick::FAULTS.contains(trick)) && !self.tricks.is_empty()
+    }
+
     /// The frames that are sent instead of one.
     pub fn send(&mut self, to: Target, frame: Vec<u8>) -> Vec<Vec<u8>> {
         if self.recorded.len() >= RECORDED_MAX {
@@ -242,8 +247,7 @@ impl Tamperer {
         let greets = whole(&frame, |message| Some(greets(message))).unwrap_or(false);
         // What was held back goes after the frame that follows it; a program that keeps messages whole sends it
         // after the message.
-        let faulty = Trick::FAULTS.iter().any(|trick| self.tricks.contains_key(trick));
-        let late = match faulty && has_more(&frame) {
+        let late = match self.is_by_fault() && has_more(&frame) {
             true => None,
             false => self.waiting.remove(&to.conn),
         };
@@ -254,7 +258,11 @@ impl Tamperer {
             if !waits && self.stream.below(every) == 0 {
                 let before = sent.len();
                 self.play(trick, to, &mut sent);
-                if !trick.is_told() || sent.len() > before {
+                let played = match trick {
+                    _ if Trick::FAULTS.contains(&trick) => sent.len() < before,
+                    _ => !trick.is_told() || sent.len() > before,
+                };
+                if played {
                     *self.played.entry(trick).or_default() += 1;
                 }
             }
@@ -390,7 +398,7 @@ impl Tamperer {
         chain.frames()
     }
 
-    /// Hands it entries of a journal up to the newest, which its device wrote after it was put out.
+    /// Hands it entries of a journal up to the newest, the last of which its device wrote after it was put out.
     pub fn take_contraband(&mut self, lane: LaneId, author: Author, entries: &[Vec<u8>]) {
         let entries = entries.iter().map(Vec::as_slice).collect();
         let run = frames(Message::Run { lane, author, whole: true, entries }.encode());

@@ -177,6 +177,9 @@ impl Options {
             ..Self::quiet("random", seed, devices)
         };
         options.draw_mix(&mut Stream::new(seed, "mix", 0));
+        // Of the shipped node it is 35 s; what replicates must not depend on it.
+        let dead_links = &mut Stream::new(seed, "dead links", 0);
+        options.dead_link_ms = dead_links.pick(&[10_000, 35_000, 35_000, 60_000]);
         options.draw_faults(&mut Stream::new(seed, "fault kinds", 0));
         options.draw_tricks(&mut Stream::new(seed, "tricks", 0));
         options.draw_a_faulty_one(&mut Stream::new(seed, "faulty program", 0));
@@ -189,8 +192,6 @@ impl Options {
             patches_percent: stream.pick(&[5, 30, 30, 50]),
             deletes_percent: stream.pick(&[3, 20, 20, 45]),
         };
-        // Of the shipped node it is 35 s; what replicates must not depend on it.
-        self.dead_link_ms = stream.pick(&[10_000, 35_000, 35_000, 60_000]);
     }
 
     /// Each kind is left out of half of the runs, so that it cannot hide what the others would show,

@@ -8,7 +8,7 @@ use crate::faults::Fault;
 use crate::options::Options;
 use crate::scheduler::Stream;
 
-/// Most steps of one kind of fault in a run, so that a rare run does not take for ever.
+/// Most steps of one kind of fault in a run, besides a last revocation, so that a rare run does not take for ever.
 const STEPS_OF_A_KIND_MAX: usize = 120;
 
 /// One thing that happens from outside.

@@ -530,7 +530,7 @@ impl World {
         let mut closes = Vec::new();
         for event in &events {
             self.line("event", format_args!("n{number} {event:?}"));
-            if self.nodes[number].tamperer.is_none() {
+            if !self.nodes[number].breaks_rules() {
                 peers::on_event(number, &self.nodes, event, &self.excuses)?;
             }
             match event {
@@ -614,17 +614,17 @@ impl World {
             let (now_ms, hash) = (self.scheduler.now_ms(), blake3::hash(&frame).to_hex());
             let text = format_args!("n{number} {conn:?} {} {}", frame.len(), &hash[..8]);
             self.trace.line(now_ms, "frame", text);
+            if let Some(to) = to.filter(|_| !node.breaks_rules()) {
+                let Some(running) = &node.running else { return Ok(None) };
+                let (grants, roster) = (&node.grants, running.engine.roster());
+                let sending = Sending { node: number, conn: conn.0, to, grants, roster };
+                self.confined.on_frame(sending, &frame)?;
+            }
             let frames = match (&mut node.tamperer, peer, to) {
                 (Some(tamperer), Some(peer), Some(device)) => {
                     tamperer.send(Target { conn: conn.0, device, peer }, frame)
                 }
-                (None, _, Some(to)) => {
-                    let Some(running) = &node.running else { return Ok(None) };
-                    let (grants, roster) = (&node.grants, running.engine.roster());
-                    let sending = Sending { node: number, conn: conn.0, to, grants, roster };
-                    self.confined.on_frame(sending, &frame)?;
-                    vec![frame]
-                }
+                (None, _, Some(_)) => vec![frame],
                 _ => Vec::new(),
             };
             let Some((link, side)) = found else { continue };

@@ -38,6 +38,9 @@ impl Engine {
             self.abort(conn, AbortReason::Protocol, "a receipt names more journals than any may");
             return Ok(());
         }
+        if receipt.reset {
+            session.window.forget_what_is_on_its_way();
+        }
         let own = store.author();
         let mut overtaken = None;
         for said in receipt.lanes {
@@ -104,7 +107,11 @@ impl Engine {
         // Digests are cheap to send, and a full receipt is not.
         if session.digest_answered_until <= now.mono {
             session.digest_answered_until = now.mono.after_ms(RESET_EVERY_MS);
-            let reset = std::mem::take(&mut session.owes_reset);
+            let reset = session.owes_reset && session.reset_after <= now.mono;
+            if reset {
+                session.owes_reset = false;
+                session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
+            }
             self.send_receipt(store, now, conn, true, reset);
         }
     }
@@ -123,6 +130,8 @@ impl Engine {
         if self.held.digest(store, &session.lanes) != digest {
             return false;
         }
+        // What did not follow has come since.
+        session.owes_reset = false;
         // That the peer can compare too is not known: its frontier may have moved since it wrote the
         // digest. So this tells it nothing yet, and what changes first is said to it in full.
         for lane in &session.lanes {

@@ -131,6 +131,14 @@ impl Window {
         self.distance_ms
     }
 
+    /// The peer asks for all anew: what it did not credit by now may never have come, and holds up nothing. Credit
+    /// that comes for it all the same is not needed.
+    pub(crate) fn forget_what_is_on_its_way(&mut self) {
+        self.acknowledged = self.sent;
+        self.on_way.clear();
+        (self.credited, self.probe) = (0, None);
+    }
+
     /// The peer gave credit for bytes of messages that it took in.
     pub(crate) fn acknowledged(&mut self, bytes: u32, now: MonoMillis) {
         self.credited += u64::from(bytes);

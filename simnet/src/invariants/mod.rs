@@ -104,6 +104,8 @@ pub struct Excuses {
     /// Lanes in which a member has as many journals as anybody takes. Others may have taken other ones, so
     /// that an object is whole there and not here, until the member is revoked (ADR 0018).
     flooded: BTreeSet<LaneId>,
+    /// Who changed what it grants to whom.
+    pub regranted: BTreeSet<(DeviceId, DeviceId)>,
     /// Devices that somebody revoked.
     pub revoked: BTreeSet<DeviceId>,
     /// Devices that joined while the run went on, or came back with an empty store.

@@ -54,12 +54,16 @@ fn justified(node: &Node, number: usize, event: &Event, excuses: &Excuses) -> bo
             hostile(*device)
                 || match reason {
                     AbortReason::Replaced
-                    | AbortReason::PolicyChanged
                     | AbortReason::ShuttingDown
                     | AbortReason::HandshakeTimeout
                     | AbortReason::NotAMember => true,
                     AbortReason::Revoked => {
                         excuses.revoked.contains(device) || excuses.revoked.contains(&node.device())
+                    }
+                    AbortReason::PolicyChanged => {
+                        let own = node.device();
+                        excuses.regranted.contains(&(own, *device))
+                            || excuses.regranted.contains(&(*device, own))
                     }
                     AbortReason::OtherMesh => {
                         excuses.late.contains(device) || excuses.late.contains(&node.device())

@@ -174,7 +174,7 @@ impl HonestReport {
     ) -> Checked {
         let (number, other, lane) = key;
         let copied = nodes.iter().any(|node| node.copy_of == Some(other));
-        if !in_step || nodes[other].tamperer.is_some() || copied {
+        if !in_step || nodes[other].breaks_rules() || copied {
             self.wrong_since_ms.remove(&key);
             return Ok(());
         }

@@ -20,8 +20,10 @@ pub(super) const ALL: &[Scenario] = &[
         hostile_member,
     )
     .shaped(|options| {
-        // Its own journal has one history here, and nobody is put out: those tricks have stories of their own.
-        let apart = [Trick::Smuggle, Trick::Accomplice];
+        // Its own journal has one history here, nobody is put out, and it means what it does: the other tricks have
+        // stories of their own.
+        let apart =
+            [Trick::Smuggle, Trick::Accomplice, Trick::WithholdRun, Trick::ReorderRun];
         let others =
             Trick::ALL.into_iter().filter(|trick| !trick.is_steady() && !apart.contains(trick));
         options.tricks = others.map(|trick| (trick, 5)).collect();
@@ -222,6 +224,7 @@ fn mesh_lost_but_for_a_thief(world: &mut World) -> Checked {
     world.wipe(1);
     world.wipe(0);
     world.come_to_rest()?;
+    world.claim(world.happened("mesh lost") == 1, "it is begun anew")?;
     world.claim(!world.takes_for_member(0, 1), "who was put out is not in the new one")
 }
 

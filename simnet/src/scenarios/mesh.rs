@@ -50,6 +50,12 @@ pub(super) const ALL: &[Scenario] = &[
         options.topology = Topology::Islands;
     }),
     Scenario::new(
+        "put-out-by-who-was-put-out",
+        "who was put out by one that was put out unheard is a member, and speaks for the mesh when the third loses it",
+        3,
+        put_out_by_who_was_put_out,
+    ),
+    Scenario::new(
         "void-and-put-out",
         "a device with a past is put out by one, and its sponsor by another: what was held of it is held by all",
         3,
@@ -219,6 +225,21 @@ fn admission_lost(world: &mut World) -> Checked {
     world.claim(!world.takes_for_member(2, 3), "the newcomers are strangers to each other")?;
     world.come_to_rest()?;
     world.claim(world.shows(0, Normal, "theirs").is_some(), "it was in the mesh all the time")
+}
+
+fn put_out_by_who_was_put_out(world: &mut World) -> Checked {
+    world.pass(5_000)?;
+    world.part(&[1]);
+    world.put_out(1, 0)?;
+    world.put_out(2, 1)?;
+    world.pass(5_000)?;
+    world.wipe(2);
+    world.pass(60_000)?;
+    world.mend_network();
+    world.come_to_rest()?;
+    world.claim(world.happened("mesh lost") == 0, "it is not begun anew")?;
+    world.claim(world.takes_for_member(2, 0), "the one revocation is void")?;
+    world.claim(!world.takes_for_member(2, 1), "and the other holds")
 }
 
 fn void_and_put_out(world: &mut World) -> Checked {

@@ -151,26 +151,30 @@ impl World {
         }
     }
 
-    /// Who must agree in the end: the members by all records that any device holds.
-    pub(super) fn find_core(&mut self) {
-        // The member that breaks the rules may be left in a mesh that everyone else has lost.
+    /// The roster by all records that any device holds of the mesh in which those are that keep the rules. `None`
+    /// where all of them lost it: then it is begun anew, whatever a thief still knows of it.
+    pub(super) fn roster_of_all(&self) -> Option<Roster> {
         let members = || self.nodes.iter().filter(|node| node.joined && !node.homeless);
-        let mesh = members().filter(|node| node.is_honest()).find_map(Node::mesh);
+        let mesh = members().filter(|node| node.is_honest()).find_map(Node::mesh)?;
         let records: BTreeSet<Vec<u8>> = members()
-            .filter(|node| mesh.is_none() || node.mesh() == mesh)
+            .filter(|node| node.mesh() == Some(mesh))
             .filter_map(|node| node.running.as_ref())
             .flat_map(|running| running.engine.roster().records_in_order())
             .map(|record| record.0.clone())
             .collect();
-        // Where everyone who keeps the rules lost the mesh it is begun anew, whatever a thief still knows of it.
-        let roster = mesh.and_then(|_| Roster::from_records(&records).ok());
+        Roster::from_records(&records).ok()
+    }
+
+    /// Who must agree in the end: the members by all records that any device holds.
+    pub(super) fn find_core(&mut self) {
+        let roster = self.roster_of_all();
         let is_member =
             |device| roster.as_ref().is_some_and(|roster: &Roster| roster.is_member(device));
         self.core = (0..self.nodes.len())
             .filter(|n| self.nodes[*n].is_honest() && self.nodes[*n].joined)
             .filter(|n| {
                 let node = &self.nodes[*n];
-                let due = node.homeless && (self.begun_anew || mesh.is_none());
+                let due = node.homeless && (self.begun_anew || roster.is_none());
                 let revoked = self.excuses.revoked.contains(&node.device());
                 is_member(node.device()) || (due && !revoked)
             })
@@ -200,16 +204,17 @@ impl World {
             self.nodes[a].homeless
                 || running.is_some_and(|running| running.engine.roster().is_member(device))
         };
-        let meet = |a: usize, b: usize| self.joins(a, b) && (knows(a, b) || knows(b, a));
         let Some(first) = self.core.first() else { return true };
         let mut reached = BTreeSet::from([*first]);
-        let mut ready = vec![*first];
-        while let Some(from) = ready.pop() {
-            for to in &self.core {
-                if meet(from, *to) && reached.insert(*to) {
-                    ready.push(*to);
-                }
-            }
+        // What one of them knows, all of them hear.
+        let meets = |reached: &BTreeSet<usize>, to: usize| {
+            let told = reached.iter().any(|from| knows(*from, to));
+            reached.iter().any(|from| self.joins(*from, to) && (told || knows(to, *from)))
+        };
+        while let Some(to) =
+            self.core.iter().find(|to| !reached.contains(to) && meets(&reached, **to))
+        {
+            reached.insert(*to);
         }
         reached.len() == self.core.len()
     }

@@ -128,21 +128,23 @@ impl World {
             }
             Fault::BitRot => {
                 let bits = stream.pick(&[1, 1, 3, 20]);
-                let treasured =
-                    if stream.percent(50) { self.shown_body(number, stream) } else { None };
-                match treasured {
-                    Some(bytes) => {
-                        // A store that was not closed is verified as it opens, whoever reads it then.
-                        self.stop(number)?;
-                        let hit = self.nodes[number].disk.rot_at(&bytes);
-                        self.fault(&name, &format!("n{number} in what it shows: {hit}"));
+                let sound = !self.nodes[number].suspect;
+                let treasured = match sound && stream.percent(50) {
+                    true => self.shown_body(number, stream),
+                    false => None,
+                };
+                if let Some(bytes) = treasured {
+                    // A store that was not closed is verified as it opens, whoever reads it then.
+                    self.stop(number)?;
+                    if !self.nodes[number].homeless && self.nodes[number].disk.rot_at(&bytes) {
+                        self.fault(&name, &format!("n{number} in what it shows"));
+                        self.may_lose(number, true);
                     }
-                    None => {
-                        self.nodes[number].kill();
-                        let at = self.nodes[number].disk.rot(bits, stream);
-                        self.fault(&name, &format!("n{number} {bits} bits, the first at {at:?}"));
-                    }
+                    return Ok(());
                 }
+                self.nodes[number].kill();
+                let at = self.nodes[number].disk.rot(bits, stream);
+                self.fault(&name, &format!("n{number} {bits} bits, the first at {at:?}"));
                 // A header that is hit can hide the last commit, and nothing on the device tells.
                 self.may_lose(number, true);
                 self.leave(number);
@@ -437,13 +439,16 @@ impl World {
 
     /// Whether nobody who could speak for the mesh is left, running or not.
     fn is_mesh_lost(&self) -> bool {
-        // One whose program is faulty speaks for it when that is mended.
-        let faulty = self.options.faulty();
-        !self.nodes.iter().enumerate().any(|(number, node)| {
-            let honest = node.is_honest() || Some(number) == faulty;
-            let member = node.joined && !node.homeless && honest;
-            member && !self.excuses.revoked.contains(&node.device())
+        !self.nodes.iter().any(|node| {
+            let member = node.joined && !node.homeless && node.is_honest();
+            member && !self.is_out(node.device())
         })
+    }
+
+    /// Whether a device was put out, by all records that any device holds: a revocation may be void.
+    fn is_out(&self, device: DeviceId) -> bool {
+        self.excuses.revoked.contains(&device)
+            && self.roster_of_all().is_none_or(|roster| !roster.is_member(device))
     }
 
     fn first_homeless(&self) -> Option<usize> {
@@ -458,7 +463,8 @@ impl World {
             && node.is_honest()
             && node.running.is_some()
             && node.frozen_until_ms <= self.now_ms()
-            && !self.excuses.revoked.contains(&node.device())
+            && node.thinks_itself_a_member()
+            && !self.is_out(node.device())
     }
 
     fn join_one(&mut self, stream: &mut Stream) -> Checked {
@@ -493,6 +499,7 @@ impl World {
             return self.store_failed(number, &error);
         }
         self.committed(by)?;
+        self.committed(other)?;
         self.settle(by)?;
         self.settle(other)?;
         self.dial_all(other, 500);
@@ -531,7 +538,8 @@ impl World {
 
     /// A member that could speak for the mesh when this was planned puts another out.
     pub(super) fn put_out_now(&mut self, by: usize, target: usize) -> Checked {
-        if self.calm || !self.may_vouch(by) || !self.may_vouch(target) {
+        if self.calm || !self.may_vouch(by) || self.is_out(self.nodes[target].device()) {
+            self.line("not put out", format!("n{target} by n{by}"));
             return Ok(());
         }
         self.revoke(by, target)
@@ -585,13 +593,15 @@ impl World {
         let other = stream.index(self.nodes.len());
         let closes = other == number || !self.nodes[other].is_honest() || stream.percent(40);
         // A policy changes while the node runs, or while it is stopped.
-        for node in [number, other] {
-            if stream.percent(50) && (node == number || !closes) {
-                self.stop(node)?;
-            }
+        let stops = [stream.percent(50), stream.percent(50)];
+        if stops[0] {
+            self.stop(number)?;
         }
         if closes {
             return self.set_grants(number, number, &[]);
+        }
+        if stops[1] {
+            self.stop(other)?;
         }
         // No classes: what was withheld before a grant is not sent after it yet, so what builds on it
         // would have to wait.
@@ -607,14 +617,24 @@ impl World {
         to: usize,
         opened: &[(LaneId, Option<String>)],
     ) -> Checked {
-        self.fault("regrant", &format!("n{number} opens {opened:?} to n{to}"));
-        let to = self.nodes[to].device();
+        let device = self.nodes[to].device();
         let grant = |(lane, class): &(LaneId, Option<String>)| Grant {
             lane: *lane,
             class: class.clone(),
-            to,
+            to: device,
         };
-        self.nodes[number].grants = opened.iter().map(grant).collect();
+        let grants: Vec<Grant> = opened.iter().map(grant).collect();
+        let now_ms = self.now_ms();
+        let node = &mut self.nodes[number];
+        // Whose process stands still changes nothing.
+        if node.grants == grants || node.frozen_until_ms > now_ms {
+            return Ok(());
+        }
+        let own = node.device();
+        let before = std::mem::replace(&mut node.grants, grants.clone());
+        let others = before.iter().chain(&grants).map(|grant| grant.to);
+        self.excuses.regranted.extend(others.map(|other| (own, other)));
+        self.fault("regrant", &format!("n{number} opens {opened:?} to n{to}"));
         let policy = self.nodes[number].policy();
         let changed = self.call(number, |running, _| {
             running.engine.set_policy(policy);

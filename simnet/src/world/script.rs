@@ -236,7 +236,7 @@ impl World {
         self.nodes[node].disk.fill(full);
     }
 
-    /// Flips a bit of the first place on a device's disk that holds these bytes, while it is down.
+    /// Flips a bit of each place on a device's disk that holds these bytes, while it is down.
     pub fn rot(&mut self, node: usize, bytes: &[u8]) -> Checked {
         self.stop(node)?;
         let found = self.nodes[node].disk.rot_at(bytes);
@@ -249,6 +249,11 @@ impl World {
     pub fn reported_damage(&self, node: usize) -> Option<&str> {
         let (_, what) = self.damage.iter().find(|(by, _)| *by == node)?;
         Some(what)
+    }
+
+    /// How often something went wrong, by its name.
+    pub fn happened(&self, fault: &str) -> u64 {
+        self.faults.get(fault).copied().unwrap_or_default()
     }
 
     /// Whether a node runs.

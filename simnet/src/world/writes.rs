@@ -59,7 +59,7 @@ impl World {
         self.line("refused", format!("n{number} {lane} {error}"));
         // A refused batch may have opened a turn.
         self.settle_soon(number);
-        if expected || disputed || self.nodes[number].tamperer.is_some() {
+        if expected || disputed || self.nodes[number].breaks_rules() {
             return Ok(());
         }
         let what = format!("n{number} cannot write to {lane}: {error}");
