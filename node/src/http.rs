@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -60,16 +59,12 @@ impl Shared {
         place.map_err(|_| ApiError::internal("the request semaphore is closed"))
     }
 
-    /// Does blocking work: on this thread, whose other tasks go to another one meanwhile, since to change threads
-    /// costs a write some 50 us. A runtime of one thread has no other, and makes one.
+    /// Does blocking work on a thread made for it.
     async fn ask<T, F>(&self, work: F) -> Result<T, ApiError>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Node) -> Result<T, ApiError> + Send + 'static,
     {
-        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-            return tokio::task::block_in_place(|| contained(|| work(&*self.node)));
-        }
         let node = Arc::clone(&self.node);
         match tokio::task::spawn_blocking(move || contained(|| work(&*node))).await {
             Ok(result) => result,
