@@ -264,6 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn what_never_arrived_holds_up_nothing_once_the_peer_asks_anew() {
+        let mut window = Window::default();
+        let lost = Sent { message: 100_000, carried: 100_000 };
+        window.sent(lost, MonoMillis(0));
+        assert!(!window.has_room());
+        window.forget_what_is_on_its_way();
+        assert!(window.has_room());
+        // The next run is counted from there.
+        let next = Sent { message: 1_000, carried: 1_000 };
+        window.sent(next, MonoMillis(10));
+        window.acknowledged(1_000, MonoMillis(20));
+        assert_eq!(window.sent, window.acknowledged);
+    }
+
+    #[test]
     fn slow_link_is_kept_busy_without_a_long_queue() {
         for (bytes_per_ms, latency_ms) in
             [(20, 20), (20, 100), (20, 300), (100, 50), (100, 300), (1_000, 5), (1_000, 300)]
