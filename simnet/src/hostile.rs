@@ -258,9 +258,10 @@ impl Tamperer {
             if !waits && self.stream.below(every) == 0 {
                 let before = sent.len();
                 self.play(trick, to, &mut sent);
-                let played = match trick {
-                    _ if Trick::FAULTS.contains(&trick) => sent.len() < before,
-                    _ => !trick.is_told() || sent.len() > before,
+                let played = if Trick::FAULTS.contains(&trick) {
+                    sent.len() < before
+                } else {
+                    !trick.is_told() || sent.len() > before
                 };
                 if played {
                     *self.played.entry(trick).or_default() += 1;

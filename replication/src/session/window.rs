@@ -132,7 +132,7 @@ impl Window {
     }
 
     /// The peer asks for all anew: what it did not credit by now may never have come, and holds up nothing. Credit
-    /// that comes for it all the same is not needed.
+    /// that comes for it all the same counts for what is sent next, which makes the window larger by that once.
     pub(crate) fn forget_what_is_on_its_way(&mut self) {
         self.acknowledged = self.sent;
         self.on_way.clear();
