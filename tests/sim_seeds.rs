@@ -6,7 +6,7 @@ use srcos_simnet::{plan, run, run_random};
 
 /// Seeds that found something, with what it was. What a seed means changes with the simulator, so each
 /// find also has a test of its own, at the lowest level that shows it.
-const FAILED_ONCE: [(u64, &str); 14] = [
+const FAILED_ONCE: [(u64, &str); 15] = [
     (74, "a peer that came back was called in step before it had spoken"),
     (156, "what was built on one of two histories waits, and the proof of them went with a disk"),
     (340, "every device that could speak for the mesh lost its store"),
@@ -33,6 +33,10 @@ const FAILED_ONCE: [(u64, &str); 14] = [
         "the record that admits a device was lost, and the only one it met was a stranger",
     ),
     (20_007_057, "the mesh was taken for lost while one spoke for it whose revocation was void"),
+    (
+        40_001_059,
+        "who lost runs was put out before it had sent them, and what was built on them waits",
+    ),
 ];
 
 /// A world of a seed with a tenth of the time, and as many faults in a minute as ever.

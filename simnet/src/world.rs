@@ -290,6 +290,7 @@ impl World {
             let key = node.key().clone();
             node.tamperer = Some(Tamperer::new(key, mesh, tricks, self.options.seed));
         }
+        self.excuses.faulty = self.options.faulty().map(|number| self.nodes[number].device());
         if let Some(hostile) = self.options.hostile() {
             let node = &self.nodes[hostile];
             self.excuses.hostile.insert(node.device());

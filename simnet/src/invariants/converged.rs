@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use srcos_lanes::frontier::Frontier;
 use srcos_lanes::ids::Author;
-use srcos_lanes::journal::Entry;
+use srcos_lanes::journal::{Entry, Header};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{ShownObject, Store, Visibility};
 use srcos_lanes::tables::RowState;
@@ -132,7 +132,17 @@ impl Comparison<'_> {
                     self.excuses.void.contains(&author.device) || stuck.contains(&author);
                 if row.applied < row.held && !waits_for_nothing {
                     let (by, lag) = (author.device.short(), row.held - row.applied);
-                    waits.push(format!("n{number} has {lag} of {lane} by {by} unapplied"));
+                    let mut wait = format!("n{number} has {lag} of {lane} by {by} unapplied");
+                    let next = next_to_apply(lane, node, &author, row.applied);
+                    for after in next.iter().flat_map(|next| &next.after) {
+                        let held =
+                            node.store.journal(lane, &after.author).map_or(0, |row| row.held);
+                        if held < after.seq {
+                            let (of, seq) = (after.author.device.short(), after.seq);
+                            wait += &format!(", which waits for {seq} of {of}");
+                        }
+                    }
+                    waits.push(wait);
                 }
             }
         }
@@ -168,16 +178,20 @@ impl Comparison<'_> {
         }
     }
 
-    /// Journals of a lane that wait for what went with the disks of all that held it. Who was given the first
-    /// part of a store by one device before that lost its disk has such, and must not be called in step.
+    /// Journals of a lane that wait for what went with the disks of all that held it, or with a device that was
+    /// put out before its faulty program had sent it. Who was given the first part of a store by one device
+    /// before that lost its disk has such, and must not be called in step.
     fn stuck(&self, lane: LaneId, node: &Running) -> BTreeSet<Author> {
         let mut stuck = BTreeSet::new();
         let waiting = || node.store.journals(lane).filter(|(_, row)| row.applied < row.held);
-        if self.excuses.shrunk_at_ms.is_empty() || waiting().next().is_none() {
+        let gone = self.excuses.put_out_faulty();
+        let may_be_lost = !self.excuses.shrunk_at_ms.is_empty() || gone.is_some();
+        if !may_be_lost || waiting().next().is_none() {
             return stuck;
         }
         let held = |author: &Author, seq: u64| {
-            let stores = self.nodes.iter().filter_map(|node| node.running.as_ref());
+            let nodes = self.nodes.iter().filter(|node| Some(node.device()) != gone);
+            let stores = nodes.filter_map(|node| node.running.as_ref());
             stores.filter_map(|node| node.store.journal(lane, author)).any(|row| row.held >= seq)
         };
         let applied =
@@ -185,11 +199,8 @@ impl Comparison<'_> {
         loop {
             let before = stuck.len();
             for (author, row) in waiting() {
-                let next = node.store.entries(lane, &author, row.applied + 1, 1, 1);
-                let next = next.unwrap_or_default();
-                let next = next.first().and_then(|bytes| Entry::read(bytes).ok());
-                let lost = next.is_some_and(|next| {
-                    next.header.after.iter().any(|after| {
+                let lost = next_to_apply(lane, node, &author, row.applied).is_some_and(|next| {
+                    next.after.iter().any(|after| {
                         let (of, seq) = (after.author, after.seq);
                         !held(&of, seq) || (stuck.contains(&of) && seq > applied(&of))
                     })
@@ -335,4 +346,10 @@ fn describe(object: &ShownObject) -> String {
         row.conflicts,
         row.changes,
     )
+}
+
+/// The first entry of a journal that is held and not applied.
+fn next_to_apply(lane: LaneId, node: &Running, author: &Author, applied: u64) -> Option<Header> {
+    let next = node.store.entries(lane, author, applied + 1, 1, 1).ok()?;
+    Some(Entry::read(next.first()?).ok()?.header)
 }

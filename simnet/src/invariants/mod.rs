@@ -84,6 +84,8 @@ pub struct Excuses {
     pub forks: BTreeSet<DeviceId>,
     /// Devices that lost what they had acknowledged, and when: put back, wiped, or on a lying disk.
     pub shrunk_at_ms: BTreeMap<usize, u64>,
+    /// The device whose program loses and swaps runs, if there is one.
+    pub faulty: Option<DeviceId>,
     /// Devices that break the rules: a member, and those that it took in unseen.
     pub hostile: BTreeSet<DeviceId>,
     /// Devices that such a member took in. Who believed that, while it did not know of the revocation
@@ -214,6 +216,11 @@ impl Excuses {
             true => self.disputed.clone(),
             false => self.disputed.union(&self.entangled).copied().collect(),
         }
+    }
+
+    /// The device that was put out while its program was faulty: what that had not sent by then nobody gets.
+    pub fn put_out_faulty(&self) -> Option<DeviceId> {
+        self.faulty.filter(|device| self.revoked.contains(device))
     }
 
     /// Whether a node's own acknowledged writes may be gone.
