@@ -189,6 +189,8 @@ pub struct Tamperer {
     far: BTreeMap<LaneId, Chain>,
     /// How often each trick was played.
     pub played: BTreeMap<Trick, u64>,
+    /// It plays no trick for now.
+    resting: bool,
 }
 
 impl std::fmt::Debug for Tamperer {
@@ -226,12 +228,18 @@ impl Tamperer {
             journals: None,
             far: BTreeMap::new(),
             played: BTreeMap::new(),
+            resting: false,
         }
     }
 
     /// Whether it is a fault of its program alone.
     pub fn is_by_fault(&self) -> bool {
         self.tricks.keys().all(|trick| Trick::FAULTS.contains(trick)) && !self.tricks.is_empty()
+    }
+
+    /// Plays no trick any more. Who it is stays known.
+    pub fn rest(&mut self) {
+        self.resting = true;
     }
 
     /// The frames that are sent instead of one.
@@ -255,7 +263,7 @@ impl Tamperer {
         for trick in self.tricks.keys().copied().collect::<Vec<_>>() {
             let every = self.tricks[&trick];
             let waits = trick.is_steady() || (greets && trick.is_told());
-            if !waits && self.stream.below(every) == 0 {
+            if !waits && !self.resting && self.stream.below(every) == 0 {
                 let before = sent.len();
                 self.play(trick, to, &mut sent);
                 let played = if Trick::FAULTS.contains(&trick) {

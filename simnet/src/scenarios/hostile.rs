@@ -68,6 +68,16 @@ pub(super) const ALL: &[Scenario] = &[
         options.tricks = Trick::FAULTS.into_iter().map(|trick| (trick, 4)).collect();
     }),
     Scenario::new(
+        "lost-and-put-out",
+        "a faulty program loses a run, and its device is put out: what is built on that waits for ever, and is not called in step",
+        3,
+        lost_and_put_out,
+    )
+    .shaped(|options| {
+        options.by_fault_of = Some(1);
+        options.tricks = BTreeMap::from([(Trick::WithholdRun, 1)]);
+    }),
+    Scenario::new(
         "mesh-lost-but-for-a-thief",
         "all who keep the rules lose the mesh, one of them put out: it is begun anew, whatever the thief still knows",
         3,
@@ -216,6 +226,23 @@ fn faulty_program(world: &mut World) -> Checked {
     }
     world.claim_all_played(1)?;
     world.come_to_rest()
+}
+
+fn lost_and_put_out(world: &mut World) -> Checked {
+    world.put(1, Normal, "note", json!(1))?;
+    world.pass(5_000)?;
+    // With another journal, no later entry tells of the gap in the one before.
+    world.lose_count(1);
+    world.pass(60_000)?;
+    world.claim(world.shows(0, Normal, "note").is_none(), "it was lost again")?;
+    world.spare(1);
+    world.put(1, Normal, "note", json!(2))?;
+    world.pass(5_000)?;
+    world.claim(world.incarnations(0, 1, Normal) == 1, "the others hold what was written later")?;
+    world.claim(world.shows(0, Normal, "note").is_none(), "it waits for what was lost")?;
+    world.put_out(0, 1)?;
+    world.come_to_rest()?;
+    world.claim(!world.says_in_step(0, 2, Normal), "who waits for ever does not say in step")
 }
 
 fn mesh_lost_but_for_a_thief(world: &mut World) -> Checked {

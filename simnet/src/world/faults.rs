@@ -88,8 +88,7 @@ impl World {
             }
             Fault::CountLost => {
                 self.fault(&name, &format!("n{number}"));
-                self.lose_power(number);
-                self.nodes[number].opens_outside = None;
+                self.lose_count(number);
             }
             Fault::CleanStop => {
                 self.fault(&name, &format!("n{number}"));

@@ -226,6 +226,12 @@ impl World {
         (node.joined, node.homeless, node.home) = (false, false, None);
     }
 
+    /// Power fails, and the number outside the store is lost: the device goes on with a journal of its own.
+    pub fn lose_count(&mut self, node: usize) {
+        self.lose_power(node);
+        self.nodes[node].opens_outside = None;
+    }
+
     /// A device loses its store but not its key, and asks for the mesh again.
     pub fn wipe(&mut self, node: usize) {
         self.replace(node);
@@ -306,6 +312,13 @@ impl World {
                 running.store.journals(lane).any(|(by, row)| by.device == device && row.forked)
             })
         })
+    }
+
+    /// The faulty program of a device makes no more faults, until it is mended.
+    pub fn spare(&mut self, node: usize) {
+        if let Some(tamperer) = &mut self.nodes[node].tamperer {
+            tamperer.rest();
+        }
     }
 
     /// Whether a member has played a trick.
