@@ -6,7 +6,7 @@ use srcos_simnet::{plan, run, run_random};
 
 /// Seeds that found something, with what it was. What a seed means changes with the simulator, so each
 /// find also has a test of its own, at the lowest level that shows it.
-const FAILED_ONCE: [(u64, &str); 15] = [
+const FAILED_ONCE: [(u64, &str); 16] = [
     (74, "a peer that came back was called in step before it had spoken"),
     (156, "what was built on one of two histories waits, and the proof of them went with a disk"),
     (340, "every device that could speak for the mesh lost its store"),
@@ -36,6 +36,10 @@ const FAILED_ONCE: [(u64, &str); 15] = [
     (
         40_001_059,
         "who lost runs was put out before it had sent them, and what was built on them waits",
+    ),
+    (
+        50_002_532,
+        "who was put out of a mesh begun anew was to agree with it, as the lost one had it",
     ),
 ];
 

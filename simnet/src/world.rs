@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use srcos_lanes::error::StoreError;
-use srcos_lanes::ids::Now;
+use srcos_lanes::ids::{MeshId, Now};
 use srcos_lanes::lane::LaneId;
 use srcos_lanes::store::{Action, Op, Outcome};
 use srcos_replication::engine::{ConnId, Event};
@@ -187,8 +187,8 @@ pub struct World {
     calm: bool,
     calm_at_ms: u64,
     bridged: bool,
-    /// All that could speak for the mesh was lost, and it was begun anew.
-    begun_anew: bool,
+    /// The mesh that was begun anew, once nobody was left who could speak for the one before.
+    begun_anew: Option<MeshId>,
     finished: Option<Verdict>,
     events: u64,
     converged_in_ms: Option<u64>,
@@ -249,7 +249,7 @@ impl World {
             calm: false,
             calm_at_ms: options.safety_ms,
             bridged: false,
-            begun_anew: false,
+            begun_anew: None,
             finished: None,
             events: 0,
             converged_in_ms: None,

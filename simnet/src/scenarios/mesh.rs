@@ -56,6 +56,12 @@ pub(super) const ALL: &[Scenario] = &[
         put_out_by_who_was_put_out,
     ),
     Scenario::new(
+        "begun-anew-beside-one-put-out",
+        "a lost mesh is begun anew while one that was put out still holds the old one: the new one says who is a member",
+        3,
+        begun_anew_beside_one_put_out,
+    ),
+    Scenario::new(
         "void-and-put-out",
         "a device with a past is put out by one, and its sponsor by another: what was held of it is held by all",
         3,
@@ -240,6 +246,22 @@ fn put_out_by_who_was_put_out(world: &mut World) -> Checked {
     world.claim(world.happened("mesh lost") == 0, "it is not begun anew")?;
     world.claim(world.takes_for_member(2, 0), "the one revocation is void")?;
     world.claim(!world.takes_for_member(2, 1), "and the other holds")
+}
+
+fn begun_anew_beside_one_put_out(world: &mut World) -> Checked {
+    world.put(0, Normal, "note", json!(1))?;
+    world.pass(5_000)?;
+    world.put_out(1, 0)?;
+    world.wipe(1);
+    world.wipe(2);
+    world.pass(60_000)?;
+    world.claim(world.happened("mesh lost") == 1, "it is begun anew")?;
+    world.claim(world.takes_for_member(1, 2), "and takes in who lost its store")?;
+    // Whoever was put out of the old one still takes it for a member there.
+    world.put_out(1, 2)?;
+    world.come_to_rest()?;
+    world.claim(world.takes_for_member(0, 2), "the old roster is as it was")?;
+    world.claim(!world.takes_for_member(1, 2), "the new one goes by its own")
 }
 
 fn void_and_put_out(world: &mut World) -> Checked {

@@ -152,10 +152,12 @@ impl World {
     }
 
     /// The roster by all records that any device holds of the mesh in which those are that keep the rules. `None`
-    /// where all of them lost it: then it is begun anew, whatever a thief still knows of it.
+    /// where all of them lost it: then it is begun anew, whatever a thief, or who was put out of the one before,
+    /// still knows of that.
     pub(super) fn roster_of_all(&self) -> Option<Roster> {
         let members = || self.nodes.iter().filter(|node| node.joined && !node.homeless);
-        let mesh = members().filter(|node| node.is_honest()).find_map(Node::mesh)?;
+        let first = || members().filter(|node| node.is_honest()).find_map(Node::mesh);
+        let mesh = self.begun_anew.or_else(first)?;
         let records: BTreeSet<Vec<u8>> = members()
             .filter(|node| node.mesh() == Some(mesh))
             .filter_map(|node| node.running.as_ref())
@@ -174,7 +176,7 @@ impl World {
             .filter(|n| self.nodes[*n].is_honest() && self.nodes[*n].joined)
             .filter(|n| {
                 let node = &self.nodes[*n];
-                let due = node.homeless && (self.begun_anew || roster.is_none());
+                let due = node.homeless && (self.begun_anew.is_some() || roster.is_none());
                 let revoked = self.excuses.revoked.contains(&node.device());
                 is_member(node.device()) || (due && !revoked)
             })

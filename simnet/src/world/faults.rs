@@ -405,7 +405,7 @@ impl World {
         let device = node.device();
         let now_ms = self.now_ms();
         // A mesh that was begun anew knows nobody yet.
-        let anew = self.begun_anew && !self.excuses.revoked.contains(&device);
+        let anew = self.begun_anew.is_some() && !self.excuses.revoked.contains(&device);
         let helper = (0..self.nodes.len()).find(|helper| {
             let Some(running) = &self.nodes[*helper].running else { return false };
             self.may_vouch(*helper)
@@ -425,8 +425,8 @@ impl World {
             None if self.is_mesh_lost() && self.first_homeless() == Some(number) => {
                 self.fault("mesh lost", &format!("begun anew by n{number}"));
                 self.nodes[number].homeless = false;
-                self.nodes[number].home = self.nodes[number].mesh();
-                self.begun_anew = true;
+                self.begun_anew = self.nodes[number].mesh();
+                self.nodes[number].home = self.begun_anew;
                 Ok(())
             }
             None => {
