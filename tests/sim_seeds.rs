@@ -6,7 +6,7 @@ use srcos_simnet::{plan, run, run_random};
 
 /// Seeds that found something, with what it was. What a seed means changes with the simulator, so each
 /// find also has a test of its own, at the lowest level that shows it.
-const FAILED_ONCE: [(u64, &str); 16] = [
+const FAILED_ONCE: [(u64, &str); 17] = [
     (74, "a peer that came back was called in step before it had spoken"),
     (156, "what was built on one of two histories waits, and the proof of them went with a disk"),
     (340, "every device that could speak for the mesh lost its store"),
@@ -41,6 +41,7 @@ const FAILED_ONCE: [(u64, &str); 16] = [
         50_002_532,
         "who was put out of a mesh begun anew was to agree with it, as the lost one had it",
     ),
+    (50_003_166, "a run was lost that filled the window, and nothing after it was sent any more"),
 ];
 
 /// A world of a seed with a tenth of the time, and as many faults in a minute as ever.

@@ -13,8 +13,8 @@ pub(crate) use self::window::Sent;
 use self::window::Window;
 use crate::engine::held::HeldLane;
 use crate::engine::{
-    ConnId, OWN_RECEIPT_DELAYS, RECEIPT_DELAY_MS, RECEIPT_DELAY_SLOW_MS, RELAY_AT_ONCE_MS,
-    RELAY_DELAYS, RELAY_WAIT_MS_MAX,
+    ConnId, OWN_RECEIPT_DELAYS, RECEIPT_AUTHORS_MAX, RECEIPT_DELAY_MS, RECEIPT_DELAY_SLOW_MS,
+    RELAY_AT_ONCE_MS, RELAY_DELAYS, RELAY_WAIT_MS_MAX,
 };
 use crate::wire::{Assembler, Hello, LaneReceipt, Message, frames, has_more};
 
@@ -126,12 +126,15 @@ pub(crate) struct Session {
     pub(crate) owes_reset: bool,
     /// Not before this time is a digest that differs answered again.
     pub(crate) digest_answered_until: MonoMillis,
+    /// Digests that differed and were answered since the last entry from the peer.
+    pub(crate) idle_digests: u32,
     /// The roster was sent to prove our membership; once is enough.
     pub(crate) proved: bool,
     /// Histories of forked journals that were shown to the peer, ours or the other.
     pub(crate) forks_shown: BTreeSet<(LaneId, Author, bool)>,
-    /// Entries were refused because of the roster as it was; another roster may accept them.
-    pub(crate) refused_by_roster: bool,
+    /// Journals of which entries were refused; another roster may accept them. At most
+    /// [`RECEIPT_AUTHORS_MAX`].
+    refused: BTreeSet<(LaneId, Author)>,
     /// All shared lanes were in step when the peer last spoke.
     pub(crate) in_sync: bool,
     outbox: VecDeque<Vec<u8>>,
@@ -175,9 +178,10 @@ impl Session {
             reset_after: MonoMillis(0),
             owes_reset: false,
             digest_answered_until: MonoMillis(0),
+            idle_digests: 0,
             proved: false,
             forks_shown: BTreeSet::new(),
-            refused_by_roster: false,
+            refused: BTreeSet::new(),
             in_sync: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -348,6 +352,28 @@ impl Session {
             // It has that from elsewhere.
             self.only_here.remove(&author.device);
         }
+    }
+
+    /// Notes that entries of a journal were refused.
+    pub(crate) fn note_refused(&mut self, lane: LaneId, author: Author) {
+        if self.refused.len() < RECEIPT_AUTHORS_MAX {
+            self.refused.insert((lane, author));
+        }
+    }
+
+    /// The roster has changed. Returns whether something was refused, which it may accept now.
+    pub(crate) fn forget_refused(&mut self) -> bool {
+        !std::mem::take(&mut self.refused).is_empty()
+    }
+
+    /// Whether the peer `says` that it holds more of a lane than `ours`, of a journal of which nothing was refused.
+    pub(crate) fn lacks(&self, lane: LaneId, ours: &Frontier, says: &Frontier) -> bool {
+        says.0.iter().any(|(author, theirs)| {
+            let known = ours.0.get(author);
+            theirs.seq > known.map_or(0, |tip| tip.seq)
+                && !known.is_some_and(Tip::has_two_histories)
+                && !self.refused.contains(&(lane, *author))
+        })
     }
 
     /// Whether the peer, once it has read the runs that were sent, knows all that is held of a lane.

@@ -4,7 +4,7 @@
 mod faces;
 mod ghost;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -180,8 +180,6 @@ pub struct Tamperer {
     contraband: Vec<(DeviceId, Vec<u8>)>,
     /// A frame that waits for the one after it, by connection.
     waiting: BTreeMap<u64, Vec<u8>>,
-    /// Journals of which the last run was left out, by connection.
-    lost: BTreeMap<u64, BTreeSet<(LaneId, Author)>>,
     faces: Faces,
     /// The lane in which journals are begun, and how many were.
     journals: Option<(LaneId, usize)>,
@@ -223,7 +221,6 @@ impl Tamperer {
             recorded: VecDeque::new(),
             contraband: Vec::new(),
             waiting: BTreeMap::new(),
-            lost: BTreeMap::new(),
             faces: Faces::default(),
             journals: None,
             far: BTreeMap::new(),
@@ -277,18 +274,7 @@ impl Tamperer {
             }
         }
         sent.extend(late);
-        if let Some(lost) = self.lost.get_mut(&to.conn) {
-            for run in sent.iter().filter_map(|frame| of_run(frame)) {
-                lost.remove(&run);
-            }
-        }
         sent
-    }
-
-    /// Connections on which a run was left out, or waits, and nothing that followed shows it.
-    pub fn silent_losses(&self) -> BTreeSet<u64> {
-        let lost = self.lost.iter().filter(|(_, journals)| !journals.is_empty());
-        lost.map(|(conn, _)| *conn).chain(self.waiting.keys().copied()).collect()
     }
 
     fn play(&mut self, trick: Trick, to: Target, sent: &mut Vec<Vec<u8>>) {
@@ -315,13 +301,12 @@ impl Tamperer {
             }
             Trick::Withhold => drop(sent.pop()),
             Trick::WithholdRun => {
-                if let Some(journal) = sent.last().and_then(|frame| of_run(frame)) {
+                if sent.last().is_some_and(|frame| is_run(frame)) {
                     sent.clear();
-                    self.lost.entry(to.conn).or_default().insert(journal);
                 }
             }
             Trick::ReorderRun => {
-                if sent.last().is_some_and(|frame| of_run(frame).is_some()) {
+                if sent.last().is_some_and(|frame| is_run(frame)) {
                     self.waiting.extend(sent.pop().map(|frame| (to.conn, frame)));
                 }
             }
@@ -523,12 +508,9 @@ impl Tamperer {
     }
 }
 
-/// The journal of a frame that is a whole run.
-fn of_run(frame: &[u8]) -> Option<(LaneId, Author)> {
-    whole(frame, |message| match message {
-        Message::Run { lane, author, .. } => Some((lane, author)),
-        _ => None,
-    })
+/// Whether a frame is a whole run.
+fn is_run(frame: &[u8]) -> bool {
+    whole(frame, |message| Some(matches!(message, Message::Run { .. }))).unwrap_or(false)
 }
 
 /// What is wanted of the message in a frame, if it is a whole one.

@@ -104,7 +104,7 @@ impl Engine {
             for message in &news {
                 session.send(message);
             }
-            if std::mem::take(&mut session.refused_by_roster) {
+            if !bug::active(Bug::ForgetRefused) && session.forget_refused() {
                 retry.push(session.conn);
             }
         }

@@ -1,5 +1,6 @@
 //! Receipts and digests: what each side holds, in its own words, and when that is equal.
 
+use srcos_lanes::bug::{self, Bug};
 use srcos_lanes::error::StoreError;
 use srcos_lanes::frontier::{Frontier, Tip};
 use srcos_lanes::ids::{Author, MeshId, Now};
@@ -107,13 +108,31 @@ impl Engine {
         // Digests are cheap to send, and a full receipt is not.
         if session.digest_answered_until <= now.mono {
             session.digest_answered_until = now.mono.after_ms(RESET_EVERY_MS);
-            let reset = session.owes_reset && session.reset_after <= now.mono;
+            session.idle_digests = session.idle_digests.saturating_add(1);
+            let owed = self.lost_on_its_way(store, conn);
+            let Some(session) = self.sessions.get_mut(&conn) else { return };
+            let reset = (session.owes_reset || owed) && session.reset_after <= now.mono;
             if reset {
                 session.owes_reset = false;
                 session.reset_after = now.mono.after_ms(RESET_EVERY_MS);
             }
             self.send_receipt(store, now, conn, true, reset);
         }
+    }
+
+    /// Whether the peer holds what it thinks it has sent, and which did not come. A link keeps the order: what
+    /// was sent before a digest has come before it, so where the peer is ahead, something comes between two of
+    /// them, or was lost. Where asking again did not help it is tried ever more seldom: with the second digest,
+    /// the fourth, the eighth.
+    fn lost_on_its_way(&mut self, store: &Store, conn: ConnId) -> bool {
+        let Some(session) = self.sessions.get(&conn) else { return false };
+        let Some(peer) = self.peers.get(&session.device) else { return false };
+        let due = session.idle_digests >= 2 && session.idle_digests.is_power_of_two();
+        due && !bug::active(Bug::IgnoreGap)
+            && session.lanes.iter().any(|lane| {
+                let ours = &self.held.lane(store, *lane).receipt.held;
+                peer.says(*lane).is_some_and(|says| session.lacks(*lane, ours, says))
+            })
     }
 
     /// Compares a digest with our own; when equal, the peer holds and has applied what we have.
@@ -132,6 +151,7 @@ impl Engine {
         }
         // What did not follow has come since.
         session.owes_reset = false;
+        session.idle_digests = 0;
         // That the peer can compare too is not known: its frontier may have moved since it wrote the
         // digest. So this tells it nothing yet, and what changes first is said to it in full.
         for lane in &session.lanes {

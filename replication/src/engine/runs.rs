@@ -46,7 +46,7 @@ impl Engine {
         let held = store.journal(run.lane, &run.author).map_or(0, |row| row.held);
         let accuses = verdict == Verdict::NotTheOneHeld && seq <= held;
         if !verdict.is_accepted() && !accuses && !ignored {
-            session.refused_by_roster = !bug::active(Bug::ForgetRefused);
+            session.note_refused(run.lane, run.author);
             let why = format!("entry {seq} is not accepted from its author");
             self.refuse(device, run, verdict.code(), why);
             return Ok(());
@@ -63,6 +63,9 @@ impl Engine {
                 let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
                 let sent = session.sent.entry((run.lane, run.author)).or_insert(0);
                 *sent = (*sent).max(received.last);
+                if received.entries > 0 {
+                    session.idle_digests = 0;
+                }
                 if received.entries > 0 && run.author.device == self.device() {
                     self.take_back(store, device, run.author)?;
                 }
@@ -121,15 +124,16 @@ impl Engine {
                 self.waiting |= store.waits(lane);
             }
             ReceiveError::Quarantined => {
+                session.note_refused(run.lane, run.author);
                 self.refuse(device, run, "journal_quarantined", error.to_string());
             }
             ReceiveError::TooManyJournals { .. } => {
                 // Nothing is asked for again, but once its author is revoked.
-                session.refused_by_roster = !bug::active(Bug::ForgetRefused);
+                session.note_refused(run.lane, run.author);
                 self.refuse(device, run, "too_many_journals", error.to_string());
             }
             ReceiveError::OtherMesh { .. } => {
-                session.refused_by_roster = !bug::active(Bug::ForgetRefused);
+                session.note_refused(run.lane, run.author);
                 self.refuse(device, run, "other_mesh", error.to_string());
             }
             _ => {

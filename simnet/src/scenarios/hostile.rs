@@ -68,6 +68,16 @@ pub(super) const ALL: &[Scenario] = &[
         options.tricks = Trick::FAULTS.into_iter().map(|trick| (trick, 4)).collect();
     }),
     Scenario::new(
+        "larger-than-the-window",
+        "a faulty program loses a run for which its link waits: what is held is asked for again over that link",
+        2,
+        larger_than_the_window,
+    )
+    .shaped(|options| {
+        options.by_fault_of = Some(1);
+        options.tricks = BTreeMap::from([(Trick::WithholdRun, 1)]);
+    }),
+    Scenario::new(
         "lost-and-put-out",
         "a faulty program loses a run, and its device is put out: what is built on that waits for ever, and is not called in step",
         3,
@@ -226,6 +236,23 @@ fn faulty_program(world: &mut World) -> Checked {
     }
     world.claim_all_played(1)?;
     world.come_to_rest()
+}
+
+fn larger_than_the_window(world: &mut World) -> Checked {
+    // Digits of a power of three, which hardly pack.
+    let digits = (0..60_000).scan(1_u64, |power, _| {
+        *power = power.wrapping_mul(3);
+        Some(char::from(b'0' + (*power >> 59) as u8))
+    });
+    world.put(1, Normal, "large", json!(digits.collect::<String>()))?;
+    world.pass(5_000)?;
+    world.spare(1);
+    world.put(1, Normal, "after", json!(1))?;
+    world.pass(5_000)?;
+    world.claim(world.shows(0, Normal, "after").is_none(), "the link waits for the lost one")?;
+    world.come_to_rest()?;
+    world.claim(world.shows(0, Normal, "after").is_some(), "it waits no more")?;
+    world.claim(world.shows(0, Normal, "large").is_some(), "what was lost came")
 }
 
 fn lost_and_put_out(world: &mut World) -> Checked {

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use srcos_lanes::lane::LaneId;
-use srcos_replication::engine::ConnId;
 use srcos_replication::roster::Roster;
 
 use super::{Verdict, World};
 use crate::cluster::{Node, shared_lanes};
-use crate::hostile::Tamperer;
 use crate::invariants::converged::Comparison;
 use crate::invariants::{Checked, bounds, links, list, provenance};
 use crate::scheduler::Purpose;
@@ -92,7 +90,10 @@ impl World {
         self.calm = true;
         self.calm_at_ms = now_ms;
         self.line("calm", "faults and writes are over");
-        self.mend_faulty();
+        // A faulty program is mended while it runs: links stay, and what was said on them.
+        if let Some(number) = self.options.faulty() {
+            self.count_tricks(number);
+        }
         for number in 0..self.nodes.len() {
             let node = &mut self.nodes[number];
             node.disk.mend();
@@ -112,20 +113,6 @@ impl World {
         self.end_flood()?;
         self.find_core();
         Ok(())
-    }
-
-    /// A faulty program is mended while it runs: links and what was said on them stay, but where a run was lost
-    /// and nothing that came after it tells. A link that loses what it carries breaks; this stands for that.
-    fn mend_faulty(&mut self) {
-        let Some(number) = self.options.faulty() else { return };
-        let tamperer = self.nodes[number].tamperer.as_ref();
-        let lost = tamperer.map(Tamperer::silent_losses).unwrap_or_default();
-        self.count_tricks(number);
-        for conn in lost {
-            if let Some((link, _)) = self.network.find(number, ConnId(conn)) {
-                self.cut(link);
-            }
-        }
     }
 
     /// What a person does with a store that may be damaged: has all of it verified.

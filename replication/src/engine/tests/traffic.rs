@@ -1,6 +1,10 @@
 //! What a change costs on the wire: each device gets it once, and says once that it has it.
 
+use srcos_lanes::frontier::{Frontier, Tip};
+use srcos_lanes::ids::{EntryHash, Incarnation};
+
 use super::*;
+use crate::wire::{LaneReceipt, Receipt};
 
 /// Messages that went over the links, by kind.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -280,7 +284,7 @@ fn compressed_run_before_the_hello_ends_the_connection_unread() {
     let stranger = world.add_node(9);
     world.connect(0, stranger);
     let key = SigningKey::from_bytes(&[9; 32]);
-    let author = Author { device: key.device(), incarnation: srcos_lanes::ids::Incarnation(1) };
+    let author = Author { device: key.device(), incarnation: Incarnation(1) };
     let entry = vec![7; 5_000_000];
     let run = Message::Run { lane: LaneId::Normal, author, whole: true, entries: vec![&entry] };
     let frames = crate::wire::frames(run.encode());
@@ -312,10 +316,7 @@ fn refused_runs_of_ever_other_journals_take_no_memory() {
     for n in 0..RECEIPT_AUTHORS_MAX + 500 {
         let mut stranger = [0; 32];
         stranger[..8].copy_from_slice(&n.to_be_bytes());
-        let author = Author {
-            device: DeviceId(stranger),
-            incarnation: srcos_lanes::ids::Incarnation(n as u64),
-        };
+        let author = Author { device: DeviceId(stranger), incarnation: Incarnation(n as u64) };
         let run = Message::Run { lane: LaneId::Normal, author, whole: true, entries: vec![&entry] };
         for frame in crate::wire::frames(run.encode()) {
             let node = &mut world.nodes[0];
@@ -351,13 +352,8 @@ fn entries_lost_twice_within_a_second_are_asked_for_with_the_next_digest() {
     let mut world = World::mesh(2);
     world.connect(0, 1);
     world.run();
-    // What the link lost, as no link does: a program at its end may.
-    let lose = |world: &mut World| {
-        let lost = std::mem::take(&mut world.links[0].queues[1]);
-        assert!(!lost.is_empty());
-    };
     world.put(0, "a", json!(1));
-    lose(&mut world);
+    lose(&mut world, 1);
     world.put(0, "b", json!(2));
     // It does not follow: asked for again, and what is sent again is lost too.
     for _ in 0..20 {
@@ -367,7 +363,7 @@ fn entries_lost_twice_within_a_second_are_asked_for_with_the_next_digest() {
             break;
         }
     }
-    lose(&mut world);
+    lose(&mut world, 1);
     world.put(0, "c", json!(3));
     world.run();
     assert_eq!(world.body(1, LaneId::Normal, "c"), None, "too soon to ask again");
@@ -378,4 +374,129 @@ fn entries_lost_twice_within_a_second_are_asked_for_with_the_next_digest() {
         assert_eq!(world.body(1, LaneId::Normal, id), Some(json!(number)));
     }
     assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}
+
+/// Loses what is on its way to one end of the link between two devices. No link does: a program at its end may.
+fn lose(world: &mut World, end: usize) {
+    let lost = std::mem::take(&mut world.links[0].queues[end]);
+    assert!(!lost.is_empty());
+}
+
+/// Bytes that do not pack.
+fn noise(bytes: usize) -> String {
+    (0..bytes as u64 / 32)
+        .map(|n| blake3::hash(&n.to_le_bytes()).to_hex()[..32].to_owned())
+        .collect()
+}
+
+/// Lets the time pass in which each sends a digest.
+fn pass_a_digest(world: &mut World) {
+    world.now += DIGEST_EVERY_MS;
+    world.timeouts();
+    world.run();
+}
+
+#[test]
+fn run_larger_than_the_window_that_is_lost_is_asked_for_when_two_digests_differ() {
+    let mut world = World::mesh(2);
+    world.connect(0, 1);
+    world.run();
+    world.put(0, "small", json!(0));
+    world.run();
+    world.put(0, "large", json!(noise(512 * 1024)));
+    lose(&mut world, 1);
+    // Its sender waits for credit.
+    world.put(0, "after", json!(2));
+    world.run();
+    for _ in 0..2 {
+        assert_eq!(world.body(1, LaneId::Normal, "after"), None, "the window is full");
+        pass_a_digest(&mut world);
+    }
+    assert!(world.body(1, LaneId::Normal, "large").is_some());
+    assert_eq!(world.body(1, LaneId::Normal, "after"), Some(json!(2)));
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}
+
+#[test]
+fn last_run_that_is_lost_is_asked_for_when_two_digests_differ() {
+    let mut world = World::mesh(2);
+    world.connect(0, 1);
+    world.run();
+    world.put(0, "a", json!(1));
+    lose(&mut world, 1);
+    for _ in 0..2 {
+        assert_eq!(world.body(1, LaneId::Normal, "a"), None);
+        pass_a_digest(&mut world);
+    }
+    assert_eq!(world.body(1, LaneId::Normal, "a"), Some(json!(1)));
+    assert_eq!(world.state(0, LaneId::Normal, 1), LaneState::InSync);
+}
+
+#[test]
+fn what_is_lost_each_time_is_asked_for_ever_more_seldom() {
+    let mut world = World::mesh(2);
+    world.connect(0, 1);
+    world.run();
+    world.put(0, "a", json!(1));
+    lose(&mut world, 1);
+    let mut asked = Vec::new();
+    for digest in 1..=40 {
+        world.now += DIGEST_EVERY_MS;
+        world.timeouts();
+        world.run_by(|world| {
+            for index in 0..2 {
+                world.settle(index);
+            }
+            world.links[0].queues[1].retain(|frame| {
+                let message = crate::wire::Assembler::default().push(frame).unwrap().unwrap();
+                let is_run = matches!(Message::decode(&message), Ok(Message::Run { .. }));
+                asked.extend(is_run.then_some(digest));
+                !is_run
+            });
+            world.step()
+        });
+    }
+    assert_eq!(asked, [2, 4, 8, 16, 32]);
+    assert_eq!(world.state(1, LaneId::Normal, 0), LaneState::Behind);
+}
+
+#[test]
+fn what_was_refused_is_not_asked_for_by_digests() {
+    let mut world = World::mesh(2);
+    connect_all(&mut world);
+    let store = &world.nodes[1].store;
+    let entry = store.entries(LaneId::Normal, &store.author(), 1, 100_000, 1).unwrap().remove(0);
+    let author = |device| Author { device, incarnation: Incarnation(7) };
+    let (stranger, member) = (author(DeviceId([9; 32])), author(world.device(1)));
+    let refused =
+        Message::Run { lane: LaneId::Normal, author: stranger, whole: true, entries: vec![&entry] };
+    let said = LaneReceipt {
+        lane: LaneId::Normal.code(),
+        held: Frontier([(member, Tip { seq: 1, hash: EntryHash([1; 32]) })].into()),
+        unapplied: vec![],
+        part: true,
+    };
+    let mesh = world.nodes[1].engine.roster().mesh();
+    let said = Receipt::new(mesh, world.clock().wall, vec![said], false, &world.nodes[1].key);
+    let digest = |n| Message::Digest([n; 32]);
+    // What is refused, of which nothing more is awaited, and what is only said.
+    let mut asked = Vec::new();
+    for message in std::iter::once(refused)
+        .chain((1..=4).map(digest))
+        .chain([Message::Receipt(said)])
+        .chain((5..=8).map(digest))
+    {
+        world.now += DIGEST_EVERY_MS;
+        let (conn, now) = (world.links[0].ends[1].1, world.clock());
+        let node = &mut world.nodes[0];
+        for frame in crate::wire::frames(message.encode()) {
+            node.engine.handle_frame(&mut node.store, now, conn, &frame).unwrap();
+        }
+        while let Some((_, frame)) = node.engine.poll_transmit(&node.store).unwrap() {
+            let bytes = crate::wire::Assembler::default().push(&frame).unwrap().unwrap();
+            let asks = matches!(Message::decode(&bytes), Ok(Message::Receipt(r)) if r.reset);
+            asked.extend(asks.then(|| message.encode()));
+        }
+    }
+    assert_eq!(asked, [digest(8).encode()]);
 }
